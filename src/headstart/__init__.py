@@ -1,0 +1,46 @@
+"""headstart: a folder of photos in, a classifier you can trust and ship out, in seconds, on the machine you have."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headstart.classifier import Classifier, Prediction, load
+    from headstart.errors import HeadstartError
+    from headstart.estimator import HeadstartClassifier
+    from headstart.evaluate import Evaluation
+    from headstart.imagenet import imagenet_classifier
+    from headstart.train import Run, train
+
+__all__ = [
+    "Classifier",
+    "Evaluation",
+    "HeadstartClassifier",
+    "HeadstartError",
+    "Prediction",
+    "Run",
+    "imagenet_classifier",
+    "load",
+    "train",
+]
+
+_HOMES = {
+    "Classifier": "classifier",
+    "Prediction": "classifier",
+    "load": "classifier",
+    "Evaluation": "evaluate",
+    "Run": "train",
+    "train": "train",
+    "HeadstartError": "errors",
+    "HeadstartClassifier": "estimator",
+    "imagenet_classifier": "imagenet",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import headstart` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'headstart' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"headstart.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,269 @@
+"""The classifier: backbone, preprocessing, head and classes in one ONNX file that says everything about itself.
+
+Takes image sources; gives Predictions. It decides what is a headstart classifier and what is not: a file is loaded only if
+it is whole, unchanged, self-contained and ours, and nothing in it is ever executed but the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.backbones import Backbone
+from headstart.engine import Engine, Hardware
+from headstart.errors import ClassifierError
+from headstart.heads import Head
+from headstart.images import Failure, ImageSource, Preprocess, display_name, load_image
+
+FORMAT = 1
+FILE_NAME = "model.onnx"
+MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
+METADATA_KEY = "headstart"
+HASH_KEY = "headstart.sha256"
+STANDARD_DOMAINS = ("", "ai.onnx")
+DEFAULT_TOP = 3
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one image, or why it can say nothing.
+
+    status: `ok`, else one of images.FAILURES, with the reason. top: the likeliest classes with their probabilities,
+    highest first.
+    """
+
+    path: str
+    status: str
+    reason: str | None = None
+    prediction: str | None = None
+    probability: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The row that every output format shares."""
+        return {**asdict(self), "top": [list(pair) for pair in self.top]}
+
+
+class Classifier:
+    """A finished classifier. Make one with `headstart.train`, or load one with `headstart.load`."""
+
+    def __init__(self, content: bytes, about: dict[str, Any], hardware: Hardware = Hardware()) -> None:
+        """Take the bytes and the metadata of a checked model.onnx; people call load() or build() instead."""
+        self.content = content
+        self.about = about
+        self.classes: tuple[str, ...] = tuple(about["classes"])
+        self.preprocess = _preprocess(about["preprocess"])
+        self.hardware = hardware
+
+    @classmethod
+    def build(
+        cls,
+        backbone: Backbone,
+        head: Head,
+        classes: Sequence[str],
+        about: dict[str, Any] | None = None,
+        hardware: Hardware = Hardware(),
+    ) -> Classifier:
+        """Join a backbone and a head into one network. about: what else the file should say of itself, as JSON."""
+        described = {
+            "format": FORMAT,
+            "classes": list(classes),
+            "preprocess": asdict(backbone.preprocess),
+            "backbone": {
+                "name": backbone.name,
+                "sha256": backbone.sha256,
+                "n_codes": backbone.n_codes,
+                "n_parameters": backbone.n_parameters,
+                "license": backbone.license,
+            },
+            **(about or {}),
+        }
+        return cls(_sealed(_joined(backbone.network, head), described), described, hardware)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], hardware: Hardware = Hardware()) -> Classifier:
+        """Load a run folder or its model.onnx; raises ClassifierError for anything that is not a whole one of ours."""
+        file = Path(path)
+        if file.is_dir():
+            file = file / FILE_NAME
+            if not file.is_file():
+                raise ClassifierError(f"{path} holds no {FILE_NAME}; a run folder is what `headstart train` makes")
+        content = _read(file)
+        return cls(content, _checked(content, file), hardware)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the one file that is the classifier, whole or not at all."""
+        from headstart.backbones import write_atomically
+
+        write_atomically(Path(path), self.content)
+
+    def predict(self, images: ImageSource | Iterable[ImageSource], *, top: int = DEFAULT_TOP) -> list[Prediction]:
+        """Classify images: paths, encoded bytes, Pillow images or (h, w, 3) uint8 RGB arrays, one or many.
+
+        Gives a Prediction for each, in order; an image that cannot be used is a Prediction whose status says why. top: how
+        many of the likeliest classes each lists.
+        """
+        return list(self.stream([images] if _is_one(images) else images, top=top))  # type: ignore[arg-type, list-item]
+
+    def stream(self, images: Iterable[ImageSource], *, top: int = DEFAULT_TOP) -> Iterator[Prediction]:
+        """Classify images one after the other as they come, in order, in constant memory."""
+        for result in self.engine.stream(images, lambda _, image: load_image(image, self.preprocess)):
+            name = display_name(result.item)
+            if result.outputs is None:
+                failure: Failure = result.instead
+                yield Prediction(name, *failure)
+            else:
+                yield self._prediction(name, result.outputs["probabilities"], top)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The compiled network; made at the first image."""
+        return Engine(self.content, self.hardware)
+
+    def _prediction(self, name: str, probabilities: np.ndarray, top: int) -> Prediction:
+        likeliest = np.argsort(-probabilities, kind="stable")[: max(1, top)]
+        pairs = tuple((self.classes[i], float(probabilities[i])) for i in likeliest)
+        return Prediction(name, "ok", None, pairs[0][0], pairs[0][1], pairs[: max(0, top)])
+
+    def __repr__(self) -> str:
+        return f"<Classifier of {len(self.classes)} classes on {self.about['backbone']['name']}>"
+
+
+def load(
+    path: str | os.PathLike[str], *, device: str = "CPU", threads: int | None = None, precision: str = "auto"
+) -> Classifier:
+    """Load the classifier of a run folder, or a model.onnx; raises ClassifierError for anything else."""
+    return Classifier.load(path, Hardware(device, threads, precision))
+
+
+def _is_one(images: Any) -> bool:
+    if isinstance(images, np.ndarray):
+        return images.ndim <= 3 and images.dtype == np.uint8
+    return isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(images, "getexif")
+
+
+def _joined(network: bytes, head: Head) -> Any:
+    """The backbone's network with the head behind its codes, as an onnx.ModelProto."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load_from_string(network)
+    graph = model.graph
+    graph.initializer.extend(
+        [numpy_helper.from_array(head.weight, "head.weight"), numpy_helper.from_array(head.bias, "head.bias")]
+    )
+    graph.node.extend(
+        [
+            helper.make_node("Gemm", ["codes", "head.weight", "head.bias"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ]
+    )
+    (codes,) = graph.output
+    batch = codes.type.tensor_type.shape.dim[0]
+    shape = [batch.dim_param or batch.dim_value, len(head.bias)]
+    del graph.output[:]
+    graph.output.extend([helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, shape), codes])
+    return model
+
+
+def _sealed(model: Any, about: dict[str, Any]) -> bytes:
+    """Serialise, with a last metadata entry that holds the sha256 of every byte before it.
+
+    Protobuf reads a message whose fields follow one another, so the file stays plain ONNX for everybody else.
+    """
+    from onnx import helper
+
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(about)})
+    body: bytes = model.SerializeToString(deterministic=True)
+    return body + _seal(hashlib.sha256(body).hexdigest())
+
+
+def _seal(digest: str) -> bytes:
+    from onnx import ModelProto
+
+    entry = ModelProto()
+    entry.metadata_props.add(key=HASH_KEY, value=digest)
+    seal: bytes = entry.SerializeToString()
+    return seal
+
+
+def _read(file: Path) -> bytes:
+    try:
+        size = file.stat().st_size
+        if not file.is_file():
+            raise ClassifierError(f"{file} is not a file; expected a run folder or its {FILE_NAME}")
+        if size > MAX_FILE_BYTES:
+            raise ClassifierError(f"{file} has {size:,} bytes; a classifier never has more than {MAX_FILE_BYTES:,}")
+        return file.read_bytes()
+    except OSError as error:
+        raise ClassifierError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _checked(content: bytes, file: Path) -> dict[str, Any]:
+    """Give a file's metadata once everything about it has been found in order."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError as error:
+        raise ClassifierError(f"{file} is not an ONNX file, or is not whole") from error
+    properties = {p.key: p.value for p in model.metadata_props}
+    if METADATA_KEY not in properties or HASH_KEY not in properties:
+        raise ClassifierError(
+            f"{file} is not a headstart classifier; one is made by `headstart train` (to use another "
+            "network as a backbone: headstart train --backbone FILE)"
+        )
+    seal = _seal("0" * 64)
+    body = content[: -len(seal)]
+    if content[-len(seal) :] != _seal(hashlib.sha256(body).hexdigest()):
+        raise ClassifierError(f"{file} has been changed since headstart wrote it, or is not whole: its hash does not fit")
+    if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in _tensors(model.graph)):
+        raise ClassifierError(f"{file} keeps weights in other files, which headstart never loads")
+    if any(o.domain not in STANDARD_DOMAINS for o in model.opset_import) or model.functions:
+        raise ClassifierError(f"{file} uses operations from outside the ONNX standard, which headstart never loads")
+    try:
+        about = json.loads(properties[METADATA_KEY])
+        if about["format"] != FORMAT:
+            raise ClassifierError(
+                f"{file} has format {about['format']}; this release reads format {FORMAT}: upgrade headstart, or train again"
+            )
+        size = _preprocess(about["preprocess"]).size
+        shapes = {
+            v.name: [d.dim_value for d in v.type.tensor_type.shape.dim][1:]
+            for v in (*model.graph.input, *model.graph.output)
+        }
+        expected = {
+            "image": [size, size, 3],
+            "probabilities": [len(about["classes"])],
+            "codes": [about["backbone"]["n_codes"]],
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClassifierError(f"{file} does not describe itself as a headstart classifier does: {error!r}") from error
+    if shapes != expected:
+        raise ClassifierError(f"{file} has inputs and outputs {shapes}; its metadata says {expected}")
+    return about  # type: ignore[no-any-return]
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every stored tensor of a graph, those of its subgraphs and constants included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from _tensors(subgraph)
+
+
+def _preprocess(fields: dict[str, Any]) -> Preprocess:
+    return Preprocess(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})

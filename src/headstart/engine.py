@@ -1,0 +1,193 @@
+"""The only file that knows OpenVINO: a network in its standard form is compiled once and fed from many threads.
+
+Takes image sources of any kind and a function that loads one; gives the network's outputs in the order of the input.
+It decides how many threads work and how far they may run ahead.
+
+Each worker decodes one image and infers it, then takes the next. So decoding and inference overlap without a queue
+between them, no batch ever waits for a straggler, and one image gives the same answer alone or among a million. Batches
+proved slower: images/s of Lite0 in bf16 on two cores: 1 at a time 820, 8 at a time 750, 32 at a time 670 (docs/LOG.md).
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from headstart.errors import BackboneError, HeadstartError
+
+T = TypeVar("T")
+Outputs = dict[str, np.ndarray]
+PRECISIONS = ("auto", "f32")
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[T]):
+    """One item on its way out: the network's outputs for it, or what `load` gave instead of pixels."""
+
+    index: int
+    item: T
+    outputs: Outputs | None
+    instead: Any = None
+
+
+def available_cores() -> int:
+    """How many cores this process may use: affinity and cgroup limits count, not what the machine has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota_file, period_file in (("cpu.max", None), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            words = Path("/sys/fs/cgroup", quota_file).read_text().split()
+            if period_file is not None:
+                words += Path("/sys/fs/cgroup", period_file).read_text().split()
+            quota, period = (float(word) for word in words)
+        except (OSError, ValueError):  # no such cgroup version, or "max": no limit
+            continue
+        if quota > 0:
+            cores = min(cores, max(1, int(np.ceil(quota / period))))
+    return cores
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how networks run; one object from the command line down to the engine.
+
+    device: an OpenVINO device (CPU, GPU, NPU, AUTO). threads: cores to use, by default those that this process may use.
+    precision: `auto` lets the device choose (bf16 where the CPU has it), `f32` is exact.
+    """
+
+    device: str = "CPU"
+    threads: int | None = None
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise HeadstartError(f"unknown precision {self.precision!r}; it is one of: {', '.join(PRECISIONS)}")
+        if self.threads is not None and self.threads < 1:
+            raise HeadstartError(f"threads must be at least 1, not {self.threads}")
+
+
+class Engine:
+    """A compiled network: `image` uint8 (n, size, size, 3) RGB in, named float32 outputs out."""
+
+    def __init__(self, network: bytes, hardware: Hardware = Hardware()) -> None:
+        """Compile a network in standard form; raises BackboneError where the device is not there or cannot run it."""
+        import openvino
+        from openvino import properties
+
+        self.threads = hardware.threads or available_cores()
+        self.device = hardware.device.upper()
+        options: dict[Any, Any] = {properties.hint.performance_mode: properties.hint.PerformanceMode.THROUGHPUT}
+        if hardware.precision == "f32":
+            options[properties.hint.inference_precision] = openvino.Type.f32
+        if self.device == "CPU":
+            options[properties.inference_num_threads] = self.threads
+        core = openvino.Core()
+        if self.device.split(":")[0].split(".")[0] not in {*core.available_devices, "AUTO", "MULTI", "HETERO", "CPU"}:
+            raise BackboneError(
+                f"there is no device {hardware.device!r} here; OpenVINO finds: {', '.join(core.available_devices)}"
+            )
+        try:
+            model = core.read_model(network)
+            model.reshape({model.input(0).any_name: [1, *_square(model)]})
+            self._compiled = core.compile_model(model, self.device, options)
+        except RuntimeError as error:
+            raise BackboneError(f"OpenVINO cannot run this network on {self.device}: {_last_line(error)}") from error
+        self.outputs = [output.any_name for output in self._compiled.outputs]
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def infer(self, pixels: np.ndarray) -> Outputs:
+        """Run one image, (size, size, 3) uint8; gives each output's row. Any number of threads may call it at once."""
+        try:
+            request = self._idle.get_nowait()
+        except queue.Empty:
+            request = self._compiled.create_infer_request()
+        try:
+            results = request.infer([pixels[None]], share_inputs=True)
+            return {name: np.array(results[i][0], np.float32) for i, name in enumerate(self.outputs)}
+        finally:
+            self._idle.put(request)
+
+    def stream(self, items: Iterable[T], load: Callable[[int, T], np.ndarray | Any]) -> Iterator[Result[T]]:
+        """Load and infer items on all cores; yields a Result each, in order, with memory bounded by a small window.
+
+        load: called with an item's index and the item, in a worker; gives (size, size, 3) uint8 pixels, or anything else
+        (why it cannot be used, codes that are known already), which is passed through as it is.
+        """
+
+        def work(index: int, item: T) -> Result[T]:
+            loaded = load(index, item)
+            if isinstance(loaded, np.ndarray) and loaded.dtype == np.uint8:
+                return Result(index, item, self.infer(loaded))
+            return Result(index, item, None, loaded)
+
+        # Twice the cores: a worker that waits for a disk must not leave its core idle. Measured in benchmarks/speed.py.
+        return in_order(items, work, workers=2 * self.threads)
+
+
+def in_order(items: Iterable[T], work: Callable[[int, T], Result[T]], *, workers: int) -> Iterator[Result[T]]:
+    """Map `work` over items in threads, yielding in order; at most 32 items a worker are taken ahead of the reader.
+
+    A slow item holds back what is yielded, not what is worked on, until the window is full. An exception in `work` or in
+    `items` ends the stream and is raised here; closing the generator stops the workers.
+    """
+    source = enumerate(items)
+    taking, room = threading.Lock(), threading.Semaphore(32 * workers)
+    done: queue.SimpleQueue[Result[T] | BaseException | None] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def run() -> None:
+        try:
+            while not stopped.is_set():
+                room.acquire()
+                with taking:
+                    index, item = next(source, (-1, None))
+                if index < 0 or stopped.is_set():
+                    room.release()
+                    break
+                done.put(work(index, item))  # type: ignore[arg-type]
+        except BaseException as error:  # noqa: BLE001  raised again by the reader
+            done.put(error)
+        done.put(None)
+
+    threads = [threading.Thread(target=run, name=f"headstart-{i}", daemon=True) for i in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield from _reordered(done, room, workers)
+    finally:
+        stopped.set()
+        room.release(workers)
+        for thread in threads:
+            thread.join()
+
+
+def _reordered(done: queue.SimpleQueue[Any], room: threading.Semaphore, workers: int) -> Iterator[Any]:
+    waiting: dict[int, Any] = {}
+    wanted = 0
+    while workers:
+        result = done.get()
+        if isinstance(result, BaseException):
+            raise result
+        if result is None:
+            workers -= 1
+            continue
+        waiting[result.index] = result
+        while wanted in waiting:
+            yield waiting.pop(wanted)
+            room.release()
+            wanted += 1
+
+
+def _square(model: Any) -> list[int]:
+    return [int(d.get_length()) for d in list(model.input(0).partial_shape)[1:]]
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

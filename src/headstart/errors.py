@@ -1,0 +1,41 @@
+"""Every error that headstart raises on purpose; a traceback of anything else is a bug."""
+
+
+class HeadstartError(Exception):
+    """Something that the user can mend; the message says what was found, what was expected and what to do.
+
+    HeadstartError
+     ├── DataError         photos, folders and tables that cannot be learnt from
+     ├── BackboneError     an unknown, broken or unsuitable backbone
+     ├── ClassifierError   a file or run that is not a whole headstart classifier
+     ├── CacheError        the store of codes cannot be read or written (a full disk, say)
+     ├── OutputError       results cannot be written where they were asked for
+     └── MissingExtra      an optional package is needed; the message is the line that installs it
+    """
+
+
+class DataError(HeadstartError):
+    """Photos, folders or tables that cannot be learnt from."""
+
+
+class BackboneError(HeadstartError):
+    """An unknown, broken or unsuitable backbone."""
+
+
+class ClassifierError(HeadstartError):
+    """A file or run that is not a whole headstart classifier."""
+
+
+class CacheError(HeadstartError):
+    """The store of codes cannot be read or written."""
+
+
+class OutputError(HeadstartError):
+    """Results cannot be written where they were asked for."""
+
+
+class MissingExtra(HeadstartError):
+    """An optional package is needed: `extra` names the extra that brings it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package; install it with: pip install 'headstart[{extra}]'")

@@ -1,0 +1,96 @@
+"""headstart as a scikit-learn estimator: it goes where scikit-learn's own go (Pipeline, cross_val_score, GridSearchCV)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from headstart.backbones import DEFAULT, load_backbone
+from headstart.classifier import Classifier
+from headstart.codes import Codes, Store, compute_codes, default_cache_dir
+from headstart.engine import Hardware
+from headstart.errors import DataError
+from headstart.images import display_name
+from headstart.select import choose_head
+
+
+class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Softmax regression on a pretrained backbone's codes, its regularisation chosen by cross-validation.
+
+    X is a sequence of n images (paths, encoded bytes, Pillow images) or an array (n, h, w, 3) of uint8 RGB; y holds their
+    n labels, of any type that sorts. Codes are cached, so that the folds of cross_val_score compute each image once.
+
+    Parameters: backbone, balance, cache, device, threads and precision are those of headstart.train.
+    Attributes after fit: classes_ (k,), choice_ (a select.Choice), n_features_in_ is not set, for images have none.
+    """
+
+    def __init__(
+        self,
+        backbone: str = DEFAULT,
+        *,
+        balance: bool = False,
+        cache: str | None = None,
+        device: str = "CPU",
+        threads: int | None = None,
+        precision: str = "auto",
+    ) -> None:
+        self.backbone = backbone
+        self.balance = balance
+        self.cache = cache
+        self.device = device
+        self.threads = threads
+        self.precision = precision
+
+    def fit(self, X: Any, y: Any) -> HeadstartClassifier:  # noqa: N803  scikit-learn's own name
+        """Learn from images and labels; raises DataError where an image cannot be used, or where there is one class."""
+        y = np.asarray(y)
+        if len(y) != len(X):
+            raise DataError(f"there are {len(X)} images and {len(y)} labels")
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError(f"there is one class only, {self.classes_.tolist()}; a classifier needs at least two")
+        codes = self._codes(X)
+        self.choice_ = choose_head(codes.values, labels, len(self.classes_), codes.digests, balance=self.balance)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Probabilities (n, k), columns in the order of classes_."""
+        check_is_fitted(self)
+        return self.choice_.head.probabilities(self._codes(X).values)
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """The likeliest class of each image, (n,), of the type of y."""
+        best: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return best
+
+    def to_classifier(self) -> Classifier:
+        """The same answers as one ONNX file, which `save` writes and every other part of headstart takes."""
+        check_is_fitted(self)
+        names = [str(name) for name in self.classes_]
+        return Classifier.build(self._backbone(), self.choice_.head, names, hardware=self._hardware())
+
+    def _codes(self, images: Sequence[Any]) -> Codes:
+        codes = compute_codes(images, self._backbone(), Store(self._cache_dir()), hardware=self._hardware())
+        if codes.failures:
+            i, failure = next(iter(codes.failures.items()))
+            raise DataError(
+                f"{len(codes.failures)} of {len(images)} images cannot be used; the first, {display_name(images[i])} at "
+                f"position {i}: {failure.reason}"
+            )
+        return codes
+
+    def _backbone(self) -> Any:
+        return load_backbone(self.backbone, cache_dir=self._cache_dir())
+
+    def _cache_dir(self) -> Any:
+        from pathlib import Path
+
+        return Path(os.fspath(self.cache)) if self.cache else default_cache_dir()
+
+    def _hardware(self) -> Hardware:
+        return Hardware(self.device, self.threads, self.precision)

@@ -1,0 +1,27 @@
+"""The classifier that needs no training: a Lite backbone with the last layer that its own weights carry."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from headstart.backbones import BACKBONES, DEFAULT, lite_weights, load_backbone
+from headstart.classifier import Classifier
+from headstart.codes import default_cache_dir
+from headstart.efficientnet_lite import imagenet_layer
+from headstart.engine import Hardware
+from headstart.heads import Head
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """The 1,000 names of ImageNet's classes, in the order of every ImageNet network (list from torchvision, BSD-3)."""
+    return tuple(files("headstart").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
+
+
+def imagenet_classifier(
+    backbone: str = DEFAULT, *, cache_dir: Path | None = None, hardware: Hardware | None = None
+) -> Classifier:
+    """Make the classifier of ImageNet's 1,000 classes, as any other Classifier; needs no photos and no network."""
+    network = load_backbone(backbone, cache_dir=cache_dir or default_cache_dir())
+    head = Head(*imagenet_layer(lite_weights(BACKBONES[backbone])))
+    return Classifier.build(network, head, imagenet_classes(), {"head": {"kind": "imagenet"}}, hardware or Hardware())

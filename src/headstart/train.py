@@ -1,0 +1,346 @@
+"""The recipe: photos -> codes -> head -> evaluation -> a run folder. Read `train()` from top to bottom.
+
+It decides what a run writes and where, and what is left out of learning and said so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart import datasets
+from headstart.backbones import DEFAULT, load_backbone, write_atomically
+from headstart.classifier import FILE_NAME, Classifier
+from headstart.codes import Codes, Progress, Store, compute_codes, default_cache_dir
+from headstart.datasets import SPLITS, TEST, TRAIN, VALIDATION, Dataset, Skipped
+from headstart.engine import Hardware
+from headstart.errors import DataError, HeadstartError, OutputError
+from headstart.evaluate import Evaluation, evaluate, wilson_interval
+from headstart.images import display_name
+from headstart.select import Choice, choose_head
+
+RUN_FILES = (FILE_NAME, "labels.txt", "predictions.csv", "skipped.csv", "run.json")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `train` gives: where the run folder is, the classifier, and how good it is."""
+
+    folder: Path
+    classifier: Classifier
+    evaluation: Evaluation
+    about: dict[str, Any]
+
+
+@dataclass
+class Stages:
+    """Seconds that each stage of a run took, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time a block under a name."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+def train(
+    photos: str | os.PathLike[str],
+    run: str | os.PathLike[str] | None = None,
+    *,
+    backbone: str = DEFAULT,
+    size: int | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    output: str | None = None,
+    balance: bool = False,
+    validation: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    cache: str | os.PathLike[str] | None = None,
+    device: str = "CPU",
+    threads: int | None = None,
+    precision: str = "auto",
+    progress: Progress = lambda *_: None,
+) -> Run:
+    """Learn a classifier from labelled photos and write a run folder.
+
+    photos: a folder per class, train/val/test folders of those, or a table (.csv, .tsv, .parquet). run: the folder to
+    write; by default a new one named after the photos, in the current folder. backbone: a name from
+    headstart.backbones.BACKBONES or an ONNX file, which size, mean, std and output describe where it does not itself.
+    balance: let every class count the same. validation, test: shares of the images, where the data gives no splits; the
+    rest is train. seed: which images those are. cache: the folder that keeps codes, by default the user's cache folder.
+    device, threads, precision: see engine.Hardware. progress: called as (stage, done, total).
+
+    Raises HeadstartError, whose message says what to do, for anything that the caller can mend.
+    """
+    arguments = {k: v for k, v in locals().items() if k not in ("photos", "run", "progress")}
+    _check_shares(validation, test)
+    if run is not None:
+        _check_free(Path(run))
+    stages = Stages()
+    hardware = Hardware(device, threads, precision)
+    cache_dir = Path(cache) if cache is not None else default_cache_dir()
+
+    with stages("list"):
+        dataset = datasets.load_dataset(photos)
+    with stages("backbone"):
+        network = load_backbone(backbone, cache_dir=cache_dir, size=size, mean=mean, std=std, output=output)
+    with stages("codes"):
+        codes = compute_codes(dataset.images, network, Store(cache_dir), hardware=hardware, progress=progress)
+    with stages("splits"):
+        data = _usable(dataset, codes, str(photos), seed=seed, validation=validation, test=test)
+    with stages("head"):
+        learn = data.splits != TEST
+        choice = choose_head(
+            data.codes[learn],
+            data.labels[learn],
+            len(data.classes),
+            [d for d, used in zip(data.digests, learn, strict=True) if used],
+            balance=balance,
+            progress=progress,
+        )
+    with stages("evaluate"):
+        held_out, probabilities, evaluation = _evaluated(data, choice)
+    with stages("write"):
+        about = _about(photos, arguments, data, codes, choice, evaluation)
+        classifier = Classifier.build(network, choice.head, data.classes, _of_the_artefact(about), hardware)
+        folder = _claim(run, photos)
+        classifier.save(folder / FILE_NAME)
+        _write_tables(folder, data, held_out, probabilities)
+    about["seconds"] = stages.seconds
+    about["model"] = {
+        "file": FILE_NAME,
+        "bytes": len(classifier.content),
+        "sha256": sha256(classifier.content).hexdigest(),
+    }
+    _write(folder / "run.json", json.dumps(about, indent=2) + "\n")
+    return Run(folder, classifier, evaluation, about)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The images that can be used, with their codes; classes without one are gone."""
+
+    names: list[str]
+    codes: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    digests: list[bytes]
+    splits: np.ndarray
+    skipped: list[Skipped]
+    notes: list[str]
+
+
+def _usable(dataset: Dataset, codes: Codes, where: str, *, seed: int, validation: float, test: float) -> _Data:
+    """Leave out what could not be used, and what would make the test dishonest, and say so."""
+    images = dataset.images
+    skipped = [*dataset.skipped, *(Skipped(display_name(images[i]), f.reason) for i, f in codes.failures.items())]
+    notes = []
+    if len(codes.index) == 0:
+        first = next(iter(codes.failures.values())).reason
+        raise DataError(f"none of the {len(images)} files of {where} can be used as an image; the first: {first}")
+    labels = dataset.labels[codes.index]
+    present = np.bincount(labels, minlength=len(dataset.classes)) > 0
+    if not present.all():
+        gone = [name for name, there in zip(dataset.classes, present, strict=True) if not there]
+        notes.append(f"no image of {', '.join(map(repr, gone))} can be used; that is no class of this run")
+        labels = (np.cumsum(present) - 1)[labels]
+    classes = tuple(name for name, there in zip(dataset.classes, present, strict=True) if there)
+    datasets.check_classes(labels, classes, where)
+    splits = datasets.assign_splits(
+        dataset.splits[codes.index], codes.digests, labels, seed=seed, validation=validation, test=test
+    )
+    n_contradictions = datasets.n_contradictions(labels, codes.digests)
+    if n_contradictions:
+        notes.append(f"{n_contradictions} images stand, byte for byte the same, under more than one label")
+    leaking = datasets.leaks(splits, codes.digests)
+    names = [display_name(images[i]) for i in codes.index]
+    if len(leaking):
+        notes.append(
+            f"{len(leaking)} images of train or validation stand, byte for byte the same, in a later split of the data; "
+            "they are left out of learning, so that the test stays honest"
+        )
+        skipped += [Skipped(names[i], "the very same image is in a later split") for i in leaking]
+    kept = np.delete(np.arange(len(labels)), leaking)
+    if not np.isin(np.arange(len(classes)), labels[kept][splits[kept] != TEST]).all():
+        raise DataError(f"{where} leaves a class with no image to learn from; move some of its test images to train")
+    return _Data(
+        [names[i] for i in kept],
+        codes.values[kept] if len(leaking) else codes.values,
+        labels[kept],
+        classes,
+        [codes.digests[i] for i in kept],
+        splits[kept],
+        skipped,
+        notes,
+    )
+
+
+def _evaluated(data: _Data, choice: Choice) -> tuple[np.ndarray, np.ndarray, Evaluation]:
+    """Judge on the test split, which nothing has seen so far; where it is empty, on the cross-validation.
+
+    Gives the held-out images of all kinds with their probabilities as well: test by the head, the others by the fits that
+    had not seen them.
+    """
+    learn, test = np.flatnonzero(data.splits != TEST), np.flatnonzero(data.splits == TEST)
+    by_head = choice.head.probabilities(data.codes[test]) if len(test) else np.zeros((0, len(data.classes)), np.float32)
+    if len(test):
+        evaluation = evaluate(by_head, data.labels[test], data.classes)
+    elif len(choice.held_out):
+        held_out = learn[choice.held_out]
+        evaluation = evaluate(choice.probabilities, data.labels[held_out], data.classes, split="cross-validation")
+    else:
+        raise DataError("there are too few different images to test with; add photos")
+    positions = np.concatenate([test, learn[choice.held_out]])
+    return positions, np.concatenate([by_head, choice.probabilities]), evaluation
+
+
+def _about(
+    photos: Any, arguments: dict[str, Any], data: _Data, codes: Codes, choice: Choice, evaluation: Evaluation
+) -> dict[str, Any]:
+    """All that run.json says, but for what only the end knows."""
+    counts = {SPLITS[s]: int((data.splits == s).sum()) for s in (TRAIN, VALIDATION, TEST)}
+    cv_correct = int((choice.probabilities.argmax(axis=1) == data.labels[data.splits != TEST][choice.held_out]).sum())
+    fingerprint = sha256(b"".join(sorted(d + bytes([s]) for d, s in zip(data.digests, data.splits.tolist(), strict=True))))
+    return {
+        "headstart": own_version(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "photos": os.path.abspath(photos),
+        "arguments": {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in arguments.items()},
+        "classes": list(data.classes),
+        "images": {"used": len(data.labels), **counts, "skipped": len(data.skipped), "computed": codes.n_computed},
+        "images_of_class": dict(
+            zip(data.classes, np.bincount(data.labels, minlength=len(data.classes)).tolist(), strict=True)
+        ),
+        "splits_sha256": fingerprint.hexdigest(),
+        "notes": data.notes,
+        "choice": {"l2": choice.l2, "trials": [asdict(t) for t in choice.trials]},
+        "cross_validation": {
+            "n_images": len(choice.held_out),
+            "n_correct": cv_correct,
+            "accuracy": cv_correct / max(1, len(choice.held_out)),
+            "interval": wilson_interval(cv_correct, len(choice.held_out)),
+        },
+        "evaluation": evaluation.to_json(),
+        "versions": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **{
+                name: _version(name)
+                for name in ("numpy", "openvino", "onnx", "opencv-python-headless", "simplejpeg", "pillow")
+            },
+        },
+    }
+
+
+def _of_the_artefact(about: dict[str, Any]) -> dict[str, Any]:
+    """What model.onnx says of itself: nothing of the machine or the folders that it was made in."""
+    evaluation = {k: about["evaluation"][k] for k in ("split", "n_images", "accuracy", "interval", "top5", "cross_entropy")}
+    return {
+        "headstart": about["headstart"],
+        "created": about["created"],
+        "images": about["images"],
+        "evaluation": evaluation,
+        "head": {"kind": "softmax", "l2": about["choice"]["l2"]},
+        "versions": {"onnx": about["versions"]["onnx"]},
+    }
+
+
+def own_version() -> str:
+    """The release of headstart that runs."""
+    return _version("headstart") or "0 (not installed)"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+# ---- the run folder
+
+
+def _check_shares(validation: float, test: float) -> None:
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise HeadstartError(f"validation ({validation}) and test ({test}) are shares: at least 0, and together below 1")
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that holds anything but the leavings of a run that was cut short."""
+    if folder.is_dir():
+        found = {p.name for p in folder.iterdir() if not p.name.endswith(".tmp")}
+        if "run.json" in found or found - set(RUN_FILES):
+            raise OutputError(f"{folder} is there already and is never overwritten; name another with -o, or remove it")
+    elif folder.exists():
+        raise OutputError(f"{folder} is a file; name a new folder with -o")
+
+
+def _claim(run: str | os.PathLike[str] | None, photos: str | os.PathLike[str]) -> Path:
+    """Make the run folder: the one asked for, or the first free NAME-run, NAME-run-2, ... in the current folder."""
+    try:
+        if run is not None:
+            _check_free(Path(run))
+            Path(run).mkdir(parents=True, exist_ok=True)
+            return Path(run)
+        name = Path(os.path.abspath(photos)).stem or "photos"
+        for n in range(1, 10_000):
+            folder = Path(f"{name}-run" if n == 1 else f"{name}-run-{n}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise OutputError(f"the run folder cannot be made: {error}; name another place with -o") from error
+    raise OutputError(f"there are 10,000 runs named {name}-run already; name a new folder with -o")
+
+
+def _write_tables(folder: Path, data: _Data, held_out: np.ndarray, probabilities: np.ndarray) -> None:
+    _write(folder / "labels.txt", "".join(f"{' '.join(name.splitlines())}\n" for name in data.classes))
+    rows = []
+    for i, p in sorted(zip(held_out.tolist(), probabilities, strict=True), key=lambda pair: pair[0]):
+        rows.append(
+            (
+                data.names[i],
+                SPLITS[data.splits[i]],
+                data.classes[data.labels[i]],
+                data.classes[p.argmax()],
+                f"{p.max():.6f}",
+            )
+        )
+    _write(folder / "predictions.csv", _csv(("path", "split", "label", "prediction", "probability"), rows))
+    _write(folder / "skipped.csv", _csv(("path", "reason"), data.skipped))
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        # Names of files are bytes on Linux; those that are not UTF-8 come back as they were.
+        write_atomically(path, text.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
