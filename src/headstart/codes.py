@@ -12,10 +12,12 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -23,10 +25,10 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from headstart.backbones import Backbone
-from headstart.datasets import ImageRef, TableImage
 from headstart.engine import Engine, Hardware, Result
 from headstart.errors import BackboneError, CacheError
 from headstart.images import Failure, display_name, load_image, read_bytes
+from headstart.tables import ImageRef, ParquetImages, TableImage
 
 T = TypeVar("T")
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -37,6 +39,9 @@ log = logging.getLogger("headstart")
 PIXELS_VERSION = 1  # raise it when images.py gives other pixels than before: all codes are then computed anew
 COMMIT_SECONDS = 1.0  # what a kill can lose
 COMMIT_ROWS = 1024
+BUSY_SECONDS = 60.0  # how long another process may hold the store
+TICK_NANOSECONDS = 20_000_000  # two changes of a file within a tick of the kernel's clock (10 ms at most) share their times
+CHECK_BYTES = 4
 LOOK_UP_ROWS = 500  # SQLite takes at most 999 parameters where it is old
 APPLICATION_ID = 0x68656164  # "head", in the header of every store
 FILE_NAME = "codes-1.sqlite"  # a store of another layout has another name, so that old and new releases live side by side
@@ -99,17 +104,19 @@ def compute_codes(
             "pixels": PIXELS_VERSION,
         }
         shelf = Shelf(store, recipe, backbone)
+    stamp_of = _stamps(images)
     rows = np.zeros((len(images), backbone.n_codes), np.float16)
     digests: list[bytes | None] = [None] * len(images)
     failures: dict[int, Failure] = {}
     if shelf:
-        _fill_from_files(images, shelf, rows, digests)
+        _fill_from_files(images, stamp_of, shelf, rows, digests)
     todo = [i for i, digest in enumerate(digests) if digest is None]
     n_computed = 0
     if todo:
         engine = Engine(backbone.network, hardware)
-        with shelf or contextlib.nullcontext():
-            for done, fresh in enumerate(_stream(images, todo, backbone, shelf, engine), start=1):
+        stream = _stream(images, todo, stamp_of, backbone, shelf, engine)
+        with shelf or contextlib.nullcontext(), contextlib.closing(stream):  # however it ends, the workers end first
+            for done, fresh in enumerate(stream, start=1):
                 i = fresh.position
                 if isinstance(fresh.codes, Failure):
                     failures[i] = fresh.codes
@@ -121,8 +128,6 @@ def compute_codes(
                 progress("codes", done, len(todo))
     index = np.array([i for i, digest in enumerate(digests) if digest is not None], np.int64)
     known = [digest for digest in digests if digest is not None]
-    if shelf:
-        shelf.touch(known)
     return Codes(rows if len(index) == len(images) else rows[index], index, known, failures, n_computed)
 
 
@@ -143,43 +148,93 @@ class _Fresh(NamedTuple):
     is_new: bool
 
 
-def _stamp(image: ImageRef) -> _Stamp | None:
-    if not isinstance(image, (str, os.PathLike)):
-        return None
+def _stamps(images: Sequence[ImageRef]) -> Callable[[ImageRef], _Stamp | None]:
+    """Give the function that stamps these images: a file by its state when asked, a table's row by its table's state now."""
+    tables = {image.table for image in images if isinstance(image, TableImage)}
+    states = {table: state for table in tables if (state := _table_state(table))}
+
+    def stamp_of(image: ImageRef) -> _Stamp | None:
+        if isinstance(image, TableImage):
+            state = states.get(image.table)
+            return state and state._replace(path=b"%s#%d" % (state.path, image.row))
+        return _state(image) if isinstance(image, (str, os.PathLike)) else None
+
+    return stamp_of
+
+
+def _state(path: str | os.PathLike[str]) -> _Stamp | None:
+    """A file's stamp; None where there is no file, or where it is so new that it could change and keep its times."""
     try:
-        status = os.stat(image)
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return _Stamp(os.fsencode(os.path.abspath(image)), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < TICK_NANOSECONDS:
+        return None
+    return _Stamp(os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _fill_from_files(images: Sequence[ImageRef], shelf: Shelf, rows: np.ndarray, digests: list[bytes | None]) -> None:
+def _table_state(table: ParquetImages) -> _Stamp | None:
+    """A table's stamp; None where it has been replaced since it was opened, or where a row may name a file instead of
+    holding its bytes, for that file may change and the table stay as it is."""
+    from pyarrow import ArrowException, parquet
+
+    state = _state(table.path)
+    try:
+        about = parquet.read_metadata(table.path)
+    except (ArrowException, OSError):
+        return None
+    parts = [about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns)]
+    bytes_of = [part.statistics for part in parts if part.path_in_schema == f"{table.column}.bytes"]
+    is_whole = all(statistics is not None and statistics.null_count == 0 for statistics in bytes_of)
+    return state if is_whole and about.equals(table.file.metadata) else None
+
+
+def _fill_from_files(
+    images: Sequence[ImageRef],
+    stamp_of: Callable[[ImageRef], _Stamp | None],
+    shelf: Shelf,
+    rows: np.ndarray,
+    digests: list[bytes | None],
+) -> None:
     """Fill in what is known of files that have not changed since they were last read."""
-    stamps = {i: stamp for i, image in enumerate(images) if (stamp := _stamp(image))}
-    read_before = shelf.store.digests_of(list(stamps.values()))
-    known = {i: read_before[stamp] for i, stamp in stamps.items() if stamp in read_before}
-    codes = shelf.get_many(list(set(known.values())))
-    for i, digest in known.items():
-        if digest in codes:
-            digests[i], rows[i] = digest, codes[digest]
+    stamps = {i: stamp for i, image in enumerate(images) if (stamp := stamp_of(image))}
+    read_before = shelf.store.digests_of(stamps.values())
+    places: dict[bytes, list[int]] = {}
+    for i, stamp in stamps.items():
+        if stamp.path in read_before:
+            places.setdefault(read_before[stamp.path], []).append(i)
+    for chunk in _chunks(list(places)):
+        for digest, codes in shelf.get_many(chunk).items():
+            for i in places[digest]:
+                digests[i], rows[i] = digest, codes
+    shelf.store.touch([digest for digest in places if digests[places[digest][0]]])
 
 
 def _stream(
-    images: Sequence[ImageRef], todo: Sequence[int], backbone: Backbone, shelf: Shelf | None, engine: Engine
-) -> Iterator[_Fresh]:
+    images: Sequence[ImageRef],
+    todo: Sequence[int],
+    stamp_of: Callable[[ImageRef], _Stamp | None],
+    backbone: Backbone,
+    shelf: Shelf | None,
+    engine: Engine,
+) -> Generator[_Fresh, None, None]:
     """Read, look up, decode and infer; the bytes of an image that was moved or renamed are met again by their hash."""
     notes: dict[int, tuple[bytes, _Stamp | None]] = {}
 
     def load(_: int, position: int) -> Any:
         image = images[position]
-        stamp = _stamp(image)
+        stamp = stamp_of(image)  # before it is read, so that a change meanwhile shows
         content = _content(image)
-        if isinstance(content, Failure):
-            return content
+        # An image without bytes of its own is hashed once it has proved to be one.
+        pixels = None if isinstance(content, (bytes, Failure)) else load_image(content, backbone.preprocess)
+        if isinstance(content, Failure) or isinstance(pixels, Failure):
+            return content if isinstance(content, Failure) else pixels
         digest = _digest(content)
         notes[position] = digest, stamp
         known = shelf.get(digest) if shelf else None
-        return load_image(content, backbone.preprocess) if known is None else known
+        if known is not None:
+            return known
+        return load_image(content, backbone.preprocess) if pixels is None else pixels
 
     result: Result[int]
     for result in engine.stream(todo, load):
@@ -194,15 +249,22 @@ def _content(image: ImageRef) -> Any:
     """Bytes where the image has them (a file's, a table row's), else the picture or array itself."""
     if isinstance(image, TableImage):
         return image.read()
-    return read_bytes(image) if isinstance(image, (str, os.PathLike)) else image
+    if isinstance(image, (str, os.PathLike)):
+        return read_bytes(image)
+    return bytes(image) if isinstance(image, (bytearray, memoryview)) else image
 
 
 def _digest(content: Any) -> bytes:
+    """The sha256 of bytes, else of the pixels and of everything that changes how they are seen."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).digest()
-    pixels = np.asarray(content)
-    about = f"{getattr(content, 'mode', 'array')} {pixels.shape} {pixels.dtype} ".encode()
-    return hashlib.sha256(about + pixels.tobytes()).digest()
+    if isinstance(content, np.ndarray):
+        about, pixels = f"array {content.shape} {content.dtype} ", content.tobytes()
+    else:
+        orientation = content.getexif().get(0x0112, 1)
+        seen = content.convert("RGBA") if content.mode == "P" or content.has_transparency_data else content
+        about, pixels = f"{seen.mode} {seen.size} {orientation} ", seen.tobytes()
+    return hashlib.sha256(about.encode() + pixels).digest()
 
 
 def _finite(codes: np.ndarray, image: ImageRef, backbone: Backbone) -> np.ndarray:
@@ -238,20 +300,15 @@ class Store:
             self._mend(error)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+        self._identity = _identity(self.path)
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            # Rows of 2.5 KB fill pages of 16 KB to 94 %, those of 4 KB to 63 %.
-            connection.execute("PRAGMA page_size = 16384")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            # Nothing is written, not even the journal's mode, until the file has proved to be ours.
+            if not _is_store(connection):
+                _make_store(connection)
+            self._identity = self._identity or _identity(self.path)
             _use_wal(connection)
-            if _application(connection) == 0:
-                connection.execute("BEGIN IMMEDIATE")
-                if _application(connection) == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    for statement in SCHEMA.split(";"):
-                        connection.execute(statement)
-                connection.execute("COMMIT")
-            if _application(connection) != APPLICATION_ID:
-                raise sqlite3.DatabaseError("it is another program's database")
+            connection.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
             connection.close()
             raise
@@ -285,40 +342,67 @@ class Store:
 
     def _mend(self, error: sqlite3.Error) -> None:
         """Move a store that is damaged or not ours aside and begin a new one; every other error is the user's to mend."""
-        code = getattr(error, "sqlite_errorcode", None)
-        primary = code & 0xFF if code is not None else None
-        if primary == sqlite3.SQLITE_FULL:
+        code = _primary_code(error)
+        if code == sqlite3.SQLITE_FULL:
             raise CacheError(
                 f"no room is left for the cache {self.path}; what was computed before is kept. Free some space, "
-                "run `headstart cache prune`, or choose another place with --cache DIR"
+                "run `headstart cache clear`, or choose another place with --cache DIR"
             ) from error
-        if primary not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) and "another program's" not in str(error):
-            raise CacheError(f"the cache {self.path} cannot be used: {error}; choose another with --cache DIR") from error
-        with contextlib.suppress(AttributeError, sqlite3.Error):
-            self._connection.close()
-        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
-        log.warning(
-            "the cache %s cannot be read (%s); it is kept as %s, and a new one is begun", self.path, error, aside.name
-        )
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise CacheError(
+                f"another program holds the cache {self.path}; try again when it is done, or choose another with --cache DIR"
+            ) from error
+        is_damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        if not (is_damaged or isinstance(error, _NotOursError) or self.path.is_dir()):
+            raise CacheError(
+                f"the cache {self.path} cannot be used: {error}; choose another with --cache DIR or HEADSTART_CACHE"
+            ) from error
         try:
+            with contextlib.suppress(AttributeError):
+                self._connection.close()
+            if self._identity == _identity(self.path):  # else another process has already mended it
+                self._move_aside(error)
             self._connection = self._connect()
-        except sqlite3.Error as again:
-            raise CacheError(f"the cache {self.path} cannot be begun anew: {again}") from again
+        except (sqlite3.Error, OSError) as again:
+            raise CacheError(
+                f"the cache {self.path} is damaged ({error}) and cannot be begun anew ({again}); remove it, or choose "
+                "another with --cache DIR"
+            ) from again
 
-    def digests_of(self, stamps: Sequence[_Stamp]) -> dict[_Stamp, bytes]:
-        """Give the sha256 of those files that were read before and have not changed since."""
+    def _move_aside(self, error: sqlite3.Error) -> None:
+        name = f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self.path}{suffix}", self.path.with_name(name + suffix))
+        log.warning("the cache %s cannot be read (%s); it is kept as %s, and a new one is begun", self.path, error, name)
+
+    def touch(self, digests: Sequence[bytes]) -> None:
+        """Note that these images were used today, so that pruning spares them; writes nothing where that stands there."""
+        today = _today()
+
+        def older(connection: sqlite3.Connection) -> list[bytes]:
+            return [
+                digest
+                for chunk in _chunks(digests)
+                for (digest,) in connection.execute(
+                    f"SELECT digest FROM images WHERE used < ? AND digest IN ({_marks(chunk)})", [today, *chunk]
+                )
+            ]
+
+        rows = [(today, digest) for digest in self.read(older)]
+        if rows:
+            self.write(lambda connection: connection.executemany("UPDATE images SET used = ? WHERE digest = ?", rows))
+
+    def digests_of(self, stamps: Iterable[_Stamp]) -> dict[bytes, bytes]:
+        """Give, by path, the sha256 of those files that were read before and have not changed since."""
         wanted = {stamp.path: stamp for stamp in stamps}
 
-        def look_up(connection: sqlite3.Connection) -> dict[_Stamp, bytes]:
+        def look_up(connection: sqlite3.Connection) -> dict[bytes, bytes]:
             found = {}
             for chunk in _chunks(list(wanted)):
-                marks = ",".join("?" * len(chunk))
-                for *stamp, digest in connection.execute(f"SELECT * FROM files WHERE path IN ({marks})", chunk):
+                for *stamp, digest in connection.execute(f"SELECT * FROM files WHERE path IN ({_marks(chunk)})", chunk):
                     if wanted[stamp[0]] == tuple(stamp):
-                        found[wanted[stamp[0]]] = digest
+                        found[stamp[0]] = digest
             return found
 
         return self.read(look_up)
@@ -345,7 +429,11 @@ class Store:
 
     def size_bytes(self) -> int:
         """The size of the store on disk, its write-ahead log included."""
-        return sum(p.stat().st_size for p in self.path.parent.glob(f"{self.path.name}*") if "damaged" not in p.name)
+        size = 0
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                size += os.stat(f"{self.path}{suffix}").st_size
+        return size
 
     def prune(self, days: int) -> int:
         """Forget the images that no run has used for some days, and give the space back; gives how many."""
@@ -360,17 +448,34 @@ class Store:
             return int(n)
 
         n = self.write(forget)
-        self.read(lambda connection: connection.execute("VACUUM"))
-        self.read(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        self._shrink()
         return n
 
     def clear(self) -> int:
-        """Forget everything; gives how many images."""
-        return self.prune(days=-1)
+        """Forget everything and give the space back; gives how many images."""
+
+        def forget(connection: sqlite3.Connection) -> int:
+            (n,) = connection.execute("SELECT COUNT(*) FROM images").fetchone()
+            for table in ("codes", "files", "images", "recipes"):
+                connection.execute(f"DELETE FROM {table}")  # whole tables need next to no room, even on a full disk
+            return int(n)
+
+        n = self.write(forget)
+        self._shrink()
+        return n
+
+    def _shrink(self) -> None:
+        """Give space back; that needs room for a while, and where there is none the space is kept for codes to come."""
+        try:
+            self.read(lambda connection: connection.execute("VACUUM"))
+            self.read(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        except CacheError as error:
+            log.warning("what was forgotten is forgotten, but its space is kept for codes to come: %s", error)
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        with self._lock:
+            self._connection.close()
 
 
 class Shelf:
@@ -390,8 +495,9 @@ class Shelf:
     def __enter__(self) -> Shelf:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._write()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not CacheError:  # a store that could not be written a moment ago would only say so again
+            self._write()
 
     def get(self, digest: bytes) -> np.ndarray | None:
         """Give one image's codes, (d,) float16, if they are known."""
@@ -405,9 +511,11 @@ class Shelf:
         def look_up(connection: sqlite3.Connection) -> dict[bytes, np.ndarray]:
             found = {}
             for chunk in _chunks(digests):
-                query = f"SELECT digest, codes FROM codes WHERE recipe = ? AND digest IN ({','.join('?' * len(chunk))})"
-                for digest, codes in connection.execute(query, [self._key, *chunk]):
-                    if len(codes) == self._n_bytes:
+                query = f"SELECT digest, codes FROM codes WHERE recipe = ? AND digest IN ({_marks(chunk)})"
+                for digest, sealed in connection.execute(query, [self._key, *chunk]):
+                    if len(sealed) == self._n_bytes + CHECK_BYTES and sealed[self._n_bytes :] == _check(
+                        digest, codes := sealed[: self._n_bytes]
+                    ):
                         found[digest] = np.frombuffer(codes, np.float16)
             return found
 
@@ -425,7 +533,8 @@ class Shelf:
             self._write()
 
     def _write(self) -> None:
-        codes = [(self._key, digest, row.tobytes()) for digest, row in self._rows.items()]
+        rows = {digest: row.tobytes() for digest, row in self._rows.items()}
+        codes = [(self._key, digest, row + _check(digest, row)) for digest, row in rows.items()]
         stamps, used = self._stamps, [(digest, _today()) for digest in self._used]
 
         def insert(connection: sqlite3.Connection) -> None:
@@ -440,35 +549,74 @@ class Shelf:
             self._rows, self._stamps, self._used = {}, [], []
         self._written = time.monotonic()
 
-    def touch(self, digests: Sequence[bytes]) -> None:
-        """Note that these images were used today, so that pruning spares them."""
-        rows = [(digest, _today()) for digest in digests]
-        self.store.write(lambda connection: connection.executemany(_USED, rows))
-
 
 _USED = "INSERT INTO images VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET used = excluded.used WHERE used < excluded.used"
+
+
+class _NotOursError(sqlite3.DatabaseError):
+    """The file is a database, but no store of codes."""
+
+
+def _is_store(connection: sqlite3.Connection) -> bool:
+    """Whether a file is a store; raises _NotOursError where it is another program's database, not an empty one."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application == APPLICATION_ID:
+        return True
+    if application or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise _NotOursError("it is another program's database")
+    return False
+
+
+def _make_store(connection: sqlite3.Connection) -> None:
+    # Rows of 2.5 KB fill pages of 16 KB to 94 %, those of 4 KB to 63 %.
+    connection.execute("PRAGMA page_size = 16384")
+    connection.execute("BEGIN IMMEDIATE")
+    if not _is_store(connection):  # else another process was faster
+        for statement in SCHEMA.split(";"):
+            connection.execute(statement)
+    connection.execute("COMMIT")
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
     """Write-ahead logging lets readers and a writer work at once. Turning it on needs the file for itself for a moment,
     and SQLite does not wait for that by itself."""
-    for _ in range(600):
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if (error.sqlite_errorcode & 0xFF) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if _primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)
+            time.sleep(0.05)
 
 
-def _application(connection: sqlite3.Connection) -> int:
-    (number,) = connection.execute("PRAGMA application_id").fetchone()
-    return int(number)
+def _primary_code(error: sqlite3.Error) -> int | None:
+    """SQLite's result code without the details in its upper bytes; None for errors of Python's own."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies at a path."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _check(digest: bytes, codes: bytes) -> bytes:
+    """What stands behind a row's codes: SQLite itself notices damage to its own pages, but none within a row."""
+    return zlib.crc32(codes, zlib.crc32(digest)).to_bytes(CHECK_BYTES, "little")
 
 
 def _today() -> int:
     return int(time.time() // 86400)
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -11,10 +11,9 @@ import importlib
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -25,6 +24,7 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 2 << 30
 HEADER_BYTES = 64
 
+T = TypeVar("T")
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 
 
@@ -97,38 +97,43 @@ FORMAT_NAMES = ", ".join(f.name for f in FORMATS)
 
 def load_image(source: ImageSource, preprocess: Preprocess) -> np.ndarray | Failure:
     """Turn one image, wherever it is, into the (size, size, 3) uint8 RGB square that a backbone sees."""
-    try:
-        if isinstance(source, (str, os.PathLike)):
-            source = _read(source)
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            pixels = _decode(bytes(source), shorter_side_wanted(preprocess))
-        elif isinstance(source, np.ndarray):
-            pixels = _from_array(source)
-        else:
-            pixels = _from_pillow(source)
-        return fit(pixels, preprocess)
-    except _Refused as refused:
-        return refused.failure
+    return _or_failure(lambda: fit(_pixels(source, shorter_side_wanted(preprocess)), preprocess))
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes | Failure:
     """Read a file whole if it begins as an image does; nothing else is read further than its first bytes."""
-    try:
-        return _read(path)
-    except _Refused as refused:
-        return refused.failure
+    return _or_failure(lambda: _read(path))
+
+
+def is_image(header: bytes) -> bool:
+    """Whether a file that begins so, with its first HEADER_BYTES, is of one of FORMATS."""
+    return any(image_format.matches(header) for image_format in FORMATS)
 
 
 def decode(data: bytes, *, shorter_side: int = 0) -> np.ndarray | Failure:
     """Decode a file's bytes to (height, width, 3) uint8 RGB, upright, transparency on white.
 
-    shorter_side: in pixels; a JPEG may be decoded at a half, a quarter or an eighth, as long as its shorter side keeps
-    that many. 0 decodes at full size.
+    shorter_side: in pixels; a JPEG may be decoded at a half of its size or less, as long as its shorter side keeps that
+    many. 0 decodes at full size.
     """
+    return _or_failure(lambda: _decode(data, shorter_side))
+
+
+def _or_failure(step: Callable[[], T]) -> T | Failure:
     try:
-        return _decode(data, shorter_side)
+        return step()
     except _Refused as refused:
         return refused.failure
+    except MemoryError:
+        return Failure("too large", "there is not enough memory to read it")
+
+
+def _pixels(source: ImageSource, shorter_side: int) -> np.ndarray:
+    if isinstance(source, (str, os.PathLike)):
+        source = _read(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _decode(bytes(source), shorter_side)
+    return _from_array(source) if isinstance(source, np.ndarray) else _from_pillow(source)
 
 
 def shorter_side_wanted(preprocess: Preprocess) -> int:
@@ -219,20 +224,36 @@ def _decode_jpeg(data: bytes, shorter_side: int) -> np.ndarray | None:
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least)
     except ValueError:
         return None
-    # Exif's own reader is Pillow's; looking for its marker first spares it for the photos that carry none.
-    marker = data.find(b"Exif\0\0", 0, 1 << 16)
-    return pixels if marker < 0 else _upright(pixels, _exif_orientation(data[marker : marker + (1 << 16)]))
+    return _upright(pixels, _exif_orientation(_exif_of_jpeg(data)))
+
+
+def _exif_of_jpeg(data: bytes) -> bytes:
+    """Walk the segments before the picture (ITU T.81, annex B) to the one that holds Exif; empty where there is none."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            return data[at + 10 : at + 2 + length]
+        at += 1 if data[at + 1] == 0xFF else 2 + length  # a marker may be padded with 0xFF
+    return b""
 
 
 def _exif_orientation(exif: bytes) -> int:
-    from PIL import Image
+    """Read tag 0x0112 of the first directory (TIFF 6.0, section 2); 1, upright, where there is none.
 
-    try:
-        tags = Image.Exif()
-        tags.load(exif)
-        return int(tags.get(0x0112, 1))
-    except Exception:  # noqa: BLE001  a damaged tag is no reason to lose the photo
-        return 1
+    Pillow's reader takes in every tag, which is slower, and warns about the damaged ones.
+    """
+    order = {b"II": "little", b"MM": "big"}.get(exif[:2])
+
+    def number(at: int, n_bytes: int) -> int:
+        return int.from_bytes(exif[at : at + n_bytes], order)  # type: ignore[arg-type]
+
+    if order:
+        directory = number(4, 4)
+        for entry in range(directory + 2, directory + 2 + 12 * number(directory, 2), 12):
+            if number(entry, 2) == 0x0112:
+                return number(entry + 8, 4 if number(entry + 2, 2) == 4 else 2)  # type 4: a long, else a short
+    return 1
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -246,35 +267,23 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _pillow_opener(image_format: _Format) -> Callable[[io.BytesIO], Image.Image]:
-    """The plugin's own class: Image.open would warn about, or refuse, photos of more than 89 megapixels."""
-    if image_format.name == "HEIC":
-        heif = _heif()
-        return lambda file: heif.open_heif(file).to_pillow()
-    module, name = image_format.pillow.split(".")
-    return getattr(importlib.import_module(f"PIL.{module}"), name)  # type: ignore[no-any-return]
+def _decode_with_pillow(data: bytes, image_format: _Format) -> np.ndarray:
+    """By the plugin's own class: Image.open would warn about, or refuse, photos of more than 89 megapixels."""
+    with _refusing(image_format.name):
+        if image_format.name == "HEIC":
+            return _upright_rgb(_open_heif(data))
+        module, name = image_format.pillow.split(".")
+        return _upright_rgb(getattr(importlib.import_module(f"PIL.{module}"), name)(io.BytesIO(data)))
 
 
-def _heif() -> Any:
-    """The HEIC decoder that is there: pillow-heif, or its sibling without the GPL encoder, which our extra brings."""
+def _open_heif(data: bytes) -> Image.Image:
+    """With the HEIC decoder that is there: pillow-heif, or its sibling without the GPL encoder, which our extra brings."""
     for package in ("pillow_heif", "pi_heif"):
         with contextlib.suppress(ImportError):
-            return importlib.import_module(package)
+            file = importlib.import_module(package).open_heif(io.BytesIO(data))
+            _check_size(*file.size)
+            return file.to_pillow()
     raise _Refused("unsupported", "HEIC needs an optional package: pip install 'headstart[heic]'")
-
-
-def _decode_with_pillow(data: bytes, image_format: _Format) -> np.ndarray:
-    opener = _pillow_opener(image_format)
-    try:
-        image = opener(io.BytesIO(data))
-        _check_size(*image.size)
-        return _from_pillow(image)
-    except _Refused:
-        raise
-    except MemoryError:
-        raise _Refused("too large", "there is not enough memory to decode it") from None
-    except Exception as error:  # noqa: BLE001  decoders of hostile bytes raise anything: struct.error, IndexError, SyntaxError
-        raise _Refused("broken", f"{image_format.name} cannot be decoded: {error}") from None
 
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
@@ -282,6 +291,31 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
 
     if not isinstance(image, Image.Image):
         raise TypeError(f"an image is a path, bytes, a Pillow image or an array, not {type(image).__name__}")
+    with _refusing("the Pillow image"):
+        return _upright_rgb(image)
+
+
+@contextlib.contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Decoders of hostile bytes raise anything, struct.error, IndexError, SyntaxError; it is the image's failure."""
+    from PIL import Image
+
+    try:
+        yield
+    except (_Refused, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise _Refused("too large", str(error)) from None
+    except Exception as error:  # noqa: BLE001
+        raise _Refused("broken", f"{what} cannot be decoded: {str(error) or type(error).__name__}") from None
+
+
+def _upright_rgb(image: Image.Image) -> np.ndarray:
+    """Give a Pillow image's (height, width, 3) pixels, transparency on white."""
+    from PIL import Image
+
+    _check_size(*image.size)
+    image.load()  # first, for it is then that Pillow turns a TIFF upright itself, and takes the tag away
     try:
         orientation = int(image.getexif().get(0x0112, 1))
     except Exception:  # noqa: BLE001  a damaged tag is no reason to lose the photo
@@ -301,7 +335,7 @@ def _grey_of_depth(values: np.ndarray) -> np.ndarray:
     16 bits are scaled by their range, never by their content, so that every image of a set is treated alike. 32 bits have
     no agreed range: the smallest of 1 (floating only), 255 and 65535 that holds the values, else their own maximum.
     """
-    if values.dtype == np.uint16:
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # of either byte order
         return (values >> 8).astype(np.uint8)
     numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     top = float(numbers.max(initial=0.0))
@@ -328,4 +362,6 @@ def _from_array(pixels: np.ndarray) -> np.ndarray:
 
 def display_name(source: Any) -> str:
     """What to call an image in a table: its path, or what it is."""
-    return os.fspath(source) if isinstance(source, (str, Path, os.PathLike)) else f"<{type(source).__name__}>"
+    if isinstance(source, tuple):  # a datasets.TableImage, which says its table and row
+        return str(source)
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>"

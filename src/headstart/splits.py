@@ -1,0 +1,70 @@
+"""Splits: which images are learnt from, chosen by, and tested with.
+
+It decides by an image's content and the seed alone, so that adding, moving or renaming photos never moves another, and
+byte-identical images always share a split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+SPLITS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = range(3)
+UNASSIGNED = -1
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+
+
+def assign_splits(
+    given: np.ndarray, digests: Sequence[bytes], labels: np.ndarray, *, seed: int, validation: float, test: float
+) -> np.ndarray:
+    """Complete the splits: (n,) int8, positions in SPLITS, from the (n,) given ones and each image's sha256.
+
+    Each image draws a number in [0, 1) from its content and the seed; the lowest `test` of them are the test split, the
+    next `validation` the validation split. A split that the data gives is not drawn for. So shares are met on average
+    in every class, and nothing that happens to one photo moves another. The one exception: a class whose every image
+    drew the test split keeps the image of the highest number in train, with its likes in other classes, for it could
+    not be learnt at all.
+    """
+    splits = given.astype(np.int8).copy()
+    drawn = np.isin(splits, (UNASSIGNED, TRAIN) if _given(given, TRAIN) else (UNASSIGNED,))
+    test_share = 0.0 if _given(given, TEST) else test
+    validation_share = 0.0 if _given(given, VALIDATION) else validation
+    numbers = np.array([_draw(digest, seed) for digest in digests])
+    splits[drawn] = TRAIN
+    splits[drawn & (numbers < test_share + validation_share)] = VALIDATION
+    splits[drawn & (numbers < test_share)] = TEST
+    for label in set(labels.tolist()) - set(labels[splits != TEST].tolist()):
+        of_class = drawn & (labels == label)
+        if of_class.any():
+            splits[drawn & (numbers == numbers[of_class].max())] = TRAIN
+    return splits
+
+
+def _given(splits: np.ndarray, split: int) -> bool:
+    return bool((splits == split).any())
+
+
+def _draw(digest: bytes, seed: int) -> float:
+    return int.from_bytes(hashlib.sha256(f"split {seed} ".encode() + digest).digest()[:8], "big") / 2**64
+
+
+def leaks(splits: np.ndarray, digests: Sequence[bytes]) -> np.ndarray:
+    """Positions of images whose very bytes stand in a later split too (train < validation < test): (m,) int64."""
+    highest: dict[bytes, int] = {}
+    for digest, split in zip(digests, splits.tolist(), strict=True):
+        highest[digest] = max(highest.get(digest, 0), split)
+    return np.array([i for i, (d, s) in enumerate(zip(digests, splits.tolist(), strict=True)) if s < highest[d]], np.int64)
+
+
+def n_contradictions(labels: np.ndarray, digests: Sequence[bytes]) -> int:
+    """How many different images stand under more than one label, byte for byte the same."""
+    pairs = set(zip(digests, labels.tolist(), strict=True))
+    return sum(n > 1 for n in Counter(digest for digest, _ in pairs).values())

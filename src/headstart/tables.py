@@ -1,0 +1,215 @@
+"""Labelled tables: CSV, and Parquet with the images' paths or their very bytes.
+
+Takes a table; gives a TableRow for each of its rows. It decides which columns are meant; what the rows mean together is
+for datasets.py to say.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from headstart.errors import DataError, MissingExtra
+from headstart.images import Failure, ImageSource, read_bytes
+from headstart.splits import SPLIT_NAMES
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+IMAGE_COLUMNS = ("path", "image", "file_name", "filename", "file")
+LABEL_COLUMNS = ("label", "class")
+
+
+class TableImage(NamedTuple):
+    """An image whose bytes stand in a row of a Parquet file."""
+
+    table: ParquetImages
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.table.path}#{self.row}"
+
+    def read(self) -> bytes | Failure:
+        """Read the row's bytes."""
+        return self.table.read(self.row)
+
+
+ImageRef: TypeAlias = "ImageSource | TableImage"
+
+
+class TableRow(NamedTuple):
+    """A row as it stands in the table; None or empty where it says nothing."""
+
+    where: str  # for messages
+    image: str | TableImage | None
+    label: str | None
+    split: str | None
+
+
+def read_table(table: Path, split: str | None = None) -> list[TableRow]:
+    """List a table's rows; `split` is theirs where the table has no column of that name."""
+    return _read_parquet(table, split) if table.suffix.lower() == ".parquet" else _read_csv(table)
+
+
+def _columns(found: Sequence[str], image_columns: Sequence[str], table: Path) -> tuple[str, str, str | None]:
+    """The table's own names for its columns of images, labels and splits, found whatever their case."""
+    split = _column(found, ("split",), table) if "split" in map(_plain, found) else None
+    return _column(found, image_columns, table), _column(found, LABEL_COLUMNS, table), split
+
+
+def _column(found: Sequence[str], wanted: Sequence[str], table: Path) -> str:
+    for name in wanted:
+        matching = [f for f in found if _plain(f) == name]
+        if len(matching) > 1:
+            raise DataError(f"{table} has {len(matching)} columns called {name}; which one counts? rename the others")
+        if matching:
+            return matching[0]
+    raise DataError(f"{table} has no column {' or '.join(wanted[:2])}; its columns: {', '.join(found) or 'none'}")
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _read_csv(table: Path) -> list[TableRow]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
+            found = [name for name in reader.fieldnames or [] if name]
+            image, label, split = _columns(found, IMAGE_COLUMNS, table)
+            return [
+                TableRow(
+                    f"line {reader.line_num}",
+                    _beside(table, row[image]),
+                    (row[label] or "").strip(),
+                    (row[split] or "").strip() if split else None,
+                )
+                for row in reader
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read: {error}; expected text in UTF-8, with commas between columns") from error
+
+
+def _beside(table: Path, path: str | None) -> str | None:
+    path = (path or "").strip()
+    return os.path.join(table.parent, path) if path else None
+
+
+def _read_parquet(table: Path, split: str | None) -> list[TableRow]:
+    images = ParquetImages(table)
+    image, label, split_column = _columns(images.schema.names, ("image", *IMAGE_COLUMNS), table)
+    labels = _named(images.column_values(label), label, images.schema.metadata)
+    splits = images.column_values(split_column) if split_column else [split] * len(labels)
+    refs: list[str | TableImage | None]
+    if images.hold_bytes(image):
+        images.column = image
+        refs = [TableImage(images, i) for i in range(len(labels))]
+    else:
+        refs = [_beside(table, path) for path in images.column_values(image)]
+    return [
+        TableRow(f"row {i}", ref, _text(name), _text(s))
+        for i, (ref, name, s) in enumerate(zip(refs, labels, splits, strict=True), start=1)
+    ]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value).strip()
+
+
+def split_of_name(table: Path) -> str | None:
+    """`train.parquet`, `cifar10_test.parquet` and `test-00000-of-00001.parquet` say which split they hold."""
+    words = set(re.split(r"[^a-z]+", table.stem.casefold())) & set(SPLIT_NAMES)
+    return words.pop() if len(words) == 1 else None
+
+
+def _named(labels: list[Any], column: str, metadata: dict[bytes, bytes] | None) -> list[Any]:
+    """Give whole numbers their names from Hugging Face's metadata, where the file has it; there, -1 means no label."""
+    try:
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
+    except (ValueError, KeyError, TypeError):
+        return labels
+    if not isinstance(names, list) or not all(label is None or isinstance(label, int) for label in labels):
+        return labels
+    return [None if label is None or not 0 <= label < len(names) else names[label] for label in labels]
+
+
+class ParquetImages:
+    """The image column of a Parquet file, read a row group at a time; any number of threads may read."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise MissingExtra("reading Parquet", "parquet") from error
+        self.path = path
+        # The last two: text that is no UTF-8, and a row group with fewer rows than the file says, where it is damaged.
+        self._errors = (pyarrow.ArrowException, OSError, UnicodeDecodeError, IndexError)
+        try:
+            self.file = pyarrow.parquet.ParquetFile(path)
+            self.schema = self.file.schema_arrow
+        except self._errors as error:
+            raise DataError(f"{path} is not a valid Parquet file: {_one_line(error)}") from error
+        groups = [self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)]
+        self.starts = np.concatenate([[0], np.cumsum(groups)]).astype(int)
+        self.column = ""
+        self._lock = threading.Lock()
+        self._groups: OrderedDict[int, Any] = OrderedDict()
+
+    def column_values(self, column: str) -> list[Any]:
+        """Read one column whole."""
+        try:
+            values = self.file.read([column]).column(0).to_pylist()
+        except self._errors as error:
+            raise DataError(f"{self.path} cannot be read: {_one_line(error)}") from error
+        if len(values) != self.starts[-1]:
+            raise DataError(f"{self.path} is damaged: its column {column} has {len(values)} of {self.starts[-1]} rows")
+        return values
+
+    def hold_bytes(self, column: str) -> bool:
+        """Whether images stand in the column as bytes, or as Hugging Face's struct of bytes and path; else as paths."""
+        from pyarrow import types
+
+        kind = self.schema.field(column).type
+        if types.is_dictionary(kind):
+            kind = kind.value_type
+        if types.is_string(kind) or types.is_large_string(kind):
+            return False
+        if types.is_binary(kind) or types.is_large_binary(kind) or types.is_struct(kind):
+            return True
+        raise DataError(f"the column {column} of {self.path} holds {kind}; expected paths, or the bytes of image files")
+
+    def read(self, row: int) -> bytes | Failure:
+        """Read the bytes of one row's image, or follow the path that stands there instead of bytes."""
+        group = int(np.searchsorted(self.starts, row, side="right")) - 1
+        try:
+            value = self._group(group)[row - int(self.starts[group])].as_py()
+        except self._errors as error:
+            return Failure("broken", f"the table's row group {group} cannot be read: {_one_line(error)}")
+        if isinstance(value, dict):
+            if value.get("bytes") is None and value.get("path"):
+                return read_bytes(os.path.join(self.path.parent, value["path"]))
+            value = value.get("bytes")
+        return value if value else Failure("empty", "the row holds no bytes")
+
+    def _group(self, group: int) -> Any:
+        # Readers move through a table in order, so two groups are enough: one being finished, one being begun.
+        with self._lock:
+            if group not in self._groups:
+                self._groups[group] = self.file.read_row_group(group, columns=[self.column]).column(0)
+                while len(self._groups) > 2:
+                    self._groups.popitem(last=False)
+            return self._groups[group]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
