@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -126,7 +127,7 @@ class SoftmaxRegression:
         An inverse, not a factor: solving with one is SciPy's, whose threads fight with NumPy's for the same cores (flowers:
         3.3 s instead of 0.1 s).
         """
-        if self._last_whitener[0] != l2:
+        if not 0.25 < self._last_whitener[0] / l2 < 4:  # that of half a decade away serves as well, and takes no 0.1 s
             hessian = self._curvature * self._gram
             hessian.flat[:: len(hessian) + 1] += l2 + 1e-7 * (1 + np.trace(hessian) / len(hessian))
             self._last_whitener = l2, np.linalg.inv(hessian).astype(np.float32)
@@ -153,18 +154,27 @@ def _row_space(rows: np.ndarray) -> np.ndarray:
     return (rows.T @ (vectors[:, kept] / np.sqrt(values[kept]))).astype(np.float32)
 
 
+class _Step(NamedTuple):
+    """A step that was made, what it changed in the gradient, the same whitened, and the inverse of their product."""
+
+    moved: np.ndarray
+    turned: np.ndarray
+    whitened: np.ndarray
+    inverse: float
+
+
 def _minimise(
     objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
     start: np.ndarray,
-    precondition: Callable[[np.ndarray], np.ndarray],
+    whiten: Callable[[np.ndarray], np.ndarray],
     tolerance: float,
 ) -> np.ndarray:
     """Preconditioned L-BFGS (Nocedal & Wright 2006, algorithm 7.4) with a backtracking line search (Armijo)."""
     x, (loss, gradient) = start, objective(start)
-    steps: list[tuple[np.ndarray, np.ndarray, float]] = []
-    scale = 1.0
+    whitened = whiten(gradient)
+    steps: list[_Step] = []
     for _ in range(MAX_STEPS):
-        direction = -_two_loops(gradient, steps, precondition, scale)
+        direction = -_two_loops(gradient, whitened, steps)
         slope = float(np.vdot(gradient, direction))
         if -slope <= tolerance * max(loss, 1e-3):
             break
@@ -177,27 +187,27 @@ def _minimise(
             length *= 0.3
         if not new_loss < loss:  # rounding: no step lowers the loss any more
             break
+        new_whitened = whiten(new_gradient)
         moved, turned = candidate - x, new_gradient - gradient
         curvature = float(np.vdot(moved, turned))
         if curvature > 0:
-            steps = [*steps[1 - MEMORY :], (moved, turned, 1 / curvature)]
-            scale = curvature / max(float(np.vdot(turned, precondition(turned))), 1e-30)
-        x, loss, gradient = candidate, new_loss, new_gradient
+            steps = [*steps[1 - MEMORY :], _Step(moved, turned, new_whitened - whitened, 1 / curvature)]
+        x, loss, gradient, whitened = candidate, new_loss, new_gradient, new_whitened
     return x
 
 
-def _two_loops(
-    gradient: np.ndarray,
-    steps: list[tuple[np.ndarray, np.ndarray, float]],
-    precondition: Callable[[np.ndarray], np.ndarray],
-    scale: float,
-) -> np.ndarray:
-    q = gradient.copy()
+def _two_loops(gradient: np.ndarray, whitened: np.ndarray, steps: list[_Step]) -> np.ndarray:
+    """The quasi-Newton direction. Whitening is linear, so it is carried along instead of being done again here."""
+    q, whitened = gradient.copy(), whitened.copy()
     shares = []
-    for moved, turned, inverse in reversed(steps):
-        shares.append(inverse * float(np.vdot(moved, q)))
-        q -= np.float32(shares[-1]) * turned
-    q = np.float32(scale) * precondition(q)
-    for (moved, turned, inverse), share in zip(steps, reversed(shares), strict=True):
-        q += np.float32(share - inverse * float(np.vdot(turned, q))) * moved
-    return q
+    for step in reversed(steps):
+        share = np.float32(step.inverse * float(np.vdot(step.moved, q)))
+        q -= share * step.turned
+        whitened -= share * step.whitened
+        shares.append(share)
+    if steps:
+        last = steps[-1]
+        whitened *= np.float32(1 / (last.inverse * max(float(np.vdot(last.turned, last.whitened)), 1e-30)))
+    for step, share in zip(steps, reversed(shares), strict=True):
+        whitened += (share - np.float32(step.inverse * float(np.vdot(step.turned, whitened)))) * step.moved
+    return whitened

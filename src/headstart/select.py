@@ -13,7 +13,7 @@ import numpy as np
 
 from headstart.heads import Head, SoftmaxRegression, balanced_weights, softmax
 
-GRID = tuple(float(f"{10.0 ** (2 - i / 2):.3g}") for i in range(15))  # l2 from 100 down to 1e-5, half a decade apart
+GRID = tuple(float(f"{10.0 ** (2 - i / 2):.3g}") for i in range(17))  # l2 from 100 down to 1e-6, half a decade apart
 N_FOLDS = 5
 MANY_IMAGES = 10_000  # from here on one fold is held out: its standard error is small enough to choose by
 TIE = 1e-3  # a weaker regularisation must lower the held-out cross entropy by this part of it
