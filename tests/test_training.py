@@ -1,13 +1,218 @@
-"""The whole path, on photos that can be learnt."""
+"""The recipe and the run folder that it leaves."""
 
+import csv
 import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
 
 import headstart
+from conftest import COLOURS, picture, write_photos
+from headstart.errors import CacheError, DataError, OutputError
 
 
-def test_a_folder_of_photos_becomes_a_classifier(photos, tiny_onnx, tmp_path):
-    run = headstart.train(photos, tmp_path / "run", backbone=str(tiny_onnx))
-    assert run.evaluation.accuracy > 0.95
-    assert json.loads((run.folder / "run.json").read_text())["evaluation"]["accuracy"] == run.evaluation.accuracy
+@pytest.fixture
+def train(tiny_onnx, tmp_path):
+    """headstart.train on the tiny backbone, to a new run folder each time."""
+    runs = iter(range(100))
+    return lambda photos, **options: headstart.train(
+        photos, options.pop("run", tmp_path / f"run {next(runs)}"), **{"backbone": str(tiny_onnx), **options}
+    )
+
+
+def predictions(run):
+    with (run.folder / "predictions.csv").open(newline="") as file:
+        return {row["path"]: row for row in csv.DictReader(file)}
+
+
+def skipped(run):
+    with (run.folder / "skipped.csv").open(newline="") as file:
+        return {row["path"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def test_a_folder_of_photos_becomes_a_run_folder(train, photos):
+    run = train(photos)
+    assert run.evaluation.accuracy > 0.95 and run.evaluation.split == "test"
+    names = {p.name for p in run.folder.iterdir()}
+    assert names == {"model.onnx", "labels.txt", "run.json", "predictions.csv", "skipped.csv"}
+    assert (run.folder / "labels.txt").read_text() == "blue\ngreen\nred\n"
+    about = json.loads((run.folder / "run.json").read_text())
+    assert about["evaluation"]["accuracy"] == run.evaluation.accuracy
+    assert about["images"]["used"] == 60 == sum(about["images"][s] for s in ("train", "validation", "test"))
+    assert set(about["seconds"]) == {"list", "backbone", "codes", "splits", "head", "evaluate", "write"}
+    assert about["arguments"]["seed"] == 0 and about["versions"]["openvino"]
     (prediction,) = headstart.load(run.folder).predict(photos / "red" / "red 0.png")
     assert prediction.prediction == "red"
+
+
+def test_predictions_csv_agrees_with_the_classifier_on_the_test_split(train, photos):
+    run = train(photos, precision="f32")
+    rows = [row for row in predictions(run).values() if row["split"] == "test"]
+    assert len(rows) == run.evaluation.n_images
+    for row, again in zip(rows, headstart.load(run.folder, precision="f32").predict([r["path"] for r in rows]), strict=True):
+        assert again.prediction == row["prediction"] and again.probability == pytest.approx(
+            float(row["probability"]), abs=2e-3
+        )
+    assert len(predictions(run)) == 60  # the others are there as well, judged by fits that had not seen them
+
+
+def test_labels_that_mean_nothing_are_not_learnt(train, photos):
+    everything = sorted(photos.rglob("*.png"))
+    shuffled = photos.parent / "shuffled"
+    for i, path in enumerate(np.random.default_rng(0).permutation(np.array(everything, object))):
+        folder = shuffled / str(i % 3)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{i}.png")
+    run = train(shuffled, test=0.5)
+    low, high = run.evaluation.interval
+    assert low < 1 / 3 + 0.05 and run.evaluation.accuracy < 0.65
+
+
+def test_training_again_computes_nothing_and_says_the_same(train, photos):
+    first, second = train(photos), train(photos)
+    assert (first.about["images"]["computed"], second.about["images"]["computed"]) == (60, 0)
+    assert first.about["splits_sha256"] == second.about["splits_sha256"]
+    np.testing.assert_array_equal(first.evaluation.confusion, second.evaluation.confusion)
+
+
+def test_what_cannot_be_used_is_listed_and_the_rest_is_learnt(train, photos):
+    (photos / "red" / "note.jpg").write_text("not a photo")
+    (photos / "red" / "empty.png").touch()
+    whole = (photos / "red" / "red 0.png").read_bytes()
+    (photos / "red" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (photos / "stray.png").write_bytes(whole)
+    run = train(photos)
+    reasons = {os.path.basename(path): reason for path, reason in skipped(run).items()}
+    assert set(reasons) == {"note.jpg", "empty.png", "cut.png", "stray.png"} and all(reasons.values())
+    assert run.about["images"] == {**run.about["images"], "used": 60, "skipped": 4}
+
+
+def test_a_folder_without_a_single_image_is_no_class(train, photos):
+    (photos / "notes").mkdir()
+    for i in range(3):
+        (photos / "notes" / f"{i}.txt").write_text("words")
+    run = train(photos)
+    assert run.classifier.classes == ("blue", "green", "red")
+    assert any("'notes'" in note for note in run.about["notes"])
+
+
+def test_a_class_that_is_left_with_one_image_ends_the_run(train, photos):
+    (photos / "grey").mkdir()
+    Image.fromarray(picture((90, 90, 90), 0)).save(photos / "grey" / "one.png")
+    (photos / "grey" / "two.png").write_text("no photo")
+    with pytest.raises(DataError, match="'grey' has a single image"):
+        train(photos)
+
+
+def test_nothing_but_text_is_told(train, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / "texts" / name / f"{i}.jpg").write_text("words")
+    with pytest.raises(DataError, match="none of the 6 files"):
+        train(tmp_path / "texts")
+
+
+def test_given_splits_are_kept_and_a_leak_is_told_and_mended(train, tmp_path):
+    for i, split in enumerate(("train", "test")):
+        for j, (name, colour) in enumerate(COLOURS.items()):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for k in range(10):
+                pixels = picture(colour, 1000 * i + 100 * j + k)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{k}.png")
+    shutil.copy(tmp_path / "data" / "test" / "red" / "0.png", tmp_path / "data" / "train" / "red" / "leak.png")
+    run = train(tmp_path / "data")
+    assert run.about["images"]["test"] == 30
+    assert {row["split"] for path, row in predictions(run).items() if "/test/" in path} == {"test"}
+    assert [os.path.basename(p) for p in skipped(run)] == ["leak.png"] and "the test stays honest" in run.about["notes"][0]
+
+
+def test_images_under_two_labels_are_told(train, photos):
+    shutil.copy(photos / "red" / "red 0.png", photos / "blue" / "not blue.png")
+    assert any("more than one label" in note for note in train(photos).about["notes"])
+
+
+def test_no_test_split_falls_back_on_cross_validation_and_says_so(train, photos):
+    run = train(photos, test=0, validation=0)
+    assert run.evaluation.split == "cross-validation" and run.evaluation.n_images == 60
+    assert run.about["images"]["test"] == 0
+
+
+def test_two_photos_a_class_are_enough(train, tmp_path):
+    for seed in range(5):
+        run = train(write_photos(tmp_path / f"few {seed}", n=2), seed=seed)
+        assert len(run.classifier.classes) == 3
+
+
+def test_a_table_trains_as_its_folder_does(train, photos):
+    with (photos.parent / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("path", "label"), *((p.relative_to(photos.parent), p.parent.name) for p in photos.rglob("*.png"))]
+        )
+    from_folder, from_table = train(photos), train(photos.parent / "table.csv")
+    assert from_folder.about["splits_sha256"] == from_table.about["splits_sha256"]
+    assert from_table.about["images"]["computed"] == 0
+
+
+def test_moved_and_renamed_photos_stay_in_their_split(train, photos):
+    before = train(photos)
+    by_pixels = {(photos / "red" / f"red {i}.png").read_bytes(): i for i in range(20)}
+    where = {by_pixels[Path(p).read_bytes()]: r["split"] for p, r in predictions(before).items() if "red" in p}
+    for i in range(20):
+        (photos / "red" / f"red {i}.png").rename(photos / "red" / f"renamed {19 - i}.png")
+    after = train(photos)
+    assert after.about["images"]["computed"] == 0
+    assert {by_pixels[Path(p).read_bytes()]: r["split"] for p, r in predictions(after).items() if "red" in p} == where
+
+
+def test_a_folder_in_use_is_refused_before_any_work(train, photos, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    started = []
+    with pytest.raises(OutputError, match="never overwritten"):
+        train(photos, run=tmp_path / "mine", progress=lambda *a: started.append(a))
+    assert not started and (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+    with pytest.raises(OutputError, match="is a file"):
+        train(photos, run=tmp_path / "mine" / "thesis.txt")
+
+
+def test_runs_without_a_name_get_one_of_their_own(photos, tiny_onnx, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [headstart.train("photos", backbone=str(tiny_onnx)).folder.name for _ in range(3)]
+    assert folders == ["photos-run", "photos-run-2", "photos-run-3"]
+
+
+def test_a_place_that_cannot_be_written_is_told(train, photos, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="name another place with -o"):
+        train(photos, run=tmp_path / "file" / "run")
+    with pytest.raises(CacheError, match="--cache DIR"):
+        train(photos, cache=tmp_path / "file")
+
+
+def test_progress_is_told(train, photos):
+    told = []
+    train(photos, progress=lambda *a: told.append(a))
+    assert ("codes", 60, 60) in told and any(stage == "head" for stage, _, _ in told)
+
+
+def test_names_of_every_kind_survive(train, tmp_path):
+    names = ["10 öäü", "2 <script>alert(1)</script>".replace("/", "∕"), "ארץ \U0001f98a", '"quoted", [x]']
+    for i, name in enumerate(names):
+        (tmp_path / "odd" / name).mkdir(parents=True)
+        for j in range(6):
+            Image.fromarray(picture((60 * i, 200 - 40 * i, 90), 10 * i + j)).save(tmp_path / "odd" / name / f"{j}.png")
+    run = train(tmp_path / "odd")
+    assert set(headstart.load(run.folder).classes) == set(names)
+    assert run.classifier.classes.index(names[1]) < run.classifier.classes.index(names[0])  # 2 before 10
+    assert (run.folder / "labels.txt").read_text().splitlines() == list(run.classifier.classes)
+
+
+@pytest.mark.shared
+def test_real_flowers_with_the_default_backbone(shared, tmp_path):
+    run = headstart.train(shared / "data" / "flowers", tmp_path / "run")
+    assert run.evaluation.accuracy > 0.8 and run.about["cross_validation"]["accuracy"] > 0.83

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from headstart.estimator import HeadstartClassifier
     from headstart.evaluate import Evaluation
     from headstart.imagenet import imagenet_classifier
-    from headstart.train import Run, train
+    from headstart.training import Run, train
 
 __all__ = [
     "Classifier",
@@ -27,8 +27,8 @@ _HOMES = {
     "Prediction": "classifier",
     "load": "classifier",
     "Evaluation": "evaluate",
-    "Run": "train",
-    "train": "train",
+    "Run": "training",
+    "train": "training",
     "HeadstartError": "errors",
     "HeadstartClassifier": "estimator",
     "imagenet_classifier": "imagenet",

@@ -86,6 +86,7 @@ class Classifier:
             },
             **(about or {}),
         }
+        described = json.loads(json.dumps(described))  # as it will be when it is loaded
         return cls(_sealed(_joined(backbone.network, head), described), described, hardware)
 
     @classmethod
@@ -203,8 +204,8 @@ def _read(file: Path) -> bytes:
         if size > MAX_FILE_BYTES:
             raise ClassifierError(f"{file} has {size:,} bytes; a classifier never has more than {MAX_FILE_BYTES:,}")
         return file.read_bytes()
-    except OSError as error:
-        raise ClassifierError(f"{file} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
+        raise ClassifierError(f"{file} cannot be read: {getattr(error, 'strerror', error)}") from error
 
 
 def _checked(content: bytes, file: Path) -> dict[str, Any]:

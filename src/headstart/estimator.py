@@ -65,7 +65,8 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """The likeliest class of each image, (n,), of the type of y."""
-        best: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probabilities = self.predict_proba(X)
+        best: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
         return best
 
     def to_classifier(self) -> Classifier:

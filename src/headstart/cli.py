@@ -1,0 +1,452 @@
+"""The command line: parse, one library call, print. Results go to stdout, progress and warnings to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from headstart.errors import DataError, HeadstartError, OutputError
+
+if TYPE_CHECKING:
+    from headstart.classifier import Classifier, Prediction
+
+STOPPED = 130  # what a shell gives a program that Ctrl-C ended
+ENGINE_OPTIONS = ("device", "threads", "precision")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives 0, 1 for an expected failure, 2 for wrong usage, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # a name that the terminal cannot show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    logging.basicConfig(format="headstart: %(message)s", level=logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of a photo's oddities is told as its status
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run_command(options)
+        sys.stdout.flush()
+        return status
+    except HeadstartError as error:
+        print(f"headstart: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `headstart predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "\nheadstart: stopped. Codes that were computed are kept; the same command goes on from there.", file=sys.stderr
+        )
+        return STOPPED
+
+
+# ---- the commands
+
+
+def _train(options: argparse.Namespace) -> int:
+    from headstart import terminal
+    from headstart.training import train
+
+    chosen = {
+        k: v for k, v in vars(options).items() if k not in ("run_command", "quiet", "json", "command", "photos", "run")
+    }
+    with terminal.Progress(quiet=options.quiet) as progress:
+        run = train(options.photos, options.run, progress=progress, **chosen)
+    about = run.about
+    for note in about["notes"]:
+        print(f"headstart: {note}", file=sys.stderr)
+    if about["images"]["skipped"]:
+        print(
+            f"headstart: {about['images']['skipped']:,} files were left out; the reasons: {run.folder}/skipped.csv",
+            file=sys.stderr,
+        )
+    if options.json:
+        print(json.dumps({"run": str(run.folder), **about}, indent=2))
+        return 0
+    images, seconds = about["images"], about["seconds"]
+    print(
+        f"{images['used']:,} photos of {len(about['classes'])} classes: {images['train']:,} to learn from, "
+        f"{images['validation']:,} to choose by, {images['test']:,} to test with"
+    )
+    print(terminal.evaluation_text(run.evaluation))
+    if run.evaluation.split == "test":
+        cv = about["cross_validation"]
+        low, high = cv["interval"]
+        print(
+            f"\ncross-validated on {cv['n_images']:,} of the others: {terminal.percent(cv['accuracy'])} "
+            f"({terminal.percent(low)} to {terminal.percent(high)})"
+        )
+    print(f"seconds: {', '.join(f'{stage} {s:.1f}' for stage, s in seconds.items())}; together {sum(seconds.values()):.1f}")
+    print(
+        f"\nThe classifier is in {run.folder}; label new photos with:"
+        f"\n  headstart predict {_quoted(run.folder)} PHOTO_OR_FOLDER"
+    )
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from headstart import rows, terminal
+
+    form = options.form or (rows.format_of(options.output) if options.output else None)
+    if form == "parquet" and not options.output:
+        raise OutputError("Parquet is no text for a terminal; name a file with -o")
+    classifier = _classifier(options)
+    width = min(24, max(map(len, classifier.classes)))
+    total = _count(options.paths) if sys.stderr.isatty() and not options.quiet else 0
+    n, n_bad = 0, 0
+    is_shown = form is None and not options.output
+    with (
+        _destination(options.output, overwrite=options.overwrite) as file,
+        terminal.Progress(quiet=options.quiet or (is_shown and sys.stdout.isatty())) as progress,
+    ):
+        if form:
+            opened = rows.FORMATS[form](file)
+        else:
+            opened = rows.people_rows(file, width)
+        with opened as write:
+            prediction: Prediction
+            for n, prediction in enumerate(classifier.stream(_inputs(options.paths), top=options.top), start=1):
+                write(prediction)
+                n_bad += prediction.status != "ok"
+                progress("predict", n, total)
+    if n == 0:
+        raise DataError(f"there are no files in {', '.join(options.paths)}")
+    if options.output:
+        print(f"{n:,} rows are in {options.output}", file=sys.stderr)
+    if n_bad:
+        print(f"headstart: {n_bad:,} of {n:,} images could not be used; their rows say why", file=sys.stderr)
+    return 1 if n_bad else 0
+
+
+def _backbones(options: argparse.Namespace) -> int:
+    from headstart.backbones import BACKBONES, is_installed, load_backbone
+    from headstart.terminal import table
+
+    rows: list[dict[str, Any]] = []
+    for row in BACKBONES.values():
+        about: dict[str, Any] = {
+            "name": row.name,
+            "size": row.size,
+            "n_parameters": row.n_parameters,
+            "n_codes": row.n_codes,
+            "license": row.license,
+            "installed": is_installed(row),
+            "images_per_second": None,
+        }
+        if options.measure and about["installed"]:
+            about["images_per_second"] = round(_measured(load_backbone(row.name, cache_dir=_cache_dir(options)), options))
+        rows.append(about)
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    shown = [
+        (
+            str(r["name"]),
+            str(r["license"]),
+            "yes" if r["installed"] else "no",
+            f"{r['size']}",
+            f"{r['n_parameters'] / 1e6:.1f} M",
+            f"{r['n_codes']:,}",
+            f"{r['images_per_second']:,}" if r["images_per_second"] else "-",
+        )
+        for r in rows
+    ]
+    print(table(("backbone", "licence", "installed", "pixels", "parameters", "codes", "images/s"), shown, left=2))
+    print("\nUse one with: headstart train PHOTOS --backbone NAME; or an ONNX file of your own: --backbone FILE.onnx")
+    if not options.measure:
+        print("Measure them on this machine with: headstart backbones --measure")
+    if not all(r["installed"] for r in rows):
+        print("Install the others with: pip install 'headstart[backbones]'")
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from headstart.codes import Store
+    from headstart.terminal import table
+
+    store = Store(_cache_dir(options))
+    if options.action != "show":
+        n = store.clear() if options.action == "clear" else store.prune(options.days)
+        about: dict[str, Any] = {"forgotten": n, "path": str(store.path), "size_bytes": store.size_bytes()}
+        text = f"{n:,} images forgotten; {store.path} now has {about['size_bytes'] / 1e6:,.1f} MB"
+        print(json.dumps(about) if options.json else text)
+        return 0
+    about = store.summary()
+    if options.json:
+        print(json.dumps(about, indent=2))
+        return 0
+    print(f"{about['path']}: {about['size_bytes'] / 1e6:,.1f} MB, codes of {about['images']:,} images")
+    rows = [
+        (r["name"], str(r["preprocess"]["size"]), r["view"], r["precision"], f"{r['images']:,}") for r in about["recipes"]
+    ]
+    if rows:
+        print(table(("backbone", "pixels", "view", "precision", "images"), rows))
+    print("Forget what no run has used for 90 days with: headstart cache prune; everything with: headstart cache clear")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from headstart.demo import write_digits
+
+    folder = options.folder
+    digits = folder / "digits"
+    n = write_digits(digits)
+    print(f"{n:,} handwritten digits are in {digits}, a folder for each: look at them. Now:\n")
+    run = next(p for i in range(1, 10_000) if not (p := folder / ("run" if i == 1 else f"run-{i}")).exists())
+    command = ["train", str(digits), "-o", str(run), *(["--cache", str(options.cache)] if "cache" in options else [])]
+    print(f"$ headstart {' '.join(map(_quoted, command))}")
+    status = main(command + (["--quiet"] if options.quiet else []))
+    if status == 0:
+        some = next(iter(sorted((digits / "7").iterdir())))
+        print(f"\nTry it:\n  headstart predict {_quoted(run)} {_quoted(some)}")
+        print("Then your own, a folder of photos for each class:\n  headstart train PHOTOS")
+        print("Or no training at all:\n  headstart predict imagenet PHOTO")
+    return status
+
+
+# ---- what they share
+
+
+def _classifier(options: argparse.Namespace) -> Classifier:
+    from headstart.classifier import Classifier
+    from headstart.engine import Hardware
+
+    hardware = Hardware(**{name: value for name, value in vars(options).items() if name in ENGINE_OPTIONS})
+    if options.run == "imagenet" and not os.path.exists(options.run):
+        from headstart.imagenet import imagenet_classifier
+
+        return imagenet_classifier(cache_dir=_cache_dir(options), hardware=hardware)
+    return Classifier.load(options.run, hardware)
+
+
+def _cache_dir(options: argparse.Namespace) -> Path:
+    from headstart.codes import default_cache_dir
+
+    return Path(options.cache) if "cache" in options else default_cache_dir()
+
+
+def _inputs(paths: Iterable[str]) -> Iterator[str | bytes]:
+    """Files as they are, folders and patterns opened up, `-` as the paths or the one picture that stdin holds."""
+    from headstart.datasets import Skipped, walk
+
+    for path in paths:
+        if path == "-":
+            yield from _from_stdin(sys.stdin.buffer)
+        elif os.path.isdir(path):
+            unreadable: list[Skipped] = []
+            yield from walk(path, unreadable)
+            yield from (skipped.path for skipped in unreadable)
+        elif not os.path.exists(path) and glob.has_magic(path):
+            found = sorted(glob.glob(path, recursive=True))
+            if not found:
+                yield path
+            yield from _inputs(found)
+        else:
+            yield path
+
+
+def _from_stdin(stdin: Any) -> Iterator[str | bytes]:
+    from headstart.images import HEADER_BYTES, is_image
+
+    if is_image(stdin.peek(HEADER_BYTES)[:HEADER_BYTES]):
+        yield stdin.read()
+        return
+    for line in stdin:
+        if path := os.fsdecode(line.rstrip(b"\r\n")):
+            yield from _inputs([path] if path != "-" else [])
+
+
+def _count(paths: Sequence[str]) -> int:
+    """How many images there will be, for the time left; 0 where only the end of stdin will tell."""
+    return 0 if "-" in paths else sum(1 for _ in _inputs(paths))
+
+
+@contextmanager
+def _destination(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
+    """Stdout, or a file that appears under its name when it is whole; what a stop left is kept as FILE.partial."""
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} is there already; name another file, or add --overwrite")
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _measured(backbone: Any, options: argparse.Namespace) -> float:
+    """Images a second of the network alone, over about a second, on all cores."""
+    import numpy as np
+
+    from headstart.engine import Engine, Hardware
+
+    engine = Engine(backbone.network, Hardware(**{k: v for k, v in vars(options).items() if k in ENGINE_OPTIONS}))
+    size = backbone.preprocess.size
+    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    for n in (50, 400):  # the first to warm up
+        start = time.perf_counter()
+        for _ in engine.stream(range(n), lambda *_: pixels):
+            pass
+        seconds = time.perf_counter() - start
+    return n / seconds
+
+
+def _quoted(path: str | os.PathLike[str]) -> str:
+    import shlex
+
+    return shlex.quote(os.fspath(path))
+
+
+# ---- the parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Options that are not given are not passed on, so that every default is declared once, in the library."""
+    parser = argparse.ArgumentParser(prog="headstart", description="A folder of photos in, a classifier out, in seconds.")
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    engine = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    engine.add_argument("--device", help="OpenVINO device: CPU (default), GPU, NPU, AUTO")
+    engine.add_argument("--threads", type=int, help="cores to use (default: those that this process may use)")
+    engine.add_argument("--precision", help="auto (default: what is fastest here, bf16 where the CPU has it) or f32 (exact)")
+    cache = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    cache.add_argument(
+        "--cache", metavar="DIR", help="where codes are kept (default: HEADSTART_CACHE, or the user's cache folder)"
+    )
+    told = argparse.ArgumentParser(add_help=False)
+    told.add_argument("--quiet", action="store_true", help="no progress")
+    answer = argparse.ArgumentParser(add_help=False)
+    answer.add_argument("--json", action="store_true", help="the answer as JSON")
+
+    _add_train(
+        commands.add_parser(
+            "train",
+            parents=[engine, cache, told, answer],
+            argument_default=argparse.SUPPRESS,
+            help="learn a classifier from labelled photos",
+            description="Learn a classifier from labelled photos.",
+        )
+    )
+    _add_predict(
+        commands.add_parser(
+            "predict",
+            parents=[engine, cache, told],
+            argument_default=argparse.SUPPRESS,
+            help="label photos with a classifier",
+            description="Label photos with a classifier.",
+        )
+    )
+    backbones = commands.add_parser(
+        "backbones", parents=[engine, cache, answer], help="list the backbones", description="List the backbones."
+    )
+    backbones.add_argument("--measure", action="store_true", help="measure their speed on this machine")
+    backbones.set_defaults(run_command=_backbones)
+    kept = commands.add_parser(
+        "cache",
+        parents=[cache, answer],
+        help="show or empty the store of codes",
+        description="Show or empty the store of codes.",
+    )
+    kept.add_argument("action", nargs="?", choices=("show", "prune", "clear"), default="show")
+    kept.add_argument("--days", type=int, default=90, help="prune what no run has used for so many days (default: 90)")
+    kept.set_defaults(run_command=_cache)
+    demo = commands.add_parser(
+        "demo",
+        parents=[cache, told],
+        help="learn handwritten digits, which come with it",
+        description="Write out 1,797 handwritten digits and learn them; needs no network.",
+    )
+    demo.add_argument(
+        "-o",
+        dest="folder",
+        metavar="DIR",
+        type=Path,
+        default=Path("headstart-demo"),
+        help="where to (default: headstart-demo)",
+    )
+    demo.set_defaults(run_command=_demo)
+    return parser
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument(
+        "photos", help="a folder per class, train/val/test folders of those, or a table (.csv, .tsv, .parquet)"
+    )
+    train.add_argument(
+        "-o", dest="run", metavar="RUN", default=None, help="the run folder to make (default: NAME-run, a new one)"
+    )
+    train.add_argument("--backbone", help="a name from `headstart backbones`, or an ONNX file (default: efficientnet-lite0)")
+    train.add_argument("--size", type=int, metavar="PIXELS", help="of an ONNX file: the side of the images it takes")
+    train.add_argument("--mean", type=_three, metavar="R,G,B", help="of an ONNX file, in [0, 1] (default: 0.5,0.5,0.5)")
+    train.add_argument("--std", type=_three, metavar="R,G,B", help="of an ONNX file, in [0, 1] (default: 0.5,0.5,0.5)")
+    train.add_argument(
+        "--output", metavar="NAME", help="of an ONNX file: the value that holds the codes (default: found by itself)"
+    )
+    train.add_argument("--balance", action="store_true", help="let every class count the same, however many photos it has")
+    train.add_argument("--validation", type=float, metavar="SHARE", help="of the photos, to choose by (default: 0.1)")
+    train.add_argument("--test", type=float, metavar="SHARE", help="of the photos, to test with (default: 0.2)")
+    train.add_argument("--seed", type=int, help="which photos those are (default: 0)")
+    train.set_defaults(run_command=_train)
+
+
+def _add_predict(predict: argparse.ArgumentParser) -> None:
+    predict.add_argument("run", metavar="RUN", help="a run folder, its model.onnx, or `imagenet`")
+    predict.add_argument(
+        "paths", nargs="+", metavar="PATH", help="files, folders, patterns, or - for stdin (paths or one picture)"
+    )
+    predict.add_argument(
+        "--top", type=_at_least_one, default=3, metavar="N", help="list the N likeliest classes (default: 3)"
+    )
+    forms = predict.add_mutually_exclusive_group()
+    for form in ("csv", "jsonl", "json", "parquet"):
+        forms.add_argument(f"--{form}", dest="form", action="store_const", const=form, default=None, help=f"rows as {form}")
+    predict.add_argument(
+        "-o", dest="output", metavar="FILE", type=Path, default=None, help="write them to a file (its name tells the format)"
+    )
+    predict.add_argument("--overwrite", action="store_true", default=False, help="replace FILE")
+    predict.set_defaults(run_command=_predict)
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: it costs more than the rest of --help."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"headstart {version('headstart')}")
+        parser.exit()
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _three(text: str) -> tuple[float, float, float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+        first, second, third = numbers * 3 if len(numbers) == 1 else numbers
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected one number or three, as in 0.485,0.456,0.406, not {text!r}") from None
+    return first, second, third
+
+
+if __name__ == "__main__":
+    sys.exit(main())

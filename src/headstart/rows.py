@@ -1,0 +1,128 @@
+"""Predictions as rows: for people, CSV, JSON lines, JSON and Parquet, each written as it comes, in constant memory.
+
+A row is {path, status, reason, prediction, probability, top} in every format; `top` is JSON text in CSV and a list of
+(label, probability) structures in Parquet, which knows no lists of mixed type.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from headstart.classifier import Prediction
+from headstart.errors import MissingExtra
+
+Write: TypeAlias = Callable[[Prediction], None]
+COLUMNS = ("path", "status", "reason", "prediction", "probability", "top")
+ROWS_AT_A_TIME = 1024
+
+
+@contextmanager
+def csv_rows(file: IO[bytes]) -> Iterator[Write]:
+    """Comma-separated values, a header first."""
+    with _text(file) as text:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+
+        def write(prediction: Prediction) -> None:
+            row = prediction.to_json()
+            row["top"] = json.dumps(row["top"], ensure_ascii=False)
+            writer.writerow([row[c] for c in COLUMNS])
+
+        yield write
+
+
+@contextmanager
+def jsonl_rows(file: IO[bytes]) -> Iterator[Write]:
+    """An object a line."""
+    yield lambda prediction: _put(file, json.dumps(prediction.to_json()) + "\n")
+
+
+@contextmanager
+def json_rows(file: IO[bytes]) -> Iterator[Write]:
+    """One array of objects."""
+    separators = iter(("[\n",))
+    yield lambda prediction: _put(file, next(separators, ",\n") + json.dumps(prediction.to_json()))
+    _put(file, next(separators, "") + "\n]\n")
+
+
+@contextmanager
+def parquet_rows(file: IO[bytes]) -> Iterator[Write]:
+    """A Parquet file; needs the extra [parquet]."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra("writing Parquet", "parquet") from error
+    pair = pyarrow.struct([("label", pyarrow.string()), ("probability", pyarrow.float32())])
+    text = [(name, pyarrow.string()) for name in COLUMNS[:4]]
+    schema = pyarrow.schema([*text, ("probability", pyarrow.float32()), ("top", pyarrow.list_(pair))])
+    waiting: list[dict[str, Any]] = []
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+
+        def flush() -> None:
+            writer.write_table(pyarrow.Table.from_pylist(waiting, schema))
+            waiting.clear()
+
+        def write(prediction: Prediction) -> None:
+            row = prediction.to_json()
+            row["path"] = row["path"].encode("utf-8", "backslashreplace").decode()
+            row["top"] = [{"label": label, "probability": p} for label, p in row["top"]]
+            waiting.append(row)
+            if len(waiting) >= ROWS_AT_A_TIME:
+                flush()
+
+        yield write
+        flush()
+
+
+FORMATS: dict[str, Callable[[IO[bytes]], AbstractContextManager[Write]]] = {
+    "csv": csv_rows,
+    "jsonl": jsonl_rows,
+    "json": json_rows,
+    "parquet": parquet_rows,
+}
+
+
+def format_of(path: Path) -> str | None:
+    """The format that a file's name asks for."""
+    name = path.suffix.lower().removeprefix(".")
+    return name if name in FORMATS else None
+
+
+@contextmanager
+def people_rows(file: IO[bytes], width: int) -> Iterator[Write]:
+    """Lines for people; width: of the longest class name."""
+    file.flush()
+    yield lambda prediction: _put(file, people_row(prediction, width) + "\n")
+
+
+def people_row(prediction: Prediction, width: int) -> str:
+    """One line for a terminal: the answer, how sure, of what, and what else it might be."""
+    from headstart.terminal import one_line, percent
+
+    path = one_line(prediction.path)
+    if prediction.prediction is None:
+        return f"{'-':<{width}}  {'-':>7}  {path}  ({prediction.status}: {prediction.reason})"
+    others: Sequence[str] = [f"{one_line(name)} {percent(p)}" for name, p in prediction.top[1:] if p >= 0.01]
+    also = f"  ({', '.join(others)})" if others else ""
+    return f"{one_line(prediction.prediction):<{width}}  {percent(prediction.probability):>7}  {path}{also}"
+
+
+def _put(file: IO[bytes], text: str) -> None:
+    file.write(text.encode("utf-8", "surrogateescape"))
+
+
+@contextmanager
+def _text(file: IO[bytes]) -> Iterator[IO[str]]:
+    import io
+
+    wrapper = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
+    try:
+        yield wrapper
+    finally:
+        wrapper.detach()

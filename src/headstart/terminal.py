@@ -1,0 +1,135 @@
+"""What people see on a terminal: progress on stderr, results on stdout. Only cli.py uses it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from headstart.evaluate import Evaluation
+
+MOST_CLASSES = 20  # more rows than this hide the result
+WORST_CLASSES = 10
+PLAIN_SECONDS = 5.0
+
+
+class Progress:
+    """Shows (stage, done, total) as bars on a terminal, as a line every few seconds elsewhere, not at all when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._is_live = not quiet and sys.stderr.isatty()
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._started: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Tell how far a stage is; a total of 0 means that nobody knows it."""
+        if self._quiet:
+            return
+        now = time.monotonic()
+        started = self._started.setdefault(stage, now)
+        is_last = bool(total) and done >= total
+        if not is_last and now - self._told.get(stage, started if not self._is_live else 0.0) < (
+            0.1 if self._is_live else PLAIN_SECONDS
+        ):
+            return
+        self._told[stage] = now
+        if self._is_live:
+            self._draw(stage, done, total, now - started)
+        elif now - started > 1.0:  # what is over in a second needs no line in a log
+            print(_plain(stage, done, total, now - started), file=sys.stderr, flush=True)
+
+    def _draw(self, stage: str, done: int, total: int, seconds: float) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        if self._bars is None:
+            columns = (
+                TextColumn("{task.description:<8}"),
+                BarColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+            )
+            self._bars = Bars(*columns, console=Console(stderr=True), transient=True)
+            self._bars.start()
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total or None, rate="")
+        self._bars.update(self._tasks[stage], completed=done, rate=_rate(stage, done, total, seconds))
+
+
+def _rate(stage: str, done: int, total: int, seconds: float) -> str:
+    counted = f"{done:,} of {total:,}" if total else f"{done:,}"
+    per_second = f"  {done / seconds:,.0f} images/s" if seconds > 0.5 and stage != "head" else ""
+    return f"{counted}{'' if stage != 'head' else ' fits'}{per_second}"
+
+
+def _plain(stage: str, done: int, total: int, seconds: float) -> str:
+    left = f"  {seconds / done * (total - done):.0f} s left" if done and total > done else ""
+    return f"{stage}: {_rate(stage, done, total, seconds)}{left}"
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Align columns, the first `left` ones to the left, by the width that characters have on a terminal."""
+    from rich.cells import cell_len
+
+    cells = [[one_line(c) for c in row] for row in (header, *rows)]
+    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(header))]
+    lines = []
+    for row in cells:
+        padded = [
+            c + " " * (w - cell_len(c)) if i < left else " " * (w - cell_len(c)) + c
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  " + "  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def one_line(text: str) -> str:
+    """Names come from files: nothing in them may move the cursor or colour the screen."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """The result in a sentence, then a row a class; of many classes, the ones that do worst."""
+    low, high = evaluation.interval
+    where = "test photos, seen for the first time" if evaluation.split == "test" else "photos, each held out in turn"
+    lines = [
+        f"accuracy {percent(evaluation.accuracy)} on {evaluation.n_images:,} {where} "
+        f"(95 % interval: {percent(low)} to {percent(high)})",
+    ]
+    if evaluation.top5 is not None:
+        lines.append(f"the right class is among the first five for {percent(evaluation.top5)}")
+    scores = sorted(evaluation.classes, key=lambda c: c.f1 if c.f1 is not None else 2.0)
+    shown = evaluation.classes if len(evaluation.classes) <= MOST_CLASSES else tuple(scores[:WORST_CLASSES])
+    rows = [(c.label, percent(c.precision), percent(c.recall), percent(c.f1), f"{c.support:,}") for c in shown]
+    lines += ["", table(("class", "precision", "recall", "F1", "photos"), rows)]
+    if len(shown) < len(evaluation.classes):
+        lines.append(f"  ... the {len(shown)} worst of {len(evaluation.classes)} classes; all of them are in run.json")
+    return "\n".join([*lines, *_confusions(evaluation)])
+
+
+def _confusions(evaluation: Evaluation, most: int = 3) -> list[str]:
+    names = [c.label for c in evaluation.classes]
+    pairs = [
+        (n, names[i], names[j]) for i, row in enumerate(evaluation.confusion) for j, n in enumerate(row) if i != j and n > 0
+    ]
+    worst = sorted(pairs, key=lambda pair: -pair[0])[:most]
+    if not worst:
+        return []
+    return ["", "most confused: " + ", ".join(f"{one_line(a)} taken for {one_line(b)} ({n})" for n, a, b in worst)]

@@ -1,0 +1,333 @@
+"""Every command as a user types it, with what it prints, where, and how it ends."""
+
+import csv
+import inspect
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import headstart
+from conftest import write_photos
+from headstart import cli
+
+ROW = ["path", "status", "reason", "prediction", "probability", "top"]
+
+
+@pytest.fixture
+def run(photos, tiny_onnx, tmp_path, capsys):
+    """A finished run, and nothing printed yet."""
+    assert cli.main(["train", str(photos), "-o", str(tmp_path / "run"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    capsys.readouterr()
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def headstart_command():
+    """The command in a process of its own."""
+
+    def start(*arguments, **options):
+        command = [sys.executable, "-m", "headstart.cli", *map(str, arguments)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+    return start
+
+
+def test_train_tells_the_result_and_what_to_do_next(photos, tiny_onnx, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "photos", "--backbone", str(tiny_onnx)]) == 0
+    out, err = capsys.readouterr()
+    assert "60 photos of 3 classes" in out and "95 % interval" in out and "cross-validated" in out
+    for name in ("blue", "green", "red"):
+        assert re.search(rf"{name} +\d+\.\d %", out)
+    assert out.splitlines()[-1].strip() == "headstart predict photos-run PHOTO_OR_FOLDER"
+    assert cli.main(["train", "photos", "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    assert (tmp_path / "photos-run-2" / "run.json").is_file()  # and the first is as it was
+
+
+def test_train_json_is_run_json_and_nothing_else_is_on_stdout(photos, tiny_onnx, tmp_path, capsys):
+    assert cli.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(tiny_onnx), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer.pop("run") == str(tmp_path / "r")
+    assert answer == json.loads((tmp_path / "r" / "run.json").read_text())
+
+
+def test_predict_prints_a_row_for_each_image(run, photos, capsys):
+    assert cli.main(["predict", str(run), str(photos / "red" / "red 0.png"), str(photos / "blue")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 21
+    assert re.match(r"red +\d+\.\d %  .*red 0\.png", lines[0])
+    assert [re.search(r"blue (\d+)\.png", line).group(1) for line in lines[1:4]] == ["0", "1", "2"]  # natural order
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json", "parquet"])
+def test_a_row_is_the_same_in_every_format(run, photos, tmp_path, capsys, form):
+    bad = tmp_path / 'bad, "odd" name.jpg'
+    bad.write_text("no photo")
+    good = photos / "red" / "red 0.png"
+    target = tmp_path / f"rows.{form}"
+    assert cli.main(["predict", str(run), str(good), str(bad), "-o", str(target), "--top", "2"]) == 1
+    if form == "parquet":
+        rows = pytest.importorskip("pyarrow.parquet").read_table(target).to_pylist()
+        for row in rows:
+            row["top"] = [[pair["label"], pair["probability"]] for pair in row["top"]]
+    elif form == "csv":
+        rows = list(csv.DictReader(io.StringIO(target.read_text(), newline="")))
+        for row in rows:
+            row["top"] = json.loads(row["top"])
+            row["probability"] = float(row["probability"]) if row["probability"] else None
+            row["reason"], row["prediction"] = row["reason"] or None, row["prediction"] or None
+    else:
+        rows = json.loads(target.read_text()) if form == "json" else list(map(json.loads, target.read_text().splitlines()))
+    assert [list(row) for row in rows] == [ROW, ROW]
+    first, second = rows
+    assert (first["path"], first["status"], first["reason"], first["prediction"]) == (str(good), "ok", None, "red")
+    assert [label for label, _ in first["top"]][0] == "red" and len(first["top"]) == 2
+    assert first["probability"] == pytest.approx(first["top"][0][1]) and first["probability"] > 0.5
+    assert (second["path"], second["status"], second["prediction"], second["top"]) == (str(bad), "not an image", None, [])
+    assert second["reason"] and second["probability"] is None
+    if form != "parquet":  # the flag writes to stdout what the file's name writes to the file
+        capsys.readouterr()
+        cli.main(["predict", str(run), str(good), str(bad), f"--{form}", "--top", "2"])
+        assert capsys.readouterr().out == target.read_text()
+
+
+def test_json_of_one_image_is_an_array(run, photos, capsys):
+    assert cli.main(["predict", str(run), str(photos / "red" / "red 0.png"), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+
+
+def test_an_output_file_is_never_overwritten_by_accident(run, photos, tmp_path, capsys):
+    target = tmp_path / "mine.csv"
+    target.write_text("precious")
+    arguments = ["predict", str(run), str(photos / "red"), "-o", str(target)]
+    assert cli.main(arguments) == 1
+    assert target.read_text() == "precious" and "--overwrite" in capsys.readouterr().err
+    assert cli.main([*arguments, "--overwrite"]) == 0
+    assert target.read_text().startswith("path,status") and not list(tmp_path.glob("*.partial"))
+
+
+def test_bad_files_are_rows_and_the_exit_code_says_so(run, photos, tmp_path, capsys):
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    assert cli.main(["predict", str(run), str(empty), "nowhere.jpg", str(photos / "red" / "red 1.png")]) == 1
+    out, err = capsys.readouterr()
+    assert "(empty: the file is empty)" in out and "(missing: no such file)" in out and len(out.splitlines()) == 3
+    assert "2 of 3 images could not be used" in err
+
+
+def test_patterns_are_opened_where_the_shell_does_not(run, photos, capsys):
+    assert cli.main(["predict", str(run), str(photos / "*" / "* 1.png")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert cli.main(["predict", str(run), str(photos / "*.gif")]) == 1  # a pattern that meets nothing is told
+
+
+def test_stdin_gives_paths_or_one_picture(run, photos):
+    paths = sorted((photos / "red").iterdir())[:3]
+    for content, n in (("".join(f"{p}\n" for p in paths).encode(), 3), (paths[0].read_bytes(), 1)):
+        result = subprocess.run(
+            [sys.executable, "-m", "headstart.cli", "predict", str(run), "-", "--jsonl"], input=content, capture_output=True
+        )
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        assert result.returncode == 0 and len(rows) == n and {row["prediction"] for row in rows} == {"red"}
+
+
+def test_imagenet_needs_no_training(tmp_path, capsys):
+    data = pytest.importorskip("skimage.data")
+    from PIL import Image
+
+    Image.fromarray(data.coffee()).save(tmp_path / "cup.png")
+    assert cli.main(["predict", "imagenet", str(tmp_path / "cup.png"), "--json", "--top", "5"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["prediction"] == "espresso" and len(row["top"]) == 5
+
+
+def test_backbones_are_listed(capsys):
+    assert cli.main(["backbones", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [r["name"] for r in rows] == ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
+    assert {"size", "n_parameters", "n_codes", "license", "installed", "images_per_second"} <= set(rows[0])
+    assert rows[0]["installed"] and rows[0]["license"] == "Apache-2.0"
+    assert cli.main(["backbones"]) == 0
+    assert "efficientnet-lite0" in capsys.readouterr().out
+
+
+def test_backbones_are_measured_on_this_machine(capsys, monkeypatch):
+    from headstart import backbones
+
+    monkeypatch.setattr(backbones, "BACKBONES", {"efficientnet-lite0": backbones.BACKBONES["efficientnet-lite0"]})
+    assert cli.main(["backbones", "--measure", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["images_per_second"] > 1
+
+
+def test_the_cache_is_shown_and_emptied(run, tmp_path, capsys):
+    assert cli.main(["cache", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["images"] == 60 and about["recipes"][0]["name"] == "tiny"
+    assert cli.main(["cache", "prune"]) == 0
+    assert capsys.readouterr().out.startswith("0 images forgotten")  # all of them were used today
+    assert cli.main(["cache", "clear", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["forgotten"] == 60
+    assert cli.main(["cache"]) == 0
+    assert "codes of 0 images" in capsys.readouterr().out
+
+
+def test_the_demo_learns_handwritten_digits(tmp_path, capsys):
+    assert cli.main(["demo", "-o", str(tmp_path / "demo"), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads((tmp_path / "demo" / "run" / "run.json").read_text())["evaluation"]["accuracy"] > 0.95
+    assert sum(1 for _ in (tmp_path / "demo" / "digits").rglob("*.png")) == 1797
+    assert "headstart predict" in out and "headstart train PHOTOS" in out
+    assert cli.main(["demo", "-o", str(tmp_path / "demo"), "--quiet"]) == 0  # again: another run, the same digits
+    assert (tmp_path / "demo" / "run-2" / "run.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "no-such-folder"], "there is no no-such-folder"),
+        (["train", "photo", "--backbone", "efficientnet-lite9"], "did you mean"),
+        (["train", "photos", "--precision", "f16"], "auto, f32"),
+        (["train", "photos", "--threads", "0"], "at least 1"),
+        (["train", "photos", "--device", "TPU"], "OpenVINO finds"),
+        (["train", "photos", "--test", "0.9", "--validation", "0.2"], "below 1"),
+        (["predict", "photos", "x.jpg"], "holds no model.onnx"),
+        (["predict", "no-run", "x.jpg"], "no-run cannot be read"),
+    ],
+)
+def test_mistakes_end_with_a_sentence_and_one(photos, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(photos.parent)
+    if "efficientnet-lite9" in arguments:
+        arguments = ["train", "photos", *arguments[2:]]
+    assert cli.main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("headstart: ") and words in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["train"],
+        ["predict", "run"],
+        ["learn"],
+        ["train", "photos", "--mean", "1,2"],
+        ["predict", "r", "p", "--top", "0"],
+    ],
+)
+def test_wrong_usage_ends_with_two(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2 and "usage: headstart" in capsys.readouterr().err
+
+
+def test_a_run_is_never_overwritten(run, photos, tiny_onnx, capsys):
+    before = (run / "model.onnx").read_bytes()
+    assert cli.main(["train", str(photos), "-o", str(run), "--backbone", str(tiny_onnx)]) == 1
+    assert "never overwritten" in capsys.readouterr().err and (run / "model.onnx").read_bytes() == before
+    assert cli.main(["train", str(photos), "-o", str(photos), "--backbone", str(tiny_onnx)]) == 1
+
+
+def test_what_a_cut_short_run_left_is_no_obstacle(photos, tiny_onnx, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.onnx").write_bytes(b"half")
+    assert cli.main(["train", str(photos), "-o", str(tmp_path / "run"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    assert headstart.load(tmp_path / "run").classes == ("blue", "green", "red")
+
+
+def test_quiet_is_quiet_and_a_pipe_gets_plain_lines(run, photos, headstart_command):
+    out, err = headstart_command("predict", run, photos / "red", "--quiet").communicate()
+    assert err == b"" and len(out.splitlines()) == 20
+    out, err = headstart_command("predict", run, photos / "red").communicate()
+    assert b"\x1b" not in out + err
+
+
+def test_ctrl_c_ends_cleanly_and_keeps_what_was_computed(tmp_path, headstart_command, own_cache):
+    write_photos(tmp_path / "many", n=400, suffix=".jpg")
+    process = headstart_command(
+        "train", tmp_path / "many", "-o", tmp_path / "run", "--threads", "1", "--backbone", "efficientnet-lite0"
+    )
+    store = own_cache / "codes-1.sqlite"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if (
+            store.exists()
+            and store.with_name(store.name + "-wal").exists()
+            and store.with_name(store.name + "-wal").stat().st_size > 300_000
+        ):
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert b"stopped" in err and b"Traceback" not in err and not (tmp_path / "run").exists()
+    from headstart.codes import Store
+
+    kept = Store(own_cache).summary()["images"]
+    assert 0 < kept < 1200
+    again = headstart.train(tmp_path / "many", tmp_path / "run")
+    assert again.about["images"]["computed"] == 1200 - kept
+
+
+def test_a_reader_that_goes_away_is_no_error(run, photos, headstart_command):
+    process = headstart_command("predict", run, *[photos] * 50, "--jsonl")
+    process.stdout.readline()
+    process.stdout.close()
+    with process.stderr as stderr:
+        assert b"Traceback" not in stderr.read()
+    process.wait()
+
+
+def test_names_that_a_terminal_should_not_obey(photos, tiny_onnx, tmp_path, capsys):
+    (photos / "red").rename(photos / "\x1b[31mred [bold]x")
+    assert cli.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "red [bold]x" in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are not text")
+def test_file_names_that_are_not_utf8(photos, tiny_onnx, tmp_path, capsys):
+    odd = os.fsencode(photos / "red") + b"/caf\xe9.png"
+    os.rename(os.fsencode(photos / "red" / "red 0.png"), odd)
+    assert cli.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    assert b"caf\xe9.png" in (tmp_path / "r" / "predictions.csv").read_bytes()
+    for form in ("csv", "jsonl", "json", "parquet"):
+        target = tmp_path / f"rows.{form}"
+        assert cli.main(["predict", str(tmp_path / "r"), os.fsdecode(odd), "-o", str(target)]) == 0
+        assert b"caf" in target.read_bytes()
+
+
+def test_help_says_the_defaults_that_the_library_has():
+    text = {a.dest: a.help for a in _actions("train")}
+    for name, parameter in inspect.signature(headstart.train).parameters.items():
+        if name in ("validation", "test", "seed", "backbone", "device", "precision"):
+            assert re.search(
+                rf"{re.escape(str(parameter.default))}.*default|default: {re.escape(str(parameter.default))}", text[name]
+            ), name
+    assert set(inspect.signature(headstart.train).parameters) - {"progress"} <= set(text)
+
+
+def _actions(command):
+    subparsers = next(a for a in cli._parser()._actions if isinstance(a.choices, dict))
+    return subparsers.choices[command]._actions
+
+
+def test_help_is_quick(headstart_command):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        out, _ = headstart_command("--help").communicate()
+        seconds.append(time.perf_counter() - start)
+    assert b"train" in out and min(seconds) < 0.25
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert re.match(r"headstart \d+\.\d+\.\d+", capsys.readouterr().out)

@@ -1,0 +1,95 @@
+"""headstart goes where scikit-learn's estimators go."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from conftest import COLOURS, picture
+from headstart import HeadstartClassifier, codes
+from headstart.errors import DataError
+
+
+@pytest.fixture
+def data(photos):
+    paths = sorted(str(p) for p in photos.rglob("*.png"))
+    return np.array(paths), np.array([p.split("/")[-2] for p in paths])
+
+
+@pytest.fixture
+def estimator(tiny_onnx):
+    return HeadstartClassifier(str(tiny_onnx))
+
+
+def test_cross_val_score_over_paths(estimator, data):
+    scores = cross_val_score(estimator, *data, cv=3)
+    assert scores.min() > 0.95
+
+
+def test_a_pipeline_over_arrays(estimator):
+    arrays = np.stack([picture(c, seed) for c in COLOURS.values() for seed in range(8)])
+    labels = np.repeat([10, 20, 30], 8)
+    darker = FunctionTransformer(lambda images: (images // 2 * 2).astype(np.uint8))
+    pipeline = Pipeline([("darker", darker), ("headstart", estimator)])
+    assert cross_val_score(pipeline, arrays, labels, cv=2).min() > 0.9
+    assert set(pipeline.fit(arrays, labels).predict(arrays)) == {10, 20, 30}
+
+
+def test_a_grid_search_sets_its_parameters(estimator, data):
+    search = GridSearchCV(estimator, {"balance": [False, True]}, cv=2).fit(*data)
+    assert set(search.best_params_) == {"balance"} and search.best_score_ > 0.9
+
+
+def test_folds_compute_each_image_once(estimator, data, monkeypatch):
+    computed = []
+    original = codes.compute_codes
+    monkeypatch.setattr(
+        "headstart.estimator.compute_codes", lambda *a, **k: computed.append(original(*a, **k)) or computed[-1]
+    )
+    cross_val_score(estimator, *data, cv=3)
+    assert sum(c.n_computed for c in computed) == len(data[0])
+
+
+def test_probabilities_and_classes_have_one_order(estimator, data):
+    images, labels = data
+    fitted = estimator.fit(images, labels)
+    assert fitted.classes_.tolist() == ["blue", "green", "red"]
+    probabilities = fitted.predict_proba(images)
+    assert probabilities.shape == (60, 3)
+    np.testing.assert_array_equal(fitted.classes_[probabilities.argmax(axis=1)], fitted.predict(images))
+
+
+def test_it_clones_and_says_what_it_is(estimator):
+    assert clone(estimator).get_params() == estimator.get_params()
+    assert "HeadstartClassifier" in repr(estimator)
+
+
+def test_pictures_and_bytes_are_images_too(estimator):
+    images = [Image.fromarray(picture(c, seed)) for c in COLOURS.values() for seed in range(5)]
+    assert estimator.fit(images, list("aaaaabbbbbccccc")).score(images, list("aaaaabbbbbccccc")) == 1
+
+
+def test_it_becomes_a_classifier_that_says_the_same(estimator, data, tmp_path):
+    images, labels = data
+    estimator.set_params(precision="f32").fit(images, labels).to_classifier().save(tmp_path / "model.onnx")
+    from headstart import load
+
+    predictions = load(tmp_path / "model.onnx", precision="f32").predict(images.tolist(), top=3)
+    ours = [[dict(p.top)[name] for name in estimator.classes_] for p in predictions]
+    np.testing.assert_allclose(ours, estimator.predict_proba(images), atol=1e-3)
+
+
+def test_misuse_is_told(estimator, data, tmp_path):
+    images, labels = data
+    with pytest.raises(NotFittedError):
+        estimator.predict(images)
+    with pytest.raises(DataError, match="one class only"):
+        estimator.fit(images[:3], labels[:3])
+    with pytest.raises(DataError, match="60 images and 59 labels"):
+        estimator.fit(images, labels[1:])
+    with pytest.raises(DataError, match="1 of 60 images.*none.png.*position 59: no such file"):
+        estimator.fit([*images[:-1], str(tmp_path / "none.png")], labels)
