@@ -20,6 +20,7 @@ import numpy as np
 from headstart.backbones import Backbone
 from headstart.engine import Engine, Hardware
 from headstart.errors import ClassifierError
+from headstart.files import write_output
 from headstart.heads import Head
 from headstart.images import Failure, ImageSource, Preprocess, display_name, load_image
 
@@ -101,10 +102,8 @@ class Classifier:
         return cls(content, _checked(content, file), hardware)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the one file that is the classifier, whole or not at all."""
-        from headstart.backbones import write_atomically
-
-        write_atomically(Path(path), self.content)
+        """Write the one file that is the classifier, whole or not at all; raises OutputError where it cannot be."""
+        write_output(Path(path), self.content)
 
     def predict(self, images: ImageSource | Iterable[ImageSource], *, top: int = DEFAULT_TOP) -> list[Prediction]:
         """Classify images: paths, encoded bytes, Pillow images or (h, w, 3) uint8 RGB arrays, one or many.

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from headstart.classifier import Classifier, Prediction
 
 STOPPED = 130  # what a shell gives a program that Ctrl-C ended
+KEPT = {
+    **dict.fromkeys(("train", "demo"), "Codes that were computed are kept; the same command goes on from there."),
+    "predict": "With -o FILE, the rows up to here are in FILE.partial.",
+}
 ENGINE_OPTIONS = ("device", "threads", "precision")
 
 
@@ -173,18 +177,20 @@ def _cache(options: argparse.Namespace) -> int:
     from headstart.codes import Store
     from headstart.terminal import table
 
-    store = Store(_cache_dir(options))
-    if options.action != "show":
-        n = store.clear() if options.action == "clear" else store.prune(options.days)
-        about: dict[str, Any] = {"forgotten": n, "path": str(store.path), "size_bytes": store.size_bytes()}
-        text = f"{n:,} images forgotten; {store.path} now has {about['size_bytes'] / 1e6:,.1f} MB"
-        print(json.dumps(about) if options.json else text)
-        return 0
-    about = store.summary()
+    with Store(_cache_dir(options)) as store:
+        if options.action == "show":
+            about = store.summary()
+        else:
+            forgotten = store.clear() if options.action == "clear" else store.prune(options.days)
+            about = {"forgotten": forgotten, "path": str(store.path), "size_bytes": store.size_bytes()}
     if options.json:
         print(json.dumps(about, indent=2))
         return 0
-    print(f"{about['path']}: {about['size_bytes'] / 1e6:,.1f} MB, codes of {about['images']:,} images")
+    size = f"{about['size_bytes'] / 1e6:,.1f} MB"
+    if options.action != "show":
+        print(f"{about['forgotten']:,} images forgotten; {about['path']} now has {size}")
+        return 0
+    print(f"{about['path']}: {size}, codes of {about['images']:,} images")
     rows = [
         (r["name"], str(r["preprocess"]["size"]), r["view"], r["precision"], f"{r['images']:,}") for r in about["recipes"]
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from headstart.backbones import write_atomically
+from headstart.files import write_output
 
 SIDE = 64  # pixels; the digits have 8, and a person should be able to look at them
 
@@ -28,5 +28,5 @@ def write_digits(folder: Path) -> int:
         paper = np.pad(255 - ink * (255 / 16), 1, constant_values=255).astype(np.uint8)
         png = io.BytesIO()
         Image.fromarray(paper).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(png, "PNG")
-        write_atomically(path, png.getvalue())
+        write_output(path, png.getvalue())
     return len(digits.target)

@@ -6,6 +6,7 @@ restricted unpickler admits the tensor constructor, the ordered dictionary and t
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import onnx
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of every old-format torch file
-STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+STORAGES: dict[str, np.dtype[Any]] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 BATCH_NORM_EPSILON = 1e-3
 
 # Tan & Le 2019, table 1, as EfficientNet-Lite uses it: (stride, blocks) a stage; kernels and widths stand in the weights.
@@ -40,7 +41,7 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self.dtypes: dict[str, np.dtype[Any]] = {}
+        self.dtypes: dict[str, np.dtype[Any]] = {}  # of each storage, by its key
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -48,15 +49,15 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return lambda storage, offset, shape, strides, *_: Tensor(storage, offset, shape, strides)
         if module == "torch" and name in STORAGES:
-            return STORAGES[name]
+            return name
         raise BackboneError(
             f"the weights file asks for {module}.{name}, which headstart never loads; it is not an "
             "EfficientNet-Lite weights file"
         )
 
     def persistent_load(self, pid: Any) -> str:
-        _, dtype, key, _, _, _ = pid
-        self.dtypes[key] = dtype
+        _, storage, key, _, _, _ = pid
+        self.dtypes[key] = STORAGES[storage]
         return key
 
 
@@ -70,19 +71,28 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
                 _Unpickler(file).load()
             unpickler = _Unpickler(file)
             tensors = unpickler.load()
-            storages = {}
-            for key in _Unpickler(file).load():
-                n = int(np.fromfile(file, "<i8", 1)[0])
-                storages[key] = np.fromfile(file, unpickler.dtypes[key], n)
+            storages = {key: _read_storage(file, unpickler.dtypes[key]) for key in _Unpickler(file).load()}
             return {name: _strided(storages[t.storage], t) for name, t in tensors.items()}
-    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+    except BackboneError:
+        raise
+    except Exception as error:  # noqa: BLE001  damaged pickles raise anything: UnpicklingError, EOFError, MemoryError
         raise BackboneError(f"{path} is not a whole torch weights file ({error}); reinstall its package") from error
+
+
+def _read_storage(file: BinaryIO, dtype: np.dtype[Any]) -> np.ndarray:
+    """An int64 count, then that many numbers."""
+    n = int.from_bytes(file.read(8), "little")
+    content = file.read(min(n * dtype.itemsize, os.fstat(file.fileno()).st_size))
+    if len(content) != n * dtype.itemsize:
+        raise ValueError("it ends early")
+    return np.frombuffer(content, dtype)
 
 
 def _strided(storage: np.ndarray, tensor: Tensor) -> np.ndarray:
     """Copy one tensor out of its storage: many are stored transposed, so the strides matter."""
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
-    if min(tensor.offset, *tensor.strides, 0) < 0 or last >= storage.size:
+    is_inside = min((tensor.offset, *tensor.strides, *tensor.shape)) >= 0 and last < storage.size
+    if not is_inside or np.prod(tensor.shape) > storage.size:
         raise ValueError("a tensor reaches outside its storage")
     strides = tuple(s * storage.itemsize for s in tensor.strides)
     return np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.shape, strides).copy()
@@ -165,21 +175,13 @@ class _Graph:
 
     def block(self, x: str, name: str, stride: int) -> str:
         """Inverted residual: expand (where the weights have it), depthwise, project, and a shortcut where it fits."""
-        y = x
-        if f"{name}._expand_conv.weight" in self.weights:
+        expand, y = self.weights.get(f"{name}._expand_conv.weight"), x
+        if expand is not None:
             y = self.convolution(y, f"{name}._expand_conv", f"{name}._bn0")
         y = self.convolution(y, f"{name}._depthwise_conv", f"{name}._bn1", stride)
         y = self.convolution(y, f"{name}._project_conv", f"{name}._bn2", relu6=False)
-        width_out, width_in = (
-            self.weights[f"{name}.{part}.weight"].shape[axis]
-            for part, axis in (
-                ("_project_conv", 0),
-                (
-                    "_expand_conv" if f"{name}._expand_conv.weight" in self.weights else "_depthwise_conv",
-                    1 if f"{name}._expand_conv.weight" in self.weights else 0,
-                ),
-            )
-        )
+        width_out, width_inside = self.weights[f"{name}._project_conv.weight"].shape[:2]
+        width_in = width_inside if expand is None else expand.shape[1]
         return self.add("Add", [x, y], f"{name}.add") if stride == 1 and width_in == width_out else y
 
 

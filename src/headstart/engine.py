@@ -10,8 +10,12 @@ proved slower: images/s of Lite0 in bf16 on two cores: 1 at a time 820, 8 at a t
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import math
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +29,7 @@ from headstart.errors import BackboneError, HeadstartError
 T = TypeVar("T")
 Outputs = dict[str, np.ndarray]
 PRECISIONS = ("auto", "f32")
+_FIRST_INFERENCE = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +45,34 @@ class Result(Generic[T]):
 def available_cores() -> int:
     """How many cores this process may use: affinity and cgroup limits count, not what the machine has."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for quota_file, period_file in (("cpu.max", None), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            words = Path("/sys/fs/cgroup", quota_file).read_text().split()
-            if period_file is not None:
-                words += Path("/sys/fs/cgroup", period_file).read_text().split()
-            quota, period = (float(word) for word in words)
-        except (OSError, ValueError):  # no such cgroup version, or "max": no limit
+    return min([cores, *(max(1, math.ceil(quota)) for quota in _cgroup_quotas())])
+
+
+def _cgroup_quotas() -> Iterator[float]:
+    """The limits, in cores, of this process's control group and of every group around it, in either version of them."""
+    for line in _text("/proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        is_first_version = controllers != ""
+        if is_first_version and "cpu" not in controllers.split(","):
             continue
-        if quota > 0:
-            cores = min(cores, max(1, int(np.ceil(quota / period))))
-    return cores
+        root = Path("/sys/fs/cgroup/cpu" if is_first_version else "/sys/fs/cgroup")
+        files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"] if is_first_version else ["cpu.max"]
+        # Inside a container the group may be named as it is outside, where we cannot see it; the root is then our own.
+        inner = root / group.strip("/")
+        for folder in (inner, *inner.parents):
+            if folder.is_relative_to(root):
+                numbers = " ".join(_text(folder / file) for file in files).split()
+                with contextlib.suppress(ValueError):  # no such file, or "max": no limit
+                    quota, period = map(float, numbers)
+                    if quota > 0:
+                        yield quota / period
+
+
+def _text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -77,9 +99,8 @@ class Engine:
 
     def __init__(self, network: bytes, hardware: Hardware = Hardware()) -> None:
         """Compile a network in standard form; raises BackboneError where the device is not there or cannot run it."""
-        import openvino
-        from openvino import properties
-
+        openvino = _openvino()
+        properties = openvino.properties
         self.threads = hardware.threads or available_cores()
         self.device = hardware.device.upper()
         options: dict[Any, Any] = {properties.hint.performance_mode: properties.hint.PerformanceMode.THROUGHPUT}
@@ -88,7 +109,8 @@ class Engine:
         if self.device == "CPU":
             options[properties.inference_num_threads] = self.threads
         core = openvino.Core()
-        if self.device.split(":")[0].split(".")[0] not in {*core.available_devices, "AUTO", "MULTI", "HETERO", "CPU"}:
+        kinds = {device.split(".")[0] for device in core.available_devices}
+        if self.device.split(":")[0].split(".")[0] not in {*kinds, "AUTO", "MULTI", "HETERO", "CPU"}:
             raise BackboneError(
                 f"there is no device {hardware.device!r} here; OpenVINO finds: {', '.join(core.available_devices)}"
             )
@@ -100,6 +122,10 @@ class Engine:
             raise BackboneError(f"OpenVINO cannot run this network on {self.device}: {_last_line(error)}") from error
         self.outputs = [output.any_name for output in self._compiled.outputs]
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # OpenVINO's binding sets something up at a process's first inference; two threads that do it at once wait for each
+        # other for ever (pybind11's gil_safe_call_once_and_store, seen with OpenVINO 2026.4). So one thread does it here.
+        with _FIRST_INFERENCE:
+            self.infer(np.zeros(_square(model), np.uint8))
 
     def infer(self, pixels: np.ndarray) -> Outputs:
         """Run one image, (size, size, 3) uint8; gives each output's row. Any number of threads may call it at once."""
@@ -126,7 +152,8 @@ class Engine:
                 return Result(index, item, self.infer(loaded))
             return Result(index, item, None, loaded)
 
-        # Twice the cores: a worker that waits for a disk must not leave its core idle. Measured in benchmarks/speed.py.
+        # Twice the cores, so that a worker that waits for a disk leaves no core idle. Where all files are in memory it makes
+        # no difference (benchmarks/speed.py).
         return in_order(items, work, workers=2 * self.threads)
 
 
@@ -146,8 +173,8 @@ def in_order(items: Iterable[T], work: Callable[[int, T], Result[T]], *, workers
             while not stopped.is_set():
                 room.acquire()
                 with taking:
-                    index, item = next(source, (-1, None))
-                if index < 0 or stopped.is_set():
+                    index, item = next(source, (-1, None)) if not stopped.is_set() else (-1, None)
+                if index < 0:
                     room.release()
                     break
                 done.put(work(index, item))  # type: ignore[arg-type]
@@ -155,16 +182,22 @@ def in_order(items: Iterable[T], work: Callable[[int, T], Result[T]], *, workers
             done.put(error)
         done.put(None)
 
-    threads = [threading.Thread(target=run, name=f"headstart-{i}", daemon=True) for i in range(workers)]
-    for thread in threads:
-        thread.start()
+    started = []
     try:
+        for i in range(workers):
+            thread = threading.Thread(target=run, name=f"headstart-{i}", daemon=True)
+            thread.start()
+            started.append(thread)
         yield from _reordered(done, room, workers)
     finally:
         stopped.set()
         room.release(workers)
-        for thread in threads:
-            thread.join()
+        # Once we hold `taking`, no worker takes another item. A worker that holds it for a second waits for an item, maybe
+        # for ever (nobody types at the terminal that the items come from); nobody waits for it, and it ends with that item.
+        if taking.acquire(timeout=1):
+            taking.release()
+            for thread in started:
+                thread.join()
 
 
 def _reordered(done: queue.SimpleQueue[Any], room: threading.Semaphore, workers: int) -> Iterator[Any]:
@@ -182,6 +215,17 @@ def _reordered(done: queue.SimpleQueue[Any], room: threading.Semaphore, workers:
             yield waiting.pop(wanted)
             room.release()
             wanted += 1
+
+
+def _openvino() -> Any:
+    """Import OpenVINO without its telemetry: left alone, the import itself tells Google Analytics, and asks nobody."""
+    modules: dict[str, Any] = sys.modules
+    is_ours = modules.setdefault("openvino_telemetry", None) is None  # its import fails, which OpenVINO allows for
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        if is_ours:
+            modules.pop("openvino_telemetry", None)
 
 
 def _square(model: Any) -> list[int]:

@@ -76,7 +76,8 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Classifier.build(self._backbone(), self.choice_.head, names, hardware=self._hardware())
 
     def _codes(self, images: Sequence[Any]) -> Codes:
-        codes = compute_codes(images, self._backbone(), Store(self._cache_dir()), hardware=self._hardware())
+        with Store(self._cache_dir()) as store:
+            codes = compute_codes(images, self._backbone(), store, hardware=self._hardware())
         if codes.failures:
             i, failure = next(iter(codes.failures.items()))
             raise DataError(

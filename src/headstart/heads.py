@@ -61,12 +61,7 @@ class SoftmaxRegression:
         rows = codes.astype(np.float32)
         self.mean = rows.mean(axis=0)
         rows -= self.mean
-        # Each code's variance is drawn halfway to the mean variance: plain standardising makes as much of a code that
-        # hardly ever fires as of any other, none at all overrates the loud ones. Held-out cross entropy of the four small
-        # sets, plain / none / halfway: flowers .375 .346 .355, alpaca .153 .138 .143, ants .196 .217 .205, stars .257 .254
-        # .240 (docs/LOG.md).
-        variance = np.einsum("ij,ij->j", rows, rows) / max(1, len(rows))
-        self.scale = np.sqrt(variance + variance.mean() + np.float32(1e-12))
+        self.scale = self.scales(np.einsum("ij,ij->j", rows, rows) / max(1, len(rows)))
         rows /= self.scale
         # With fewer rows than codes the solution lies in the span of the rows, so the problem is turned into it: the
         # coordinates are n long instead of d, and nothing is lost.
@@ -75,6 +70,15 @@ class SoftmaxRegression:
         self._gram = (self.rows.T @ self.rows).astype(np.float64) / max(1, len(rows))
         self._curvature = (1 - 1 / n_classes) / n_classes
         self._last_whitener = (-1.0, self._gram)
+
+    @staticmethod
+    def scales(variance: np.ndarray) -> np.ndarray:
+        """What each code is divided by, (d,), from the codes' variances.
+
+        Each variance is drawn halfway to their mean: plain standardising makes as much of a code that hardly ever fires as
+        of any other, none at all overrates the loud ones; halfway is never the worst (benchmarks/scaling.py).
+        """
+        return np.sqrt(variance + variance.mean() + np.float32(1e-12))
 
     def fit(
         self, l2: float, *, weights: np.ndarray | None = None, start: np.ndarray | None = None, tolerance: float = 1e-3

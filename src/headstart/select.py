@@ -16,7 +16,7 @@ from headstart.heads import Head, SoftmaxRegression, balanced_weights, softmax
 GRID = tuple(float(f"{10.0 ** (2 - i / 2):.3g}") for i in range(17))  # l2 from 100 down to 1e-6, half a decade apart
 N_FOLDS = 5
 MANY_IMAGES = 10_000  # from here on one fold is held out: its standard error is small enough to choose by
-TIE = 1e-3  # a weaker regularisation must lower the held-out cross entropy by this part of it
+TIE = 1e-3  # nats of held-out cross entropy that a weaker regularisation must gain
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _descend(attempt: Callable[[int, list[np.ndarray] | None], float], tried: di
             value = attempt(at + step, tried[at][2])
             at += step
             # Stronger wins ties, weaker has to be better.
-            if value > lowest * (1 + TIE if step < 0 else 1 - TIE):
+            if value > lowest - step * TIE:
                 break
             best, lowest = at, min(value, lowest)
         if best != start:

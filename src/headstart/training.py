@@ -5,37 +5,34 @@ It decides what a run writes and where, and what is left out of learning and sai
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headstart import datasets
-from headstart.backbones import DEFAULT, load_backbone, write_atomically
+from headstart.backbones import DEFAULT, load_backbone
 from headstart.classifier import FILE_NAME, Classifier
 from headstart.codes import Codes, Progress, Store, compute_codes, default_cache_dir
 from headstart.datasets import Dataset, Skipped
 from headstart.engine import Hardware, available_cores
-from headstart.errors import DataError, HeadstartError, OutputError
+from headstart.errors import DataError, HeadstartError
 from headstart.evaluate import Evaluation, evaluate, wilson_interval
+from headstart.files import write_output
 from headstart.images import display_name
+from headstart.runs import HeldOut, check_free, claim, own_version, versions, write_tables
 from headstart.select import Choice, choose_head
 from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION, assign_splits, leaks, n_contradictions
 
 FEW_NUMBERS = 4_000_000  # codes x images, below which one core learns the head
-RUN_FILES = (FILE_NAME, "labels.txt", "predictions.csv", "skipped.csv", "run.json")
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def train(
     arguments = {k: v for k, v in locals().items() if k not in ("photos", "run", "progress")}
     _check_shares(validation, test)
     if run is not None:
-        _check_free(Path(run))
+        check_free(Path(run))
     stages = Stages()
     hardware = Hardware(device, threads, precision)
     cache_dir = Path(cache) if cache is not None else default_cache_dir()
@@ -104,8 +101,8 @@ def train(
         dataset = datasets.load_dataset(photos)
     with stages("backbone"):
         network = load_backbone(backbone, cache_dir=cache_dir, size=size, mean=mean, std=std, output=output)
-    with stages("codes"):
-        codes = compute_codes(dataset.images, network, Store(cache_dir), hardware=hardware, progress=progress)
+    with stages("codes"), Store(cache_dir) as store:
+        codes = compute_codes(dataset.images, network, store, hardware=hardware, progress=progress)
     with stages("splits"):
         data = _usable(dataset, codes, str(photos), seed=seed, validation=validation, test=test)
     with stages("head"), _blas_threads(hardware, data.codes.size):
@@ -119,20 +116,20 @@ def train(
             progress=progress,
         )
     with stages("evaluate"):
-        held_out, probabilities, evaluation = _evaluated(data, choice)
+        held_out, evaluation = _evaluated(data, choice)
     with stages("write"):
         about = _about(photos, arguments, data, codes, choice, evaluation)
         classifier = Classifier.build(network, choice.head, data.classes, _of_the_artefact(about), hardware)
-        folder = _claim(run, photos)
+        folder = claim(run, photos)
         classifier.save(folder / FILE_NAME)
-        _write_tables(folder, data, held_out, probabilities)
+        write_tables(folder, data.classes, held_out, data.skipped)
     about["seconds"] = stages.seconds
     about["model"] = {
         "file": FILE_NAME,
         "bytes": len(classifier.content),
         "sha256": sha256(classifier.content).hexdigest(),
     }
-    _write(folder / "run.json", json.dumps(about, indent=2) + "\n")
+    write_output(folder / "run.json", json.dumps(about, indent=2) + "\n")
     return Run(folder, classifier, evaluation, about)
 
 
@@ -193,23 +190,26 @@ def _usable(dataset: Dataset, codes: Codes, where: str, *, seed: int, validation
     )
 
 
-def _evaluated(data: _Data, choice: Choice) -> tuple[np.ndarray, np.ndarray, Evaluation]:
+def _evaluated(data: _Data, choice: Choice) -> tuple[list[HeldOut], Evaluation]:
     """Judge on the test split, which nothing has seen so far; where it is empty, on the cross-validation.
 
-    Gives the held-out images of all kinds with their probabilities as well: test by the head, the others by the fits that
-    had not seen them.
+    Gives all that was held out as well: test judged by the head, the others by the fits that had not seen them.
     """
-    learn, test = np.flatnonzero(data.splits != TEST), np.flatnonzero(data.splits == TEST)
-    by_head = choice.head.probabilities(data.codes[test]) if len(test) else np.zeros((0, len(data.classes)), np.float32)
+    test = np.flatnonzero(data.splits == TEST)
+    others = np.flatnonzero(data.splits != TEST)[choice.held_out]
+    by_head = choice.head.probabilities(data.codes[test])
     if len(test):
         evaluation = evaluate(by_head, data.labels[test], data.classes)
-    elif len(choice.held_out):
-        held_out = learn[choice.held_out]
-        evaluation = evaluate(choice.probabilities, data.labels[held_out], data.classes, split="cross-validation")
+    elif len(others):
+        evaluation = evaluate(choice.probabilities, data.labels[others], data.classes, split="cross-validation")
     else:
         raise DataError("there are too few different images to test with; add photos")
-    positions = np.concatenate([test, learn[choice.held_out]])
-    return positions, np.concatenate([by_head, choice.probabilities]), evaluation
+    judged = sorted(zip([*test, *others], [*by_head, *choice.probabilities], strict=True), key=lambda pair: int(pair[0]))
+    rows = []
+    for i, p in judged:
+        label, prediction = data.classes[data.labels[i]], data.classes[p.argmax()]
+        rows.append(HeldOut(data.names[i], SPLITS[data.splits[i]], label, prediction, float(p.max())))
+    return rows, evaluation
 
 
 def _about(
@@ -239,14 +239,7 @@ def _about(
             "interval": wilson_interval(cv_correct, len(choice.held_out)),
         },
         "evaluation": evaluation.to_json(),
-        "versions": {
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            **{
-                name: _version(name)
-                for name in ("numpy", "openvino", "onnx", "opencv-python-headless", "simplejpeg", "pillow")
-            },
-        },
+        "versions": versions(),
     }
 
 
@@ -263,19 +256,9 @@ def _of_the_artefact(about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def own_version() -> str:
-    """The release of headstart that runs."""
-    return _version("headstart") or "0 (not installed)"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-# ---- the run folder
+def _check_shares(validation: float, test: float) -> None:
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise HeadstartError(f"validation ({validation}) and test ({test}) are shares: at least 0, and together below 1")
 
 
 def _blas_threads(hardware: Hardware, n_numbers: int) -> AbstractContextManager[Any]:
@@ -289,71 +272,3 @@ def _blas_threads(hardware: Hardware, n_numbers: int) -> AbstractContextManager[
 
     threads = 1 if n_numbers < FEW_NUMBERS else hardware.threads or available_cores()
     return threadpool_limits(threads, user_api="blas")  # type: ignore[no-any-return]
-
-
-def _check_shares(validation: float, test: float) -> None:
-    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-        raise HeadstartError(f"validation ({validation}) and test ({test}) are shares: at least 0, and together below 1")
-
-
-def _check_free(folder: Path) -> None:
-    """Refuse a folder that holds anything but the leavings of a run that was cut short."""
-    if folder.is_dir():
-        found = {p.name for p in folder.iterdir() if not p.name.endswith(".tmp")}
-        if "run.json" in found or found - set(RUN_FILES):
-            raise OutputError(f"{folder} is there already and is never overwritten; name another with -o, or remove it")
-    elif folder.exists():
-        raise OutputError(f"{folder} is a file; name a new folder with -o")
-
-
-def _claim(run: str | os.PathLike[str] | None, photos: str | os.PathLike[str]) -> Path:
-    """Make the run folder: the one asked for, or the first free NAME-run, NAME-run-2, ... in the current folder."""
-    try:
-        if run is not None:
-            _check_free(Path(run))
-            Path(run).mkdir(parents=True, exist_ok=True)
-            return Path(run)
-        name = Path(os.path.abspath(photos)).stem or "photos"
-        for n in range(1, 10_000):
-            folder = Path(f"{name}-run" if n == 1 else f"{name}-run-{n}")
-            try:
-                folder.mkdir()
-                return folder
-            except FileExistsError:
-                continue
-    except OSError as error:
-        raise OutputError(f"the run folder cannot be made: {error}; name another place with -o") from error
-    raise OutputError(f"there are 10,000 runs named {name}-run already; name a new folder with -o")
-
-
-def _write_tables(folder: Path, data: _Data, held_out: np.ndarray, probabilities: np.ndarray) -> None:
-    _write(folder / "labels.txt", "".join(f"{' '.join(name.splitlines())}\n" for name in data.classes))
-    rows = []
-    for i, p in sorted(zip(held_out.tolist(), probabilities, strict=True), key=lambda pair: pair[0]):
-        rows.append(
-            (
-                data.names[i],
-                SPLITS[data.splits[i]],
-                data.classes[data.labels[i]],
-                data.classes[p.argmax()],
-                f"{p.max():.6f}",
-            )
-        )
-    _write(folder / "predictions.csv", _csv(("path", "split", "label", "prediction", "probability"), rows))
-    _write(folder / "skipped.csv", _csv(("path", "reason"), data.skipped))
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        # Names of files are bytes on Linux; those that are not UTF-8 come back as they were.
-        write_atomically(path, text.encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,251 @@
+"""Networks: somebody's ONNX file, checked and rewritten into the one standard form that all of headstart's have.
+
+Takes an ONNX file of any kind that reads images; gives a network from `image` uint8 (n, S, S, 3) RGB to `codes` (n, d), with
+the normalisation inside and nothing in it but operations of the ONNX standard. It decides which input holds the image and
+which output the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.errors import BackboneError
+from headstart.images import Preprocess
+
+if TYPE_CHECKING:
+    import onnx
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+OLDEST_OPSET = 7  # before it, arithmetic did not broadcast as ours around the network does
+AS_IT_IS, TO_CHANNELS_FIRST = (0, 1, 2, 3), (0, 3, 1, 2)
+PREFIX = "net/"  # before every name of the network itself, so that ours cannot meet one of them
+FEATURE_NAMES = ("feature", "embed", "codes", "pool", "last_hidden")
+N_IMAGENET_CLASSES = (1000, 1001, 21841, 21843)
+# What may stand between a classifier's last layer and its output.
+AFTER_LAST_LAYER = ("Softmax", "LogSoftmax", "Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Transpose", "Dropout")
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Read and check an ONNX file, with its weights from files beside it and its own functions written out.
+
+    Raises BackboneError with the reason where it is not one.
+    """
+    import onnx
+    import onnx.inliner
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path), format="protobuf")
+        onnx.checker.check_model(model)
+        return onnx.inliner.inline_local_functions(model, convert_version=True) if model.functions else model
+    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError, RuntimeError) as error:
+        raise BackboneError(f"{path} is not a valid ONNX file: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _image_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that are no weights: networks of before 2020 list those too."""
+    weights = {w.name for w in graph.initializer} | {w.values.name for w in graph.sparse_initializer}
+    return [i for i in graph.input if i.name not in weights]
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
+    """A value's dimensions, None for those that are free."""
+    return [d.dim_value or None for d in value.type.tensor_type.shape.dim]
+
+
+def input_layout(model: onnx.ModelProto, path: Path) -> tuple[bool, int | None]:
+    """Whether channels come last, and the size if it is fixed."""
+    import onnx
+
+    inputs = _image_inputs(model.graph)
+    shapes = [_shape(i) for i in inputs]
+    if len(inputs) != 1 or len(shapes[0]) != 4 or 3 not in (shapes[0][1], shapes[0][3]):
+        found = ", ".join(f"{i.name} {_written(s)}" for i, s in zip(inputs, shapes, strict=True)) or "none"
+        raise BackboneError(f"{path} has no single image input of shape (n, 3, h, w) or (n, h, w, 3); its inputs: {found}")
+    number = inputs[0].type.tensor_type.elem_type
+    if number not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
+        name = onnx.TensorProto.DataType.Name(number)
+        raise BackboneError(f"{path} takes images of type {name}; expected FLOAT or FLOAT16, which headstart normalises")
+    if shapes[0][0] not in (None, 1):
+        raise BackboneError(f"{path} takes batches of exactly {shapes[0][0]} images; export it with a free batch size, or 1")
+    channels_last = shapes[0][1] != 3
+    height, width = shapes[0][1:3] if channels_last else shapes[0][2:4]
+    if height != width and height and width:
+        raise BackboneError(f"{path} takes images of {width} x {height} pixels; headstart's are square")
+    return channels_last, height or width
+
+
+def _written(shape: list[int | None]) -> str:
+    return f"({', '.join(str(d or '?') for d in shape)})"
+
+
+def with_shapes(model: onnx.ModelProto, size: int, channels_last: bool, path: Path) -> onnx.ModelProto:
+    """Fix the size of a network's images, and note the shape of every value within it."""
+    import onnx
+
+    (image,) = _image_inputs(model.graph)
+    batch, *_ = image.type.tensor_type.shape.dim
+    sides = [size, size, 3] if channels_last else [3, size, size]
+    shape = [batch.dim_value or batch.dim_param or "n", *sides]
+    image.CopyFrom(onnx.helper.make_tensor_value_info(image.name, image.type.tensor_type.elem_type, shape))
+    del model.graph.value_info[:]
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        raise BackboneError(f"{path} cannot work on images of {size} pixels: {_first_line(error)}") from error
+
+
+def feature_output(model: onnx.ModelProto) -> str:
+    """The output that holds features: one named so, else what feeds the last layer that gives classes.
+
+    A lone output of 1,000 or 1,001 numbers is an ImageNet classifier's: the row that its last layer reads is the code.
+    """
+    shapes = {o.name: _shape(o) for o in model.graph.output}
+    first = next(iter(shapes), "")
+    likely = [name for name in shapes if any(word in name.lower() for word in FEATURE_NAMES)]
+    if likely:
+        return next((name for name in likely if len(shapes[name]) in (2, 4)), likely[0])
+    if not set(shapes.get(first, [])) & set(N_IMAGENET_CLASSES):
+        return first
+    producers = {out: node for node in model.graph.node for out in node.output}
+    node = producers.get(first)
+    while node is not None and node.op_type in (*AFTER_LAST_LAYER, "Add"):
+        made = [producers[name] for name in node.input if name in producers]
+        node = made[0] if made else None
+    return str(node.input[0]) if node is not None and node.op_type in ("Gemm", "MatMul", "Conv") else first
+
+
+def standard_form(
+    model: onnx.ModelProto, preprocess: Preprocess, *, codes: str, channels_last: bool = False
+) -> onnx.ModelProto:
+    """Rewrite a network of float images into one that takes uint8 (n, S, S, 3) as `image` and gives (n, d) `codes`.
+
+    codes: any value of the graph; a map, (n, d, h, w) or (n, h, w, d), is averaged over its pixels. Raises BackboneError
+    where there is no such value, or where it is neither a row nor a map.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    (image,) = _image_inputs(model.graph)
+    graph = _needed_for(codes, model.graph, image.name)
+    batch = image.type.tensor_type.shape.dim[0].dim_value or "n"
+    shape = next((_shape(v) for v in (*model.graph.output, *model.graph.value_info) if v.name == codes), [])
+    is_map = len(shape) == 4
+    map_is_last = is_map and _is_channels_last(shape, channels_last)
+    n_codes = shape[3 if map_is_last else 1] if len(shape) in (2, 4) else None
+    if n_codes is None:
+        raise BackboneError(
+            f"the output {codes!r} has the shape {_written(shape)}; codes need a row (n, d) or a map (n, d, h, w): choose "
+            "another with --output"
+        )
+    opset_imports = _standard_opset(model, graph)
+    _add_prefix(graph)
+
+    scale = np.float32(1) / (np.float32(255) * np.asarray(preprocess.std, np.float32))
+    offset = -np.asarray(preprocess.mean, np.float32) / np.asarray(preprocess.std, np.float32)
+    turn = AS_IT_IS if channels_last else TO_CHANNELS_FIRST
+    front = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", ["pixels", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "offset"], ["normalised"]),
+        helper.make_node("Cast", ["normalised"], ["typed"], to=image.type.tensor_type.elem_type),
+        helper.make_node("Transpose", ["typed"], [PREFIX + image.name], perm=turn),
+    ]
+    pool = [
+        helper.make_node("Transpose", [PREFIX + codes], ["map"], perm=TO_CHANNELS_FIRST if map_is_last else AS_IT_IS),
+        helper.make_node("GlobalAveragePool", ["map"], ["pooled"]),
+    ]
+    tail = [
+        *(pool if is_map else []),
+        helper.make_node("Flatten", ["pooled" if is_map else PREFIX + codes], ["row"], axis=1),
+        helper.make_node("Cast", ["row"], ["codes"], to=onnx.TensorProto.FLOAT),
+    ]
+    constants = [numpy_helper.from_array(scale, "scale"), numpy_helper.from_array(offset, "offset")]
+    size = preprocess.size
+    whole = helper.make_graph(
+        [*front, *graph.node, *tail],
+        "headstart",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [batch, size, size, 3])],
+        [helper.make_tensor_value_info("codes", onnx.TensorProto.FLOAT, [batch, n_codes])],
+        [*constants, *graph.initializer],
+        sparse_initializer=graph.sparse_initializer,
+    )
+    return helper.make_model(whole, opset_imports=opset_imports, ir_version=model.ir_version, producer_name="headstart")
+
+
+def _is_channels_last(shape: list[int | None], images_are: bool) -> bool:
+    """Whether a map is (n, h, w, d): images are square and so are their maps; where that leaves both, it is as they are."""
+    _, first, second, third = shape
+    return images_are if first == second == third else first == second
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and every graph within it, the branches of its If nodes and the bodies of its loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _needed_for(output: str, graph: onnx.GraphProto, image: str) -> onnx.GraphProto:
+    """The nodes and weights that an output is computed from; raises BackboneError where there is no such output."""
+    import onnx
+
+    if output not in {out for node in graph.node for out in node.output}:
+        known = ", ".join(o.name for o in graph.output) or "none"
+        raise BackboneError(f"the network has no output {output!r}; its outputs: {known}")
+    names, nodes = {output}, []
+    for node in reversed(graph.node):
+        if names & set(node.output):
+            nodes.append(node)
+            inner = [n for a in node.attribute for g in (a.g, *a.graphs) for part in _graphs(g) for n in part.node]
+            names.update(name for n in (node, *inner) for name in n.input)
+    if image not in names:
+        raise BackboneError(f"the output {output!r} does not depend on the image {image!r}")
+    return onnx.GraphProto(
+        node=nodes[::-1],
+        initializer=[w for w in graph.initializer if w.name in names],
+        sparse_initializer=[w for w in graph.sparse_initializer if w.values.name in names],
+    )
+
+
+def _standard_opset(model: onnx.ModelProto, graph: onnx.GraphProto) -> list[Any]:
+    """The version of the ONNX standard that a graph needs; raises BackboneError where it needs anything else."""
+    operations = {(node.domain, node.op_type) for part in _graphs(graph) for node in part.node}
+    foreign = sorted(f"{domain}.{name}" for domain, name in operations if domain not in STANDARD_DOMAINS)
+    if foreign:
+        raise BackboneError(
+            f"it uses operations from outside the ONNX standard, which headstart never runs: {', '.join(foreign[:5])}; "
+            "export it again without optimising it for one runtime"
+        )
+    opsets = [o for o in model.opset_import if o.domain in STANDARD_DOMAINS]
+    if any(o.version < OLDEST_OPSET for o in opsets):
+        raise BackboneError(f"it needs opset {opsets[0].version}; export it again with opset {OLDEST_OPSET} or later")
+    return opsets
+
+
+def _add_prefix(graph: onnx.GraphProto) -> None:
+    """Put PREFIX before every name, within inner graphs too (onnx.compose leaves out the weights that those use)."""
+    for part in _graphs(graph):
+        for node in part.node:
+            node.name = node.name and PREFIX + node.name
+            node.input[:] = [name and PREFIX + name for name in node.input]
+            node.output[:] = [name and PREFIX + name for name in node.output]
+        weights = [tensor for w in part.sparse_initializer for tensor in (w.values, w.indices)]
+        for named in (*part.input, *part.output, *part.value_info, *part.initializer, *weights):
+            named.name = PREFIX + named.name
+
+
+def n_parameters(network: onnx.ModelProto) -> int:
+    """How many weights a network in standard form has; numbers that stand alone, as limits do, are none."""
+    weights = [w for w in network.graph.initializer if w.name.startswith(PREFIX) and w.dims]
+    return sum(int(np.prod(w.dims)) for w in weights)
