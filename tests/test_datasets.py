@@ -26,7 +26,7 @@ from headstart.tables import TableImage
 
 
 def make(root: Path, *names: str) -> Path:
-    """Write small files of these names that begin as JPEGs do, each with its own content; a name that ends in / is an empty folder."""
+    """Write small files of these names, each its own, that begin as JPEGs do; a name that ends in / is an empty folder."""
     for name in names:
         path = root / name
         if name.endswith("/"):

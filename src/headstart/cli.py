@@ -246,7 +246,8 @@ def _inputs(paths: Iterable[str]) -> Iterator[str | bytes]:
 
     for path in paths:
         if path == "-":
-            yield from _from_stdin(sys.stdin.buffer)
+            # Not sys.stdin: Python crashes at exit where Ctrl-C finds a thread of ours waiting for that.
+            yield from _from_stdin(open(0, "rb", closefd=False))
         elif os.path.isdir(path):
             unreadable: list[Skipped] = []
             yield from walk(path, unreadable)

@@ -1,0 +1,805 @@
+"""No image is computed twice, nothing stale is ever given, and no accident costs more than a second's work."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from conftest import picture, write_tiny_backbone
+from headstart import codes as module
+from headstart import store as store_module
+from headstart.backbones import load_backbone
+from headstart.codes import Store, compute_codes, default_cache_dir
+from headstart.datasets import load_dataset
+from headstart.engine import Hardware
+from headstart.errors import BackboneError, CacheError
+from headstart.images import read_bytes
+
+on_posix = pytest.mark.skipif(os.name != "posix", reason="signals and mounts are sent and made as POSIX does")
+
+
+def files_of(folder) -> list[str]:
+    return sorted(str(p) for p in Path(folder).rglob("*") if p.is_file())
+
+
+def many_pictures(n) -> list[np.ndarray]:
+    return [picture((i % 256, i // 256, 99), i, (8, 8)) for i in range(n)]
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The paths that are opened to be read, as they are."""
+    paths = []
+    monkeypatch.setattr(module, "read_bytes", lambda path: (paths.append(path), read_bytes(path))[1])
+    return paths
+
+
+@pytest.fixture
+def work(photos):
+    """The photos, all older than a tick of the file system's clock."""
+    time.sleep(module.TICK_NANOSECONDS / 1e9)
+    return files_of(photos)
+
+
+# ---- what is computed
+
+
+def test_codes_are_those_of_the_network(photos, tiny, store):
+    image = np.full((32, 32, 3), (0, 128, 255), np.uint8)
+    done = compute_codes([image], tiny, store, hardware=Hardware(precision="f32"))
+    expected = np.repeat((np.array([0, 128, 255]) / 255 - 0.5) / 0.5, 16)
+    assert done.values[0] == pytest.approx(expected, abs=1e-3)
+    assert (done.values.dtype, done.values.shape) == (np.float16, (1, 48))
+    assert done.index.tolist() == [0]
+
+
+def test_nothing_is_computed_twice(work, tiny, store, opened):
+    first = compute_codes(work, tiny, store)
+    assert (first.n_computed, len(opened)) == (60, 60)
+    again = compute_codes(work, tiny, store)
+    assert (again.n_computed, len(opened)) == (0, 60)  # and no file is opened
+    assert (again.values == first.values).all()
+    assert again.digests == first.digests
+    assert again.index.tolist() == list(range(60))
+
+
+def test_without_a_store_all_is_computed_each_time(work, tiny):
+    once, again = (compute_codes(work, tiny, None) for _ in range(2))
+    assert once.n_computed == again.n_computed == 60
+    assert (once.values == again.values).all()
+    assert once.digests == again.digests
+
+
+def test_moving_renaming_and_copying_compute_nothing(work, photos, tiny, store):
+    before = compute_codes(work, tiny, store)
+    by_digest = dict(zip(before.digests, before.values, strict=True))
+    (photos / "red").rename(photos / "crimson")
+    (photos / "blue" / "blue 0.png").rename(photos / "green" / "moved.jpeg")
+    shutil.copy(photos / "green" / "green 1.png", photos / "green" / "copy.png")
+    after = compute_codes(files_of(photos), tiny, store)
+    assert (after.n_computed, len(after.index)) == (0, 61)
+    assert all((by_digest[d] == row).all() for d, row in zip(after.digests, after.values, strict=True))
+
+
+def test_a_new_photo_alone_is_computed(work, photos, tiny, store):
+    compute_codes(work, tiny, store)
+    Image.fromarray(picture((9, 9, 9), 77)).save(photos / "red" / "new.png")
+    assert compute_codes(files_of(photos), tiny, store).n_computed == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b: ({"view": "mirrored"}, b),
+        lambda b: ({"hardware": Hardware(precision="f32")}, b),
+        lambda b: ({}, replace(b, preprocess=replace(b.preprocess, crop=1.0))),
+        lambda b: ({}, replace(b, preprocess=replace(b.preprocess, resample="bicubic"))),
+    ],
+    ids=["view", "precision", "crop", "resample"],
+)
+def test_everything_that_changes_the_answer_computes_anew(change, work, tiny, store):
+    compute_codes(work, tiny, store)
+    options, backbone = change(tiny)
+    assert compute_codes(work, backbone, store, **options).n_computed == 60
+    assert compute_codes(work, backbone, store, **options).n_computed == 0
+    assert compute_codes(work, tiny, store).n_computed == 0
+
+
+def test_another_backbone_computes_anew(work, tiny, tiny_onnx, store, tmp_path):
+    first = compute_codes(work, tiny, store)
+    other = load_backbone(str(tiny_onnx), cache_dir=tmp_path, mean=(0.1, 0.2, 0.3))
+    assert other.sha256 != tiny.sha256
+    second = compute_codes(work, other, store)
+    assert second.n_computed == 60
+    assert (second.values != first.values).any()
+
+
+def test_changed_bytes_are_noticed(work, tiny, store):
+    first = compute_codes(work, tiny, store)
+    Image.fromarray(picture((1, 2, 3), 99)).save(work[0])
+    second = compute_codes(work, tiny, store)
+    assert second.n_computed == 1
+    assert (second.values[0] != first.values[0]).any()
+    assert second.digests[0] != first.digests[0]
+
+
+def test_changed_bytes_of_the_same_size_and_time_are_noticed(tiny, store, tmp_path):
+    path = tmp_path / "photo.bmp"
+    Image.fromarray(picture((200, 0, 0), 1)).save(path)
+    time.sleep(0.05)
+    first = compute_codes([path], tiny, store)
+    before = path.stat()
+    Image.fromarray(picture((0, 0, 200), 2)).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    time.sleep(0.05)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    second = compute_codes([path], tiny, store)
+    assert second.n_computed == 1
+    assert (second.values != first.values).any()
+
+
+def test_a_file_that_may_yet_change_within_the_same_tick_is_read_again(tiny, store, tmp_path, opened, monkeypatch):
+    path = tmp_path / "photo.bmp"
+    Image.fromarray(picture((200, 0, 0), 1)).save(path)
+    now = path.stat().st_ctime_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now + 1_000_000)
+    for _ in range(2):
+        compute_codes([path], tiny, store)
+    assert len(opened) == 2
+    monkeypatch.setattr(time, "time_ns", lambda: now + 10**9)
+    for _ in range(2):
+        compute_codes([path], tiny, store)
+    assert len(opened) == 3
+
+
+def test_failures_are_told_by_position_and_never_kept(work, tiny, store, opened, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(work[0]).read_bytes()[:100])
+    images = [str(tmp_path / "none.png"), work[0], str(broken), work[1], b"", b"text"]
+    for n_computed in (2, 0):
+        done = compute_codes(images, tiny, store)
+        assert done.n_computed == n_computed
+        assert {i: failure.status for i, failure in done.failures.items()} == {
+            0: "missing",
+            2: "broken",
+            4: "empty",
+            5: "not an image",
+        }
+        assert done.index.tolist() == [1, 3]
+        assert (done.values.shape, len(done.digests)) == ((2, 48), 2)
+    broken.write_bytes(Path(work[2]).read_bytes())  # mended
+    done = compute_codes(images, tiny, store)
+    assert (done.index.tolist(), done.n_computed) == ([1, 2, 3], 1)
+
+
+def test_no_images_are_no_codes(tiny, store):
+    done = compute_codes([], tiny, store)
+    assert (done.values.shape, done.index.shape, done.digests, done.failures) == ((0, 48), (0,), [], {})
+
+
+def test_duplicates_share_their_codes(work, tiny, store):
+    images = [work[0], work[1]] * 20
+    done = compute_codes(images, tiny, store)
+    assert (done.values[0::2] == done.values[0]).all()
+    assert (done.values[1::2] == done.values[1]).all()
+    assert store.summary()["images"] == 2
+
+
+def test_progress_counts_what_is_to_be_done(work, tiny, store):
+    told = []
+    compute_codes(work[:20], tiny, store, progress=lambda *words: told.append(words))
+    assert told == [("codes", i, 20) for i in range(1, 21)]
+    told.clear()
+    compute_codes(work[:25], tiny, store, progress=lambda *words: told.append(words))
+    assert told[-1] == ("codes", 5, 5)
+
+
+# ---- every kind of image
+
+
+def test_every_kind_of_image_is_known_again(work, tiny, store):
+    content, pixels = Path(work[0]).read_bytes(), np.asarray(Image.open(work[0]))
+    kinds = [work[0], Path(work[0]), content, bytearray(content), memoryview(content), pixels, Image.fromarray(pixels)]
+    done = compute_codes(kinds, tiny, store)
+    assert len(done.index) == len(kinds)
+    assert np.abs(done.values.astype(float) - done.values[0]).max() < 1e-3
+    assert len(set(done.digests[:5])) == 1
+    assert compute_codes(kinds, tiny, store).n_computed == 0
+    changed = [pixels[::-1], pixels.reshape(48, 40, 3), Image.fromarray(pixels[:, ::-1])]
+    assert compute_codes(changed, tiny, store).n_computed == 3
+
+
+def test_a_picture_is_known_by_all_that_is_seen_of_it(tiny, store):
+    """Palette, transparency and orientation stand beside a Pillow image's pixels."""
+    indices = (np.arange(48 * 40) % 256).astype(np.uint8).reshape(40, 48)
+    plain = Image.fromarray(indices).convert("P")
+    plain.putpalette([i // 3 for i in range(768)])
+    other_palette, transparent, turned = plain.copy(), plain.copy(), Image.fromarray(picture((9, 99, 199), 1, (40, 40)))
+    other_palette.putpalette([255 - i // 3 for i in range(768)])
+    transparent.info["transparency"] = 3
+    upside_down = turned.copy()
+    upside_down.getexif()[0x0112] = 3
+    grey, deep = Image.fromarray(indices), Image.fromarray(indices.astype(np.uint16) * 256)
+    pictures = [plain, other_palette, transparent, turned, upside_down, grey, deep]
+    done = compute_codes(pictures, tiny, store)
+    assert len(set(done.digests)) == len(pictures)
+    alone = [compute_codes([p], tiny, None).values[0] for p in pictures]
+    assert (done.values == alone).all()
+    assert (alone[0] != alone[1]).any()
+    assert (alone[3] != alone[4]).any()
+    assert compute_codes([p.copy() for p in pictures], tiny, store).n_computed == 0
+
+
+def test_a_broken_picture_ends_nothing(tiny, store, work):
+    broken = Image.open(io.BytesIO(Path(work[0]).read_bytes()[:500]))
+    odd_tag = Image.fromarray(picture((9, 9, 9), 1))
+    odd_tag.info["exif"] = b"Exif\0\0garbage"
+    done = compute_codes([broken, np.zeros((2, 2)), work[1], odd_tag], tiny, store)
+    assert {i: f.status for i, f in done.failures.items()} == {0: "broken", 1: "unsupported"}
+    assert done.index.tolist() == [2, 3]
+
+
+def write_table(path, images, *, row_group_size=4, by_path=()):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"bytes": None, "path": c} if i in by_path else {"bytes": c, "path": None} for i, c in enumerate(images)]
+    table = pyarrow.table({"image": rows, "label": [str(i % 2) for i in range(len(rows))]})
+    pyarrow.parquet.write_table(table, path, row_group_size=row_group_size)
+    time.sleep(0.03)
+
+
+@pytest.fixture
+def tables_read(monkeypatch):
+    """The rows that are read, one by one."""
+    pytest.importorskip("pyarrow")
+    from headstart.tables import ParquetImages
+
+    rows, real = [], ParquetImages.read
+    monkeypatch.setattr(ParquetImages, "read", lambda self, row: (rows.append(row), real(self, row))[1])
+    return rows
+
+
+def test_the_rows_of_an_unchanged_table_are_not_read_again(tables_read, tiny, store, work, tmp_path):
+    contents = [Path(p).read_bytes() for p in work[:10]]
+    write_table(tmp_path / "a.parquet", contents)
+    first = compute_codes(load_dataset(tmp_path / "a.parquet").images, tiny, store)
+    assert (first.n_computed, len(tables_read)) == (10, 10)
+    again = compute_codes(load_dataset(tmp_path / "a.parquet").images, tiny, store)
+    assert (again.n_computed, len(tables_read)) == (0, 10)
+    assert (again.values == first.values).all()
+    assert again.digests == first.digests
+    # The same bytes in files are the same images, and so are they in a table of another name and order.
+    assert compute_codes(work[:10], tiny, store).n_computed == 0
+    write_table(tmp_path / "b.parquet", contents[::-1])
+    assert compute_codes(load_dataset(tmp_path / "b.parquet").images, tiny, store).n_computed == 0
+
+
+def test_a_table_that_is_written_anew_is_read_anew(tables_read, tiny, store, work, tmp_path):
+    contents = [Path(p).read_bytes() for p in work[:10]]
+    table = tmp_path / "a.parquet"
+    write_table(table, contents[:6])
+    old = load_dataset(table).images
+    compute_codes(old, tiny, store)
+    table.unlink()
+    write_table(table, contents[4:])
+    tables_read.clear()
+    done = compute_codes(load_dataset(table).images, tiny, store)
+    assert (done.n_computed, len(tables_read)) == (4, 6)
+    expected = compute_codes(work[4:10], tiny, store)
+    assert (done.values == expected.values).all()
+
+
+@on_posix
+def test_a_table_that_was_replaced_under_an_open_one_is_not_taken_for_it(tables_read, tiny, store, work, tmp_path):
+    contents = [Path(p).read_bytes() for p in work[:10]]
+    table = tmp_path / "a.parquet"
+    write_table(table, contents[:5])
+    old = load_dataset(table).images
+    table.unlink()
+    write_table(table, contents[5:])
+    compute_codes(old, tiny, store)  # still gives the old rows, and must not note them as the new file's
+    new = compute_codes(load_dataset(table).images, tiny, store)
+    assert (new.values == compute_codes(work[5:10], tiny, store).values).all()
+
+
+def test_rows_that_name_files_are_looked_up_each_time(tables_read, tiny, store, work, tmp_path):
+    shutil.copy(work[0], tmp_path / "beside.png")
+    contents = [Path(p).read_bytes() for p in work[:3]]
+    write_table(tmp_path / "a.parquet", [*contents, "beside.png"], by_path=[3])
+    images = load_dataset(tmp_path / "a.parquet").images
+    first = compute_codes(images, tiny, store)
+    shutil.copy(work[40], tmp_path / "beside.png")
+    second = compute_codes(images, tiny, store)
+    assert (first.values[3] == first.values[0]).all()
+    assert (second.values[3] == compute_codes([work[40]], tiny, store).values[0]).all()
+
+
+def test_a_row_is_named_where_its_codes_are_no_numbers(tiny, store, work, tmp_path):
+    pytest.importorskip("pyarrow")
+    write_table(tmp_path / "a.parquet", [Path(p).read_bytes() for p in work[:4]])
+    backbone = load_backbone(str(write_tiny_backbone(tmp_path / "t.onnx")), cache_dir=tmp_path, std=(1e-6, 1e-6, 1e-6))
+    with pytest.raises(BackboneError, match=r"codes of .*a\.parquet#\d that are not finite"):
+        compute_codes(load_dataset(tmp_path / "a.parquet").images, backbone, store)
+
+
+@pytest.mark.parametrize("std, operation", [(1e-6, "Identity"), (0.5, "Log")], ids=["too large", "NaN"])
+def test_codes_that_are_no_numbers_name_their_image(std, operation, work, store, tmp_path):
+    path = write_tiny_backbone(tmp_path / "odd.onnx")
+    network = onnx.load(path)
+    network.graph.node[-1].output[0] = "row"
+    network.graph.node.append(onnx.helper.make_node(operation, ["row"], ["features"]))  # of numbers below 0, too
+    onnx.save(network, path)
+    backbone = load_backbone(str(path), cache_dir=tmp_path, std=(std, std, std))
+    with pytest.raises(BackboneError, match=r"odd gives codes of .*\.png that are not finite in 16 bits; check its --mean"):
+        compute_codes(work, backbone, store)
+
+
+# ---- several at once
+
+SCRIPT = """
+import json, sys, time
+from pathlib import Path
+from headstart import codes, store
+from headstart.backbones import load_backbone
+
+network, cache, seconds, commit_seconds, *photos = sys.argv[1:]
+store.COMMIT_SECONDS, load_image = float(commit_seconds), codes.load_image
+codes.load_image = lambda *arguments: (time.sleep(float(seconds)), load_image(*arguments))[1]
+kept = codes.Store(Path(cache))
+told = lambda stage, done, total: print(done, flush=True)
+done = codes.compute_codes(photos, load_backbone(network, cache_dir=Path(cache)), kept, progress=told)
+print(json.dumps({"n": len(done.index), "failures": len(done.failures)}))
+"""
+
+
+@pytest.fixture
+def start(tiny_onnx, tmp_path):
+    """Starts a process that computes codes into the cache, and prints how many are done."""
+    started = []
+
+    def start(photos, *, seconds=0.0, commit_seconds=1.0, cache=tmp_path / "cache") -> subprocess.Popen:
+        arguments = [str(a) for a in (tiny_onnx, cache, seconds, commit_seconds, *photos)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def answer_of(process) -> dict:
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return json.loads(out.splitlines()[-1])
+
+
+def is_sound(store) -> bool:
+    return store.read(lambda connection: connection.execute("PRAGMA integrity_check").fetchall()) == [("ok",)]
+
+
+def n_rows(store) -> int:
+    return store.read(lambda connection: connection.execute("SELECT COUNT(*) FROM codes").fetchone()[0])
+
+
+def test_processes_that_write_at_once_lose_nothing(work, start, tiny, tmp_path):
+    shares = [work[:30], work[15:45], work[30:], work[::2]]
+    processes = [start(share, commit_seconds=0.0) for share in shares]  # all begin the store at once, too
+    assert [answer_of(p)["n"] for p in processes] == [len(share) for share in shares]
+    store = Store(tmp_path / "cache")
+    assert compute_codes(work, tiny, store).n_computed == 0
+    assert (n_rows(store), store.summary()["images"], store.summary()["files"]) == (60, 60, 60)
+    assert is_sound(store)
+    assert [p.name for p in store.path.parent.iterdir() if "damaged" in p.name] == []
+    store.close()
+
+
+def test_threads_may_share_a_store(work, tiny, store):
+    results = {}
+
+    def compute(i):
+        results[i] = compute_codes(work[i * 10 :], tiny, store)
+
+    threads = [threading.Thread(target=compute, args=[i]) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [0, 1, 2, 3]
+    for i, result in results.items():
+        assert (result.values == results[0].values[i * 10 :]).all()
+    assert n_rows(store) == 60
+
+
+# ---- accidents
+
+
+def wait_for_rows(store, n, seconds=30):
+    deadline = time.monotonic() + seconds
+    while n_rows(store) < n:
+        assert time.monotonic() < deadline, "nothing was computed"
+        time.sleep(0.01)
+
+
+def test_a_kill_loses_what_was_not_yet_written_and_no_more(work, start, tiny, store):
+    process = start(work, seconds=0.05, commit_seconds=0.02)
+    wait_for_rows(store, 8)
+    process.kill()
+    process.wait()
+    n_kept = n_rows(store)
+    assert 8 <= n_kept < 60
+    done = compute_codes(work, tiny, store)
+    assert (done.n_computed, len(done.index)) == (60 - n_kept, 60)
+    assert is_sound(store)
+
+
+@on_posix
+def test_an_interrupt_keeps_all_that_was_computed(work, start, tiny, store):
+    process = start(work, seconds=0.05, commit_seconds=1000)  # written at the end alone
+    while process.stdout.readline() != "10\n":
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert errors.strip().endswith("KeyboardInterrupt")
+    n_kept = n_rows(store)
+    assert 10 <= n_kept < 60
+    assert compute_codes(work, tiny, store).n_computed == 60 - n_kept
+
+
+def test_an_error_keeps_all_that_was_computed_and_ends_the_work(tiny, store):
+    pictures = many_pictures(600)
+
+    def stop(_, done, total):
+        if done == 20:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        compute_codes(pictures, tiny, store, progress=stop)
+    assert caught.tb  # which keeps alive whatever was not closed
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("headstart-")]
+    assert n_rows(store) == 20
+    assert compute_codes(pictures, tiny, store).n_computed == 580
+
+
+@pytest.fixture
+def full_store(work, tiny, tmp_path) -> Path:
+    """The file of a store that holds 60 rows, closed."""
+    store = Store(tmp_path / "cache")
+    compute_codes(work, tiny, store)
+    store.close()
+    return store.path
+
+
+def damage_header(path):
+    content = path.read_bytes()
+    path.write_bytes(b"\xde\xad" * 50 + content[100:])
+
+
+def damage_pages(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:16384] + b"\xa5" * (len(content) - 16384))
+
+
+def cut_in_two(path):
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+def cut_to_a_header(path):
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def replace_by_text(path):
+    path.write_text("my notes, which I would hate to lose\n" * 1000)
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "thesis.txt").write_text("chapter 1")
+
+
+def replace_by_database(path, application=0):
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE letters (text TEXT)")
+        connection.execute("INSERT INTO letters VALUES ('Dear Anna')")
+        connection.execute(f"PRAGMA application_id = {application}")
+        connection.commit()
+
+
+def replace_by_named_database(path):
+    replace_by_database(path, application=1234)
+
+
+def contents(path) -> dict[str, bytes]:
+    return {str(p.relative_to(path)): p.read_bytes() for p in ([path] if path.is_file() else path.rglob("*"))}
+
+
+@pytest.mark.parametrize(
+    "accident",
+    [
+        damage_header,
+        damage_pages,
+        cut_in_two,
+        cut_to_a_header,
+        replace_by_text,
+        replace_by_folder,
+        replace_by_database,
+        replace_by_named_database,
+    ],
+)
+def test_a_damaged_or_foreign_file_is_moved_aside(accident, full_store, work, tiny, caplog):
+    accident(full_store)
+    found = contents(full_store)
+    with caplog.at_level(logging.WARNING):
+        store = Store(full_store.parent)
+        done = compute_codes(work, tiny, store)
+    assert (done.n_computed, len(done.index)) == (60, 60)
+    (aside,) = [p for p in full_store.parent.iterdir() if ".damaged-" in p.name]
+    assert list(contents(aside).values()) == list(found.values())
+    (message,) = caplog.messages
+    assert str(full_store) in message
+    assert f"is kept as {aside.name}, and a new one is begun" in message
+    assert compute_codes(work, tiny, store).n_computed == 0
+    assert is_sound(store)
+    store.close()
+
+
+def test_an_empty_file_is_begun(full_store, work, tiny, caplog):
+    full_store.write_bytes(b"")
+    with contextlib.closing(Store(full_store.parent)) as store:
+        assert compute_codes(work, tiny, store).n_computed == 60
+    assert not caplog.messages
+
+
+def test_damage_within_a_row_computes_that_row_anew(full_store, work, tiny):
+    expected = compute_codes(work, tiny, None)
+    content = full_store.read_bytes()
+    row = expected.values[7].tobytes()
+    assert content.count(row) == 1
+    full_store.write_bytes(content.replace(row, row[:50] + bytes([row[50] ^ 1]) + row[51:]))
+    with contextlib.closing(Store(full_store.parent)) as store:
+        done = compute_codes(work, tiny, store)
+        assert done.n_computed == 1
+        assert (done.values == expected.values).all()
+        assert compute_codes(work, tiny, store).n_computed == 0
+
+
+def test_damage_while_it_is_open_is_mended(work, tiny, store, caplog):
+    compute_codes(work[:30], tiny, store)
+    store.read(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    store.read(lambda connection: connection.execute("PRAGMA shrink_memory"))  # or it would go on with the pages it has read
+    damage_pages(store.path)
+    done = compute_codes(work, tiny, store)
+    assert len(done.index) == 60
+    assert len(caplog.messages) == 1
+    assert compute_codes(work, tiny, store).n_computed == 0
+
+
+def test_a_store_that_another_has_mended_is_left_alone(full_store, work, tiny, caplog):
+    """Two that find the same damage must not move one another's new store aside."""
+    damage_pages(full_store)
+    first, second = Store(full_store.parent), Store(full_store.parent)
+    compute_codes(work, tiny, first)
+    assert compute_codes(work, tiny, second).n_computed == 0
+    assert len(caplog.messages) == 1
+    first.close()
+    second.close()
+
+
+def test_a_full_disk_ends_with_the_cache_intact(work, tiny, store):
+    compute_codes(work[:10], tiny, store)
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    images = many_pictures(600)  # more than the last page has room for
+    with pytest.raises(CacheError, match="no room is left for the cache .*codes-1.sqlite; what was computed before is kept"):
+        compute_codes(images, tiny, store)
+    assert is_sound(store)
+    assert compute_codes(work[:10], tiny, store).n_computed == 0
+    store._connection.execute("PRAGMA max_page_count = 1000000")
+    assert len(compute_codes(images, tiny, store).index) == 600
+    assert compute_codes(images, tiny, store).n_computed == 0
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mounts a small disk of its own in memory, which root alone may do."""
+    folders = []
+
+    def mount(*options, name="disk") -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True)
+        except OSError:
+            pytest.skip("there is no mount here")
+        if done.returncode:
+            pytest.skip("this user may not mount")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path, keep=0):
+    """Write a file until the disk is full, but for some bytes."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    os.truncate(path, max(0, path.stat().st_size - keep))
+
+
+@on_posix
+@pytest.mark.parametrize("keep", [0, 20_000, 80_000, 160_000])
+def test_a_disk_that_really_is_full(keep, work, tiny, mounted):
+    disk = mounted("size=2m")
+    store = Store(disk)
+    kept = compute_codes(work[:10], tiny, store).values
+    fill(disk / "holiday.mp4", keep)
+    images = many_pictures(1500)
+    with pytest.raises(CacheError, match="no room is left for the cache"):
+        compute_codes(images, tiny, store)
+    store.close()
+    (disk / "holiday.mp4").unlink()
+    store = Store(disk)
+    again = compute_codes(work[:10], tiny, store)
+    assert again.n_computed == 0
+    assert (again.values == kept).all()
+    assert is_sound(store)
+    assert len(compute_codes(images, tiny, store).index) == 1500
+    assert compute_codes(images, tiny, store).n_computed == 0
+    store.close()
+
+
+@on_posix
+def test_a_cache_on_a_full_disk_cannot_be_begun(tiny, work, mounted):
+    disk = mounted("size=1m")
+    fill(disk / "holiday.mp4")
+    with pytest.raises(CacheError, match="no room is left for the cache|cannot be made"):
+        compute_codes(work, tiny, Store(disk))
+
+
+@on_posix
+def test_a_read_only_folder_says_what_to_do(full_store, work, tiny, mounted, tmp_path):
+    if os.geteuid() == 0:
+        disk = mounted("size=2m")
+        shutil.copy(full_store, disk / "full.sqlite")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    else:
+        disk = tmp_path / "locked"
+        disk.mkdir()
+        disk.chmod(0o555)
+    with pytest.raises(CacheError, match="cannot be used: .*; choose another with --cache DIR or HEADSTART_CACHE"):
+        compute_codes(work, tiny, Store(disk))
+    with pytest.raises(CacheError, match="cannot be made: .*; choose another with --cache DIR or HEADSTART_CACHE"):
+        Store(disk / "below")
+
+
+def test_a_folder_that_is_a_file_says_what_to_do(tmp_path):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(CacheError, match="the cache folder .*cache cannot be made: File exists; choose another"):
+        Store(tmp_path / "cache")
+
+
+def test_a_store_that_another_program_holds_can_be_read_and_says_so(work, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.2)
+    with contextlib.closing(Store(tmp_path)) as store:
+        compute_codes(work[:10], tiny, store)
+        with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert compute_codes(work[:10], tiny, store).n_computed == 0
+            with pytest.raises(CacheError, match="another program holds the cache .*; try again when it is done"):
+                compute_codes(work, tiny, store)
+            other.execute("ROLLBACK")
+        assert compute_codes(work, tiny, store).n_computed == 50
+
+
+def test_a_new_store_that_another_program_holds_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.2)
+    with contextlib.closing(sqlite3.connect(tmp_path / store_module.FILE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        start = time.monotonic()
+        with pytest.raises(CacheError, match="another program holds the cache"):
+            Store(tmp_path)
+        assert time.monotonic() - start < 5
+
+
+# ---- looking after it
+
+
+def test_the_summary_counts(work, tiny, store):
+    compute_codes(work, tiny, store)
+    compute_codes(work[:20], tiny, store, view="mirrored")
+    summary = store.summary()
+    assert (summary["images"], summary["files"]) == (60, 60)
+    assert summary["path"] == str(store.path)
+    assert summary["size_bytes"] == sum(p.stat().st_size for p in store.path.parent.glob("codes-1.sqlite*"))
+    assert [(r["name"], r["view"], r["images"]) for r in summary["recipes"]] == [
+        ("tiny", "original", 60),
+        ("tiny", "mirrored", 20),
+    ]
+
+
+def test_a_summary_that_cannot_be_read_is_mended(work, tiny, store, caplog):
+    compute_codes(work[:5], tiny, store)
+    store.write(lambda connection: connection.execute("UPDATE recipes SET about = '{'"))
+    assert store.summary()["images"] == 0
+    assert len(caplog.messages) == 1
+
+
+def age(store, n, days):
+    def set_back(connection):
+        connection.execute(f"UPDATE images SET used = used - {days} WHERE digest IN (SELECT digest FROM images LIMIT {n})")
+
+    store.write(set_back)
+
+
+def test_pruning_forgets_what_was_not_used_for_long(work, tiny, store):
+    compute_codes(work, tiny, store)
+    age(store, 25, days=91)
+    assert store.prune(90) == 25
+    assert store.prune(90) == 0
+    summary = store.summary()
+    assert (summary["images"], summary["files"], summary["recipes"][0]["images"]) == (35, 35, 35)
+    assert compute_codes(work, tiny, store).n_computed == 25
+
+
+def test_what_is_used_is_spared(work, tiny, store):
+    compute_codes(work, tiny, store)
+    age(store, 60, days=91)
+    compute_codes(work[:40], tiny, store)
+    assert store.prune(90) == 20
+    assert compute_codes(work[:40], tiny, store).n_computed == 0
+
+
+def test_clearing_forgets_everything_and_gives_the_space_back(tiny, store):
+    compute_codes(many_pictures(2000), tiny, store)
+    before = store.size_bytes()
+    assert store.clear() == 2000
+    assert store.size_bytes() < before / 2
+    summary = store.summary()
+    assert (summary["images"], summary["files"], summary["recipes"]) == (0, 0, [])
+
+
+def test_looking_after_a_store_in_use_harms_nobody(work, start, tiny, store):
+    processes = [start(work, seconds=0.02, commit_seconds=0.0) for _ in range(2)]
+    wait_for_rows(store, 1)
+    while any(p.poll() is None for p in processes):
+        store.summary()
+        store.prune(90)
+        store.clear()
+        time.sleep(0.02)
+    assert [answer_of(p) for p in processes] == [{"n": 60, "failures": 0}] * 2
+    assert is_sound(store)
+    compute_codes(work, tiny, store)
+    assert compute_codes(work, tiny, store).n_computed == 0
+
+
+def test_the_cache_is_where_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "mine"))
+    assert default_cache_dir() == tmp_path / "mine"
+    monkeypatch.delenv("HEADSTART_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache_dir().name == "headstart"
+    assert not default_cache_dir().exists()
