@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import math
 import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -139,25 +140,42 @@ class Engine:
         finally:
             self._idle.put(request)
 
-    def stream(self, items: Iterable[T], load: Callable[[int, T], np.ndarray | Any]) -> Iterator[Result[T]]:
+    def stream(
+        self, items: Iterable[T], load: Callable[[int, T], np.ndarray | Any], *, chunk: int = 1
+    ) -> Iterator[Result[T]]:
         """Load and infer items on all cores; yields a Result each, in order, with memory bounded by a small window.
 
         load: called with an item's index and the item, in a worker; gives (size, size, 3) uint8 pixels, or anything else
-        (why it cannot be used, codes that are known already), which is passed through as it is.
+        (why it cannot be used, codes that are known already), which is passed through as it is. chunk: how many items a
+        worker takes at a time; it loads them all, and then infers one after the other.
         """
 
-        def work(index: int, item: T) -> Result[T]:
-            loaded = load(index, item)
-            if isinstance(loaded, np.ndarray) and loaded.dtype == np.uint8:
-                return Result(index, item, self.infer(loaded))
-            return Result(index, item, None, loaded)
+        def work(index: int, taken: Sequence[tuple[int, T]]) -> Result[Any]:
+            loaded = [load(i, item) for i, item in taken]
+            results = [
+                Result(i, item, self.infer(pixels))
+                if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
+                else Result(i, item, None, pixels)
+                for (i, item), pixels in zip(taken, loaded, strict=True)
+            ]
+            return Result(index, None, None, results)
 
         # Twice the cores, so that a worker that waits for a disk leaves no core idle. Where all files are in memory it makes
         # no difference (benchmarks/speed.py).
-        return in_order(items, work, workers=2 * self.threads)
+        with contextlib.closing(in_order(_chunks(items, chunk), work, workers=2 * self.threads)) as done:
+            for results in done:
+                yield from results.instead
 
 
-def in_order(items: Iterable[T], work: Callable[[int, T], Result[T]], *, workers: int) -> Iterator[Result[T]]:
+def _chunks(items: Iterable[T], n: int) -> Iterator[list[tuple[int, T]]]:
+    numbered = enumerate(items)
+    while chunk := list(itertools.islice(numbered, n)):
+        yield chunk
+
+
+def in_order(
+    items: Iterable[T], work: Callable[[int, T], Result[Any]], *, workers: int
+) -> Generator[Result[Any], None, None]:
     """Map `work` over items in threads, yielding in order; at most 32 items a worker are taken ahead of the reader.
 
     A slow item holds back what is yielded, not what is worked on, until the window is full. An exception in `work` or in
@@ -165,7 +183,7 @@ def in_order(items: Iterable[T], work: Callable[[int, T], Result[T]], *, workers
     """
     source = enumerate(items)
     taking, room = threading.Lock(), threading.Semaphore(32 * workers)
-    done: queue.SimpleQueue[Result[T] | BaseException | None] = queue.SimpleQueue()
+    done: queue.SimpleQueue[Result[Any] | BaseException | None] = queue.SimpleQueue()
     stopped = threading.Event()
 
     def run() -> None:
