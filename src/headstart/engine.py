@@ -3,9 +3,9 @@
 Takes image sources of any kind and a function that loads one; gives the network's outputs in the order of the input.
 It decides how many threads work and how far they may run ahead.
 
-Each worker decodes one image and infers it, then takes the next. So decoding and inference overlap without a queue
-between them, no batch ever waits for a straggler, and one image gives the same answer alone or among a million. Batches
-proved slower: images/s of Lite0 in bf16 on two cores: 1 at a time 820, 8 at a time 750, 32 at a time 670 (docs/LOG.md).
+Each worker loads a few images, infers them one by one, and takes the next. So decoding and inference overlap without a
+queue between them, no batch ever waits for a straggler, and one image gives the same answer alone or among a million. Batches
+proved slower: images/s of Lite0 in bf16 on two cores: 1 at a time 780, 8 at a time 740, 32 at a time 640 (docs/LOG.md).
 """
 
 from __future__ import annotations

@@ -1,0 +1,47 @@
+"""Draw the README's picture: what the terminal really shows, as an SVG.
+
+    python benchmarks/picture.py
+
+Runs `headstart train` and `headstart predict` on ../shared/data/flowers with a new cache, and writes docs/train.svg.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from machine import SHARED
+
+COMMAND = Path(sys.executable).with_name("headstart")
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "train.svg"
+
+
+def main() -> None:
+    """Run, record, write."""
+    console = Console(record=True, width=112, file=open(os.devnull, "w"))
+    with tempfile.TemporaryDirectory() as tmp:
+        (Path(tmp) / "flowers").symlink_to(SHARED / "data" / "flowers")
+        photos = [str(next(iter(sorted((Path(tmp) / "flowers" / name).iterdir())))) for name in ("daisy", "tulips")]
+        for words in (["train", "flowers"], ["predict", "flowers-run", *(os.path.relpath(p, tmp) for p in photos)]):
+            done = subprocess.run(
+                [COMMAND, *words],
+                cwd=tmp,
+                env={**os.environ, "HEADSTART_CACHE": tmp},
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            console.print(Text(f"$ headstart {' '.join(words)}", style="bold"))
+            console.print(Text(done.stdout))
+    svg = console.export_svg(title="headstart")
+    TARGET.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.S))  # its fonts would come from elsewhere
+    print(f"{TARGET} is drawn")
+
+
+if __name__ == "__main__":
+    main()
