@@ -4,7 +4,7 @@ Takes image sources of any kind and a function that loads one; gives the network
 It decides how many threads work and how far they may run ahead.
 
 Each worker loads a few images, infers them one by one, and takes the next. So decoding and inference overlap without a
-queue between them, no batch ever waits for a straggler, and one image gives the same answer alone or among a million. Batches
+queue between them, no batch waits for a straggler, and one image gives the same answer alone or among a million. Batches
 proved slower: images/s of Lite0 in bf16 on two cores: 1 at a time 780, 8 at a time 740, 32 at a time 640 (docs/LOG.md).
 """
 
