@@ -24,7 +24,7 @@ from headstart.errors import BackboneError
 from headstart.images import Failure, display_name, load_image, read_bytes
 from headstart.store import Shelf, Stamp, chunks
 from headstart.store import Store as Store
-from headstart.tables import ImageRef, ParquetImages, TableImage
+from headstart.tables import ImageRef, TableImage
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -124,7 +124,7 @@ class _Fresh(NamedTuple):
 def _stamps(images: Sequence[ImageRef]) -> Callable[[ImageRef], Stamp | None]:
     """Give the function that stamps these images: a file by its state when asked, a table's row by its table's state now."""
     tables = {image.table for image in images if isinstance(image, TableImage)}  # each is looked at once
-    states = {table: state for table in tables if (state := _table_state(table))}
+    states = {table: state for table in tables if (state := _state(table.path)) and table.holds_all_bytes()}
 
     def stamp_of(image: ImageRef) -> Stamp | None:
         if isinstance(image, TableImage):
@@ -145,22 +145,6 @@ def _state(path: str | os.PathLike[str]) -> Stamp | None:
     if any(0 <= now - changed < TICK_NANOSECONDS for changed in (status.st_mtime_ns, status.st_ctime_ns)):
         return None
     return Stamp(os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _table_state(table: ParquetImages) -> Stamp | None:
-    """A table's stamp; None where it has been replaced since it was opened, or where a row may name a file instead of
-    holding its bytes, for that file may change and the table stay as it is."""
-    from pyarrow import ArrowException, parquet
-
-    state = _state(table.path)
-    try:
-        about = parquet.read_metadata(table.path)
-    except (ArrowException, OSError):
-        return None
-    parts = [about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns)]
-    bytes_of = [part.statistics for part in parts if part.path_in_schema == f"{table.column}.bytes"]
-    is_whole = all(statistics is not None and statistics.null_count == 0 for statistics in bytes_of)
-    return state if is_whole and about.equals(table.file.metadata) else None
 
 
 def _fill_from_files(

@@ -188,6 +188,22 @@ class ParquetImages:
             return True
         raise DataError(f"the column {column} of {self.path} holds {kind}; expected paths, or the bytes of image files")
 
+    def holds_all_bytes(self) -> bool:
+        """Whether the file is still the one that was opened, and each row holds its image itself.
+
+        A row may name a file instead of holding its bytes: that file may change, and the table stay as it is.
+        """
+        import pyarrow.parquet
+
+        try:
+            about = pyarrow.parquet.read_metadata(self.path)
+        except self._errors:
+            return False
+        parts = [about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns)]
+        bytes_of = [part.statistics for part in parts if part.path_in_schema == f"{self.column}.bytes"]
+        is_whole = all(statistics is not None and statistics.null_count == 0 for statistics in bytes_of)
+        return is_whole and bool(about.equals(self.file.metadata))
+
     def read(self, row: int) -> bytes | Failure:
         """Read the bytes of one row's image, or follow the path that stands there instead of bytes."""
         group = int(np.searchsorted(self.starts, row, side="right")) - 1
