@@ -5,6 +5,7 @@
 Runs `headstart train` and `headstart predict` on ../shared/data/flowers with a new cache, and writes docs/train.svg.
 """
 
+import csv
 import os
 import re
 import subprocess
@@ -23,11 +24,14 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "train.svg"
 
 def main() -> None:
     """Run, record, write."""
-    console = Console(record=True, width=112, file=open(os.devnull, "w"))
+    console = Console(record=True, width=118, file=open(os.devnull, "w"))
     with tempfile.TemporaryDirectory() as tmp:
         (Path(tmp) / "flowers").symlink_to(SHARED / "data" / "flowers")
-        photos = [str(next(iter(sorted((Path(tmp) / "flowers" / name).iterdir())))) for name in ("daisy", "tulips")]
-        for words in (["train", "flowers"], ["predict", "flowers-run", *(os.path.relpath(p, tmp) for p in photos)]):
+        for words in (["train", "flowers"], ["predict", "flowers-run"]):
+            if words[0] == "predict":  # photos that the classifier has not learnt from
+                with (Path(tmp) / "flowers-run" / "predictions.csv").open(newline="") as file:
+                    tested = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]
+                words += tested[0], tested[-1]
             done = subprocess.run(
                 [COMMAND, *words],
                 cwd=tmp,

@@ -100,6 +100,11 @@ def test_many_arrays_are_many_images(classifier):
     assert [p.prediction for p in classifier.predict(images)] == [classifier.predict(i)[0].prediction for i in images]
 
 
+def test_one_float_array_is_one_image_that_cannot_be_used(classifier):
+    (prediction,) = classifier.predict(np.zeros((48, 64, 3), np.float32))
+    assert prediction.status == "unsupported" and "float32" in prediction.reason
+
+
 def test_no_image_is_no_prediction(classifier):
     assert classifier.predict([]) == []
 
@@ -184,6 +189,9 @@ def test_operations_from_outside_the_standard(classifier, tmp_path):
         ({"classes": None}, "does not describe itself"),
         ({"preprocess": {"size": 32, "unknown": 1}}, "does not describe itself"),
         ({"backbone": []}, "does not describe itself"),
+        ({"classes": [1, 2, 3]}, "does not describe itself"),
+        ({"preprocess": {"size": 32, "crop": -3.0, "mean": [0, 0, 0], "std": [1, 1, 1]}}, "does not describe itself"),
+        ({"preprocess": {"size": 32, "resample": "x", "mean": [0, 0, 0], "std": [1, 1, 1]}}, "does not describe itself"),
     ],
 )
 def test_metadata_that_does_not_fit(classifier, tmp_path, change, match):
@@ -223,3 +231,23 @@ def test_one_classifier_serves_many_threads(classifier, photo):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: classifier.predict(photo)[0], range(40)))
     assert answers == [expected] * 40
+
+
+def test_any_runtime_gives_these_probabilities_in_the_way_that_the_documents_tell(tmp_path):
+    pytest.importorskip("onnxruntime")
+    from pathlib import Path
+
+    text = (Path(__file__).resolve().parents[1] / "docs" / "commands.md").read_text()
+    recipe = text.split("```python\n")[1].split("```")[0]
+    classifier = headstart.imagenet_classifier(hardware=EXACT)
+    classifier.save(tmp_path / "RUN" / "model.onnx")
+    for size in ((200, 150), (640, 480), (231, 517)):
+        pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize(size).save(tmp_path / "photo.png")
+        spoken = recipe.replace('"RUN/model.onnx"', repr(str(tmp_path / "RUN" / "model.onnx")))
+        names: dict = {}
+        exec(spoken.replace('"photo.png"', repr(str(tmp_path / "photo.png"))), names)  # noqa: S102
+        (prediction,) = classifier.predict(tmp_path / "photo.png", top=1)
+        best = names["probabilities"][0].argmax()
+        assert names["about"]["classes"][best] == prediction.prediction
+        assert names["probabilities"][0][best] == pytest.approx(prediction.probability, abs=1e-4)

@@ -1,6 +1,7 @@
 """Every command as a user types it, with what it prints, where, and how it ends."""
 
 import csv
+import hashlib
 import inspect
 import io
 import json
@@ -122,6 +123,30 @@ def test_bad_files_are_rows_and_the_exit_code_says_so(run, photos, tmp_path, cap
     assert "2 of 3 images could not be used" in err
 
 
+def test_an_empty_folder_leaves_no_file_behind(run, tmp_path, capsys):
+    (tmp_path / "nothing").mkdir()
+    assert cli.main(["predict", str(run), str(tmp_path / "nothing"), "-o", str(tmp_path / "rows.csv")]) == 1
+    assert "no files" in capsys.readouterr().err and not (tmp_path / "rows.csv").exists()
+
+
+def test_a_file_name_that_tells_no_format_is_refused(run, photos, tmp_path, capsys):
+    assert cli.main(["predict", str(run), str(photos), "-o", str(tmp_path / "rows.xlsx")]) == 1
+    assert ".csv" in capsys.readouterr().err and not (tmp_path / "rows.xlsx").exists()
+
+
+def test_ctrl_c_in_predict_says_what_is_left(run, photos, tmp_path, capsys, monkeypatch):
+    first = headstart.load(run).predict(photos / "red" / "red 0.png")
+
+    def stop(*_, **__):
+        yield from first
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headstart.classifier.Classifier.stream", stop)
+    assert cli.main(["predict", str(run), str(photos), "-o", str(tmp_path / "rows.csv")]) == 130
+    assert "FILE.partial" in capsys.readouterr().err
+    assert "red 0.png" in (tmp_path / "rows.csv.partial").read_text() and not (tmp_path / "rows.csv").exists()
+
+
 def test_patterns_are_opened_where_the_shell_does_not(run, photos, capsys):
     assert cli.main(["predict", str(run), str(photos / "*" / "* 1.png")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
@@ -196,7 +221,7 @@ def test_the_demo_learns_handwritten_digits(tmp_path, capsys):
         (["train", "photos", "--precision", "f16"], "auto, f32"),
         (["train", "photos", "--threads", "0"], "at least 1"),
         (["train", "photos", "--device", "TPU"], "OpenVINO finds"),
-        (["train", "photos", "--test", "0.9", "--validation", "0.2"], "below 1"),
+        (["train", "photos", "--test", "1.2"], "0 to 0.9"),
         (["predict", "photos", "x.jpg"], "holds no model.onnx"),
         (["predict", "no-run", "x.jpg"], "no-run cannot be read"),
     ],
@@ -234,11 +259,25 @@ def test_a_run_is_never_overwritten(run, photos, tiny_onnx, capsys):
     assert cli.main(["train", str(photos), "-o", str(photos), "--backbone", str(tiny_onnx)]) == 1
 
 
-def test_what_a_cut_short_run_left_is_no_obstacle(photos, tiny_onnx, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "model.onnx").write_bytes(b"half")
-    assert cli.main(["train", str(photos), "-o", str(tmp_path / "run"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
-    assert headstart.load(tmp_path / "run").classes == ("blue", "green", "red")
+def test_somebody_elses_files_are_never_overwritten(photos, tiny_onnx, tmp_path, capsys):
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy" / "model.onnx").write_bytes(b"mine")
+    assert cli.main(["train", str(photos), "-o", str(tmp_path / "deploy"), "--backbone", str(tiny_onnx), "--quiet"]) == 1
+    assert (tmp_path / "deploy" / "model.onnx").read_bytes() == b"mine"
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["train", str(photos), "-o", str(tmp_path / "empty"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    assert not list(tmp_path.glob(".headstart*"))
+
+
+def test_two_trainings_into_one_folder_give_one_whole_run(photos, tiny_onnx, tmp_path, headstart_command):
+    command = ("train", photos, "-o", tmp_path / "same", "--backbone", tiny_onnx, "--json")
+    started = [headstart_command(*command, "--seed", str(seed)) for seed in range(3)]
+    ended = [(p.communicate()[0], p.returncode) for p in started]
+    assert sorted(code for _, code in ended) == [0, 1, 1]
+    winner = next(json.loads(out) for out, code in ended if code == 0)
+    kept = json.loads((tmp_path / "same" / "run.json").read_text())
+    assert kept["arguments"]["seed"] == winner["arguments"]["seed"]
+    assert hashlib.sha256((tmp_path / "same" / "model.onnx").read_bytes()).hexdigest() == winner["model"]["sha256"]
 
 
 def test_quiet_is_quiet_and_a_pipe_gets_plain_lines(run, photos, headstart_command):
@@ -275,6 +314,11 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_was_computed(tmp_path, headstart_com
     assert again.about["images"]["computed"] == 1200 - kept
 
 
+def test_the_demo_leaves_other_folders_alone(photos, capsys):
+    assert cli.main(["demo", "-o", str(photos)]) == 1
+    assert "no demo's folder" in capsys.readouterr().err and not (photos / "digits").exists()
+
+
 def test_a_reader_that_goes_away_is_no_error(run, photos, headstart_command):
     process = headstart_command("predict", run, *[photos] * 50, "--jsonl")
     process.stdout.readline()
@@ -306,7 +350,7 @@ def test_file_names_that_are_not_utf8(photos, tiny_onnx, tmp_path, capsys):
 def test_help_says_the_defaults_that_the_library_has():
     text = {a.dest: a.help for a in _actions("train")}
     for name, parameter in inspect.signature(headstart.train).parameters.items():
-        if name in ("validation", "test", "seed", "backbone", "device", "precision"):
+        if name in ("test", "seed", "backbone", "device", "precision"):
             assert re.search(
                 rf"{re.escape(str(parameter.default))}.*default|default: {re.escape(str(parameter.default))}", text[name]
             ), name

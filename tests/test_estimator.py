@@ -93,3 +93,35 @@ def test_misuse_is_told(estimator, data, tmp_path):
         estimator.fit(images, labels[1:])
     with pytest.raises(DataError, match="1 of 60 images.*none.png.*position 59: no such file"):
         estimator.fit([*images[:-1], str(tmp_path / "none.png")], labels)
+
+
+class Series:
+    """What matters of a pandas Series: it is indexed by its own labels, and iterated in order."""
+
+    def __init__(self, values, index):
+        self.values, self.index = values, index
+
+    def __getitem__(self, label):
+        return self.values[self.index.index(label)]
+
+    def __iter__(self):
+        return iter(self.values)
+
+    def __len__(self):
+        return len(self.values)
+
+
+def test_a_shuffled_series_is_read_in_its_order(estimator, data):
+    images, labels = data
+    order = np.random.default_rng(0).permutation(len(images))
+    shuffled = Series(images[order].tolist(), order.tolist())
+    fitted = estimator.fit(shuffled, labels[order])
+    assert (fitted.predict(images) == labels).mean() > 0.95
+
+
+def test_a_fit_that_fails_leaves_the_last_one_as_it_was(estimator, data, tmp_path):
+    images, labels = data
+    before = estimator.fit(images, labels).predict(images)
+    with pytest.raises(DataError):
+        estimator.fit([*images[:3], str(tmp_path / "none.png")], ["x", "x", "y", "y"])
+    np.testing.assert_array_equal(estimator.predict(images), before)

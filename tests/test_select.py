@@ -22,16 +22,16 @@ def noisy(n, d, k, seed=0):
     return codes.astype(np.float16), labels
 
 
-def test_noise_asks_for_strong_regularisation_and_the_choice_says_so():
-    codes, labels = noisy(150, 800, 3)
-    choice = choose_head(codes, labels, 3, digests(150))
-    best = min(choice.trials, key=lambda t: t.cross_entropy)
-    assert choice.l2 == pytest.approx(best.l2) or best.cross_entropy > 0.99 * min(
-        t.cross_entropy for t in choice.trials if t.l2 == choice.l2
-    )
-    weakest = min(choice.trials, key=lambda t: t.l2)
-    assert choice.l2 >= weakest.l2 and len(choice.trials) >= 2
-    assert [t.l2 for t in choice.trials] == sorted((t.l2 for t in choice.trials), reverse=True)
+def test_the_strength_that_does_best_on_held_out_images_is_chosen():
+    chosen = {}
+    for name, d in (("signal", 10), ("noise", 800)):
+        codes, labels = noisy(150, d, 3)
+        choice = choose_head(codes, labels, 3, digests(150))
+        losses = {t.l2: t.cross_entropy for t in choice.trials}
+        assert losses[choice.l2] <= min(losses.values()) + select.TIE
+        assert list(losses) == sorted(losses, reverse=True)
+        chosen[name] = choice.l2
+    assert chosen["noise"] > chosen["signal"]  # 795 codes that say nothing ask for a stronger hand than five
 
 
 def test_cross_validated_accuracy_is_honest_where_there_is_nothing_to_learn():

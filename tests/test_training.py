@@ -133,11 +133,11 @@ def test_given_splits_are_kept_and_a_leak_is_told_and_mended(train, tmp_path):
 
 def test_images_under_two_labels_are_told(train, photos):
     shutil.copy(photos / "red" / "red 0.png", photos / "blue" / "not blue.png")
-    assert any("more than one label" in note for note in train(photos).about["notes"])
+    assert any("more than one label" in note and "not blue.png" in note for note in train(photos).about["notes"])
 
 
 def test_no_test_split_falls_back_on_cross_validation_and_says_so(train, photos):
-    run = train(photos, test=0, validation=0)
+    run = train(photos, test=0)
     assert run.evaluation.split == "cross-validation" and run.evaluation.n_images == 60
     assert run.about["images"]["test"] == 0
 
@@ -188,7 +188,7 @@ def test_runs_without_a_name_get_one_of_their_own(photos, tiny_onnx, tmp_path, m
 
 def test_a_place_that_cannot_be_written_is_told(train, photos, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="name another place with -o"):
+    with pytest.raises(OutputError, match="name a new folder with -o"):
         train(photos, run=tmp_path / "file" / "run")
     with pytest.raises(CacheError, match="--cache DIR"):
         train(photos, cache=tmp_path / "file")
@@ -216,3 +216,11 @@ def test_names_of_every_kind_survive(train, tmp_path):
 def test_real_flowers_with_the_default_backbone(shared, tmp_path):
     run = headstart.train(shared / "data" / "flowers", tmp_path / "run")
     assert run.evaluation.accuracy > 0.8 and run.about["cross_validation"]["accuracy"] > 0.83
+
+
+def test_a_strangers_network_is_told_as_it_was_understood(train, photos):
+    assert any("48 numbers of 'features'" in note and "--mean" in note for note in train(photos).about["notes"])
+
+
+def test_few_test_photos_are_told(train, photos):
+    assert any("photos to judge by" in note for note in train(photos, test=0.1).about["notes"])

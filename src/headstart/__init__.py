@@ -37,6 +37,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import headstart` costs nothing."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("headstart")
     if name not in _HOMES:
         raise AttributeError(f"module 'headstart' has no attribute {name!r}")
     from importlib import import_module

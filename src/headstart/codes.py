@@ -75,6 +75,7 @@ def compute_codes(
     store: None keeps nothing. Raises CacheError when the store cannot be written (a full disk), BackboneError when the
     backbone gives numbers that are no numbers.
     """
+    images = list(images)  # a pandas Series is indexed by its labels, not by position
     shelf = None
     if store:
         recipe = {

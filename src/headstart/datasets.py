@@ -21,6 +21,7 @@ from headstart.images import Failure, read_bytes
 from headstart.splits import SPLIT_NAMES, TRAIN, UNASSIGNED
 from headstart.tables import TABLE_SUFFIXES, ImageRef, TableRow, read_table, split_of_name
 
+NO_CLASS = "the folder holds no images, so it is no class"
 PASSED_OVER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
 
 
@@ -212,7 +213,7 @@ def _from_folder(root: Path) -> Dataset:
             names += [folder.name] * len(found)
             splits += [split] * len(found)
             if not found:
-                skipped.append(Skipped(str(folder), "the folder holds no images, so it is no class"))
+                skipped.append(Skipped(str(folder), NO_CLASS))
     if not images:
         raise DataError(f"{root} holds no images in folders{_instead(loose, skipped)}; expected {_LAYOUT}")
     if len(set(names)) == 1 and not by_split and _listed(root / names[0])[0]:

@@ -18,7 +18,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -30,6 +30,7 @@ from headstart.errors import BackboneError, HeadstartError
 T = TypeVar("T")
 Outputs = dict[str, np.ndarray]
 PRECISIONS = ("auto", "f32")
+WINDOW = 32  # images a worker that may be taken ahead of the reader
 _FIRST_INFERENCE = threading.Lock()
 
 
@@ -162,7 +163,11 @@ class Engine:
 
         # Twice the cores, so that a worker that waits for a disk leaves no core idle. Where all files are in memory it makes
         # no difference (benchmarks/speed.py).
-        with contextlib.closing(in_order(_chunks(items, chunk), work, workers=2 * self.threads)) as done:
+        workers = 2 * self.threads
+        if isinstance(items, Sized):  # a single photo needs no 2 x 64 threads
+            workers = max(1, min(workers, math.ceil(len(items) / chunk)))
+        ahead = max(2, WINDOW // chunk)
+        with contextlib.closing(in_order(_chunks(items, chunk), work, workers=workers, ahead=ahead)) as done:
             for results in done:
                 yield from results.instead
 
@@ -174,15 +179,15 @@ def _chunks(items: Iterable[T], n: int) -> Iterator[list[tuple[int, T]]]:
 
 
 def in_order(
-    items: Iterable[T], work: Callable[[int, T], Result[Any]], *, workers: int
+    items: Iterable[T], work: Callable[[int, T], Result[Any]], *, workers: int, ahead: int = WINDOW
 ) -> Generator[Result[Any], None, None]:
-    """Map `work` over items in threads, yielding in order; at most 32 items a worker are taken ahead of the reader.
+    """Map `work` over items in threads, yielding in order; at most `ahead` items a worker are taken before the reader.
 
     A slow item holds back what is yielded, not what is worked on, until the window is full. An exception in `work` or in
     `items` ends the stream and is raised here; closing the generator stops the workers.
     """
     source = enumerate(items)
-    taking, room = threading.Lock(), threading.Semaphore(32 * workers)
+    taking, room = threading.Lock(), threading.Semaphore(ahead * workers)
     done: queue.SimpleQueue[Result[Any] | BaseException | None] = queue.SimpleQueue()
     stopped = threading.Event()
 

@@ -38,4 +38,7 @@ class MissingExtra(HeadstartError):
     """An optional package is needed: `extra` names the extra that brings it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional package; install it with: pip install 'headstart[{extra}]'")
+        super().__init__(
+            f"{what} needs an optional package; install it with: pip install 'headstart[{extra}]' "
+            f"(in a clone of headstart: .venv/bin/pip install -e '.[{extra}]')"
+        )

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from headstart.backbones import DEFAULT, load_backbone
 from headstart.classifier import Classifier
 from headstart.codes import Codes, Store, compute_codes, default_cache_dir
-from headstart.engine import Hardware
+from headstart.engine import Hardware, available_cores
 from headstart.errors import DataError
 from headstart.images import display_name
 from headstart.select import choose_head
@@ -51,11 +51,13 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         y = np.asarray(y)
         if len(y) != len(X):
             raise DataError(f"there are {len(X)} images and {len(y)} labels")
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError(f"there is one class only, {self.classes_.tolist()}; a classifier needs at least two")
+        classes, labels = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise DataError(f"there is one class only, {classes.tolist()}; a classifier needs at least two")
         codes = self._codes(X)
-        self.choice_ = choose_head(codes.values, labels, len(self.classes_), codes.digests, balance=self.balance)
+        threads = self.threads or available_cores()
+        choice = choose_head(codes.values, labels, len(classes), codes.digests, balance=self.balance, threads=threads)
+        self.classes_, self.choice_ = classes, choice  # both or neither: a fit that fails leaves the last one as it was
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803

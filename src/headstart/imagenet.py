@@ -10,6 +10,7 @@ from headstart.classifier import Classifier
 from headstart.codes import default_cache_dir
 from headstart.efficientnet_lite import imagenet_layer
 from headstart.engine import Hardware
+from headstart.errors import BackboneError
 from headstart.heads import Head
 
 
@@ -22,6 +23,8 @@ def imagenet_classifier(
     backbone: str = DEFAULT, *, cache_dir: Path | None = None, hardware: Hardware | None = None
 ) -> Classifier:
     """Make the classifier of ImageNet's 1,000 classes, as any other Classifier; needs no photos and no network."""
-    network = load_backbone(backbone, cache_dir=cache_dir or default_cache_dir())
+    if backbone not in BACKBONES:
+        raise BackboneError(f"{backbone!r} has no ImageNet layer; those that have: {', '.join(BACKBONES)}")
+    network = load_backbone(backbone, cache_dir=Path(cache_dir) if cache_dir else default_cache_dir())
     head = Head(*imagenet_layer(lite_weights(BACKBONES[backbone])))
     return Classifier.build(network, head, imagenet_classes(), {"head": {"kind": "imagenet"}}, hardware or Hardware())

@@ -61,6 +61,11 @@ class Preprocess:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
+    def __post_init__(self) -> None:
+        is_whole = isinstance(self.size, int) and len(self.mean) == len(self.std) == 3
+        if not is_whole or self.size < 1 or not 0 < self.crop <= 1 or self.resample not in RESAMPLING:
+            raise ValueError(f"no images can be made ready by {self}")
+
 
 # How a square is made smaller / made larger, as OpenCV flags (their values, so that cv2 need not be imported here).
 # Only area averages over every source pixel; bilinear and bicubic are for networks that were trained without that.

@@ -70,8 +70,9 @@ def parquet_rows(file: IO[bytes]) -> Iterator[Write]:
 
         def write(prediction: Prediction) -> None:
             row = prediction.to_json()
-            row["path"] = row["path"].encode("utf-8", "backslashreplace").decode()
-            row["top"] = [{"label": label, "probability": p} for label, p in row["top"]]
+            for name in ("path", "reason", "prediction"):
+                row[name] = _utf8(row[name])
+            row["top"] = [{"label": _utf8(label), "probability": p} for label, p in row["top"]]
             waiting.append(row)
             if len(waiting) >= ROWS_AT_A_TIME:
                 flush()
@@ -111,6 +112,11 @@ def people_row(prediction: Prediction, width: int) -> str:
     others: Sequence[str] = [f"{one_line(name)} {percent(p)}" for name, p in prediction.top[1:] if p >= 0.01]
     also = f"  ({', '.join(others)})" if others else ""
     return f"{one_line(prediction.prediction):<{width}}  {percent(prediction.probability):>7}  {path}{also}"
+
+
+def _utf8(text: str | None) -> str | None:
+    """Parquet's text is UTF-8; what names have beside that is written as escapes."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _put(file: IO[bytes], text: str) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import platform
+import secrets
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from headstart.classifier import FILE_NAME
 from headstart.errors import OutputError
 from headstart.files import write_output
 
-RUN_FILES = (FILE_NAME, "labels.txt", "predictions.csv", "skipped.csv", "run.json")
 TOLD_VERSIONS = ("numpy", "openvino", "onnx", "opencv-python-headless", "simplejpeg", "pillow")
 
 
@@ -30,33 +30,53 @@ class HeldOut(NamedTuple):
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that holds anything but the leavings of a run that was cut short."""
-    if folder.is_dir():
-        found = {p.name for p in folder.iterdir() if not p.name.endswith(".tmp")}
-        if "run.json" in found or found - set(RUN_FILES):
-            raise OutputError(f"{folder} is there already and is never overwritten; name another with -o, or remove it")
-    elif folder.exists():
-        raise OutputError(f"{folder} is a file; name a new folder with -o")
-
-
-def claim(run: str | os.PathLike[str] | None, photos: str | os.PathLike[str]) -> Path:
-    """Make the run folder: the one asked for, or the first free NAME-run, NAME-run-2, ... in the current folder."""
+    """Raise OutputError unless a folder can become a run: nothing is there, or an empty folder."""
     try:
-        if run is not None:
-            check_free(Path(run))
-            Path(run).mkdir(parents=True, exist_ok=True)
-            return Path(run)
-        name = Path(os.path.abspath(photos)).stem or "photos"
-        for n in range(1, 10_000):
-            folder = Path(f"{name}-run" if n == 1 else f"{name}-run-{n}")
-            try:
-                folder.mkdir()
-                return folder
-            except FileExistsError:
-                continue
+        found = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise OutputError(f"{folder} is a file, or lies below one; name a new folder with -o") from None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{folder} cannot be a run folder: {error}; name another with -o") from error
+    if found:
+        raise OutputError(f"{folder} is there already and is never overwritten; name another with -o, or remove it")
+
+
+def begin(run: Path | None) -> Path:
+    """Make a hidden folder beside where the run will be; what is written there is not yet the run."""
+    draft = (run.parent if run else Path()) / f".headstart-{secrets.token_hex(8)}.tmp"
+    try:
+        draft.mkdir(parents=True)
     except OSError as error:
         raise OutputError(f"the run folder cannot be made: {error}; name another place with -o") from error
-    raise OutputError(f"there are 10,000 runs named {name}-run already; name a new folder with -o")
+    return draft
+
+
+def publish(draft: Path, run: Path | None, photos: str | os.PathLike[str]) -> Path:
+    """Give a whole run its name: the one asked for, or the first free NAME-run, NAME-run-2, ... in the current folder."""
+    try:
+        if run is not None:
+            check_free(run)
+            if run.is_dir():
+                run.rmdir()
+            draft.rename(run)
+            return run
+        whole = Path(os.path.abspath(photos))
+        name = whole.name if whole.is_dir() else whole.stem
+        for n in itertools.count(1):
+            folder = Path(f"{name}-run" if n == 1 else f"{name}-run-{n}")
+            try:
+                folder.mkdir()  # ours now, whoever else is looking for a name
+            except FileExistsError:
+                continue
+            if os.name == "nt":  # Windows renames onto nothing only
+                folder.rmdir()
+            draft.rename(folder)
+            return folder
+        raise AssertionError("counting has no end")
+    except OSError as error:
+        raise OutputError(f"the run folder cannot be named: {error}; name another place with -o") from error
 
 
 def write_tables(

@@ -7,7 +7,6 @@ byte-identical images always share a split.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,14 +56,15 @@ def _draw(digest: bytes, seed: int) -> float:
 
 
 def leaks(splits: np.ndarray, digests: Sequence[bytes]) -> np.ndarray:
-    """Positions of images whose very bytes stand in a later split too (train < validation < test): (m,) int64."""
-    highest: dict[bytes, int] = {}
-    for digest, split in zip(digests, splits.tolist(), strict=True):
-        highest[digest] = max(highest.get(digest, 0), split)
-    return np.array([i for i, (d, s) in enumerate(zip(digests, splits.tolist(), strict=True)) if s < highest[d]], np.int64)
+    """Positions of images outside the test split whose very bytes stand in it too: (m,) int64."""
+    tested = {digest for digest, split in zip(digests, splits.tolist(), strict=True) if split == TEST}
+    others = np.flatnonzero(splits != TEST)
+    return np.array([i for i in others.tolist() if digests[i] in tested], np.int64)
 
 
-def n_contradictions(labels: np.ndarray, digests: Sequence[bytes]) -> int:
-    """How many different images stand under more than one label, byte for byte the same."""
-    pairs = set(zip(digests, labels.tolist(), strict=True))
-    return sum(n > 1 for n in Counter(digest for digest, _ in pairs).values())
+def contradictions(labels: np.ndarray, digests: Sequence[bytes]) -> list[list[int]]:
+    """Images that stand, byte for byte the same, under more than one label: the positions of each."""
+    places: dict[bytes, list[int]] = {}
+    for i, digest in enumerate(digests):
+        places.setdefault(digest, []).append(i)
+    return [same for same in places.values() if len({int(labels[i]) for i in same}) > 1]

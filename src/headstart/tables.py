@@ -23,7 +23,8 @@ from headstart.images import Failure, ImageSource, read_bytes
 from headstart.splits import SPLIT_NAMES
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-IMAGE_COLUMNS = ("path", "image", "file_name", "filename", "file")
+WINDOW_ROWS = 1024  # of a Parquet file, between the first and the last that are being read
+IMAGE_COLUMNS = ("path", "image", "img", "file_name", "filename", "file")
 LABEL_COLUMNS = ("label", "class")
 
 
@@ -218,12 +219,14 @@ class ParquetImages:
         return value if value else Failure("empty", "the row holds no bytes")
 
     def _group(self, group: int) -> Any:
-        # Readers move through a table in order, so two groups are enough: one being finished, one being begun.
+        # Readers move through a table in order, a window of rows wide: the groups that it lies in are kept.
         with self._lock:
             if group not in self._groups:
                 self._groups[group] = self.file.read_row_group(group, columns=[self.column]).column(0)
-                while len(self._groups) > 2:
+                rows_each = max(1, int(self.starts[-1]) // max(1, len(self.starts) - 1))
+                while len(self._groups) > 2 + WINDOW_ROWS // rows_each:
                     self._groups.popitem(last=False)
+            self._groups.move_to_end(group)
             return self._groups[group]
 
 

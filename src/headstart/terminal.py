@@ -1,4 +1,4 @@
-"""What people see on a terminal: progress on stderr, results on stdout. Only cli.py uses it."""
+"""What people see on a terminal: progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from headstart.evaluate import Evaluation
 
 MOST_CLASSES = 20  # more rows than this hide the result
 WORST_CLASSES = 10
+MOST_CONFUSION = 10
 PLAIN_SECONDS = 5.0
 
 
@@ -113,6 +114,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
         f"accuracy {percent(evaluation.accuracy)} on {evaluation.n_images:,} {where} "
         f"(95 % interval: {percent(low)} to {percent(high)})",
     ]
+    lines.append(f"cross entropy {evaluation.cross_entropy:.3f}")
     if evaluation.top5 is not None:
         lines.append(f"the right class is among the first five for {percent(evaluation.top5)}")
     scores = sorted(evaluation.classes, key=lambda c: c.f1 if c.f1 is not None else 2.0)
@@ -121,7 +123,17 @@ def evaluation_text(evaluation: Evaluation) -> str:
     lines += ["", table(("class", "precision", "recall", "F1", "photos"), rows)]
     if len(shown) < len(evaluation.classes):
         lines.append(f"  ... the {len(shown)} worst of {len(evaluation.classes)} classes; all of them are in run.json")
-    return "\n".join([*lines, *_confusions(evaluation)])
+    return "\n".join([*lines, *_confusion_matrix(evaluation), *_confusions(evaluation)])
+
+
+def _confusion_matrix(evaluation: Evaluation) -> list[str]:
+    """Labels down, predictions across; of many classes the pairs that follow say more."""
+    names = [c.label for c in evaluation.classes]
+    if len(names) > MOST_CONFUSION:
+        return []
+    header = ("label \\ prediction", *(name[:10] for name in names))
+    rows = [(name, *(str(n) if n else "." for n in row)) for name, row in zip(names, evaluation.confusion, strict=True)]
+    return ["", table(header, rows)]
 
 
 def _confusions(evaluation: Evaluation, most: int = 3) -> list[str]:

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,20 +19,21 @@ from typing import Any
 import numpy as np
 
 from headstart import datasets
-from headstart.backbones import DEFAULT, load_backbone
+from headstart.backbones import BACKBONES, DEFAULT, Backbone, load_backbone
 from headstart.classifier import FILE_NAME, Classifier
 from headstart.codes import Codes, Progress, Store, compute_codes, default_cache_dir
-from headstart.datasets import Dataset, Skipped
+from headstart.datasets import NO_CLASS, Dataset, Skipped
 from headstart.engine import Hardware, available_cores
 from headstart.errors import DataError, HeadstartError
 from headstart.evaluate import Evaluation, evaluate, wilson_interval
 from headstart.files import write_output
 from headstart.images import display_name
-from headstart.runs import HeldOut, check_free, claim, own_version, versions, write_tables
+from headstart.runs import HeldOut, begin, check_free, own_version, publish, versions, write_tables
 from headstart.select import Choice, choose_head
-from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION, assign_splits, leaks, n_contradictions
+from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION, assign_splits, contradictions, leaks
 
-FEW_NUMBERS = 4_000_000  # codes x images, below which one core learns the head
+FEW_TESTED = 30
+VALIDATION_SHARE = 0.1  # drawn as test is; today its images are learnt from and chosen by as those of train are
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,6 @@ def train(
     std: tuple[float, float, float] | None = None,
     output: str | None = None,
     balance: bool = False,
-    validation: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
     cache: str | os.PathLike[str] | None = None,
@@ -83,16 +83,17 @@ def train(
     photos: a folder per class, train/val/test folders of those, or a table (.csv, .tsv, .parquet). run: the folder to
     write; by default a new one named after the photos, in the current folder. backbone: a name from
     headstart.backbones.BACKBONES or an ONNX file, which size, mean, std and output describe where it does not itself.
-    balance: let every class count the same. validation, test: shares of the images, where the data gives no splits; the
-    rest is train. seed: which images those are. cache: the folder that keeps codes, by default the user's cache folder.
+    balance: let every class count the same. test: the share of the images to test with, where the data gives no test split.
+    seed: which images those are. cache: the folder that keeps codes, by default the user's cache folder.
     device, threads, precision: see engine.Hardware. progress: called as (stage, done, total).
 
     Raises HeadstartError, whose message says what to do, for anything that the caller can mend.
     """
     arguments = {k: v for k, v in locals().items() if k not in ("photos", "run", "progress")}
-    _check_shares(validation, test)
+    _check_share(test)
+    run = None if run is None else Path(run)
     if run is not None:
-        check_free(Path(run))
+        check_free(run)
     stages = Stages()
     hardware = Hardware(device, threads, precision)
     cache_dir = Path(cache) if cache is not None else default_cache_dir()
@@ -104,8 +105,10 @@ def train(
     with stages("codes"), Store(cache_dir) as store:
         codes = compute_codes(dataset.images, network, store, hardware=hardware, progress=progress)
     with stages("splits"):
-        data = _usable(dataset, codes, str(photos), seed=seed, validation=validation, test=test)
-    with stages("head"), _blas_threads(hardware, data.codes.size):
+        data = _usable(dataset, codes, str(photos), seed=seed, test=test)
+    if backbone not in BACKBONES:
+        data.notes.append(_of_a_strangers_network(network))
+    with stages("head"):
         learn = data.splits != TEST
         choice = choose_head(
             data.codes[learn],
@@ -113,24 +116,27 @@ def train(
             len(data.classes),
             [d for d, used in zip(data.digests, learn, strict=True) if used],
             balance=balance,
+            threads=hardware.threads or available_cores(),
             progress=progress,
         )
     with stages("evaluate"):
         held_out, evaluation = _evaluated(data, choice)
+    if evaluation.n_images < FEW_TESTED:
+        data.notes.append(f"only {evaluation.n_images} photos to judge by: mind the interval, and add photos if you can")
     with stages("write"):
         about = _about(photos, arguments, data, codes, choice, evaluation)
         classifier = Classifier.build(network, choice.head, data.classes, _of_the_artefact(about), hardware)
-        folder = claim(run, photos)
-        classifier.save(folder / FILE_NAME)
-        write_tables(folder, data.classes, held_out, data.skipped)
+        draft = begin(run)
+        classifier.save(draft / FILE_NAME)
+        write_tables(draft, data.classes, held_out, data.skipped)
     about["seconds"] = stages.seconds
     about["model"] = {
         "file": FILE_NAME,
         "bytes": len(classifier.content),
         "sha256": sha256(classifier.content).hexdigest(),
     }
-    write_output(folder / "run.json", json.dumps(about, indent=2) + "\n")
-    return Run(folder, classifier, evaluation, about)
+    write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
+    return Run(publish(draft, run, photos), classifier, evaluation, about)
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,7 @@ class _Data:
     notes: list[str]
 
 
-def _usable(dataset: Dataset, codes: Codes, where: str, *, seed: int, validation: float, test: float) -> _Data:
+def _usable(dataset: Dataset, codes: Codes, where: str, *, seed: int, test: float) -> _Data:
     """Leave out what could not be used, and what would make the test dishonest, and say so."""
     images = dataset.images
     skipped = [*dataset.skipped, *(Skipped(display_name(images[i]), f.reason) for i, f in codes.failures.items())]
@@ -163,21 +169,27 @@ def _usable(dataset: Dataset, codes: Codes, where: str, *, seed: int, validation
         labels = (np.cumsum(present) - 1)[labels]
     classes = tuple(name for name, there in zip(dataset.classes, present, strict=True) if there)
     datasets.check_classes(labels, classes, where)
-    splits = assign_splits(dataset.splits[codes.index], codes.digests, labels, seed=seed, validation=validation, test=test)
-    n_contradicting = n_contradictions(labels, codes.digests)
-    if n_contradicting:
-        notes.append(f"{n_contradicting} images stand, byte for byte the same, under more than one label")
-    leaking = leaks(splits, codes.digests)
+    splits = assign_splits(
+        dataset.splits[codes.index], codes.digests, labels, seed=seed, validation=VALIDATION_SHARE, test=test
+    )
     names = [display_name(images[i]) for i in codes.index]
+    contradicting = contradictions(labels, codes.digests)
+    if contradicting:
+        first = " and ".join(names[i] for i in contradicting[0])
+        notes.append(f"{len(contradicting)} photos have more than one label, byte for byte the same; the first: {first}")
+    notes += [f"{path}: {reason}" for path, reason in dataset.skipped if reason == NO_CLASS]
+    leaking = leaks(splits, codes.digests)
     if len(leaking):
         notes.append(
-            f"{len(leaking)} images of train or validation stand, byte for byte the same, in a later split of the data; "
+            f"{len(leaking)} images of train or validation stand, byte for byte the same, in the test split of the data; "
             "they are left out of learning, so that the test stays honest"
         )
-        skipped += [Skipped(names[i], "the very same image is in a later split") for i in leaking]
+        skipped += [Skipped(names[i], "the very same image is in the test split") for i in leaking]
     kept = np.delete(np.arange(len(labels)), leaking)
     if not np.isin(np.arange(len(classes)), labels[kept][splits[kept] != TEST]).all():
-        raise DataError(f"{where} leaves a class with no image to learn from; move some of its test images to train")
+        left = sorted(set(range(len(classes))) - set(labels[kept][splits[kept] != TEST].tolist()))
+        names_left = ", ".join(repr(classes[i]) for i in left[:3])
+        raise DataError(f"{where} leaves {names_left} with no image to learn from; move some of its test images to train")
     return _Data(
         [names[i] for i in kept],
         codes.values[kept] if len(leaking) else codes.values,
@@ -235,7 +247,7 @@ def _about(
         "cross_validation": {
             "n_images": len(choice.held_out),
             "n_correct": cv_correct,
-            "accuracy": cv_correct / max(1, len(choice.held_out)),
+            "accuracy": cv_correct / len(choice.held_out) if len(choice.held_out) else None,
             "interval": wilson_interval(cv_correct, len(choice.held_out)),
         },
         "evaluation": evaluation.to_json(),
@@ -256,19 +268,15 @@ def _of_the_artefact(about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_shares(validation: float, test: float) -> None:
-    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-        raise HeadstartError(f"validation ({validation}) and test ({test}) are shares: at least 0, and together below 1")
+def _of_a_strangers_network(network: Backbone) -> str:
+    """What was made of an ONNX file that does not say everything about itself."""
+    wanted = network.preprocess
+    return (
+        f"{network.name}: codes are the {network.n_codes:,} numbers of {network.output!r}, images have {wanted.size} pixels "
+        f"and are normalised with mean {wanted.mean} and std {wanted.std}; other choices: --output, --size, --mean, --std"
+    )
 
 
-def _blas_threads(hardware: Hardware, n_numbers: int) -> AbstractContextManager[Any]:
-    """Hold NumPy's linear algebra to the cores that we may use: by itself it does not know of cgroup limits.
-
-    Small problems get one core. Its threads wait for each other actively, so where another program has a core they lose far
-    more than they can gain: 1,457 x 1,280 codes took 1.1 s on two quiet cores and 20 to 40 s on two busy ones; on one core,
-    1.9 s busy.
-    """
-    from threadpoolctl import threadpool_limits
-
-    threads = 1 if n_numbers < FEW_NUMBERS else hardware.threads or available_cores()
-    return threadpool_limits(threads, user_api="blas")  # type: ignore[no-any-return]
+def _check_share(test: float) -> None:
+    if not 0 <= test <= 0.9:
+        raise HeadstartError(f"the share to test with is {test}; expected 0 to 0.9")
