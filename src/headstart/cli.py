@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import json
 import logging
 import os
 import sys
-import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.errors import DataError, HeadstartError, OutputError
 
 if TYPE_CHECKING:
     from headstart.classifier import Classifier, Prediction
+    from headstart.engine import Hardware
 
 STOPPED = 130  # what a shell gives a program that Ctrl-C ended
 KEPT = {
@@ -97,7 +96,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from headstart import rows, terminal
+    from headstart import rows, sources, terminal
 
     form = options.form or (rows.format_of(options.output) if options.output else None)
     if options.output and not form:
@@ -106,11 +105,11 @@ def _predict(options: argparse.Namespace) -> int:
         raise OutputError("Parquet is no text for a terminal; name a file with -o")
     classifier = _classifier(options)
     width = min(24, max(map(len, classifier.classes)))
-    total = _count(options.paths) if sys.stderr.isatty() and not options.quiet else 0
+    total = sources.count(options.paths) if sys.stderr.isatty() and not options.quiet else 0
     n, n_bad = 0, 0
     is_shown = form is None and not options.output
     with (
-        _destination(options.output, overwrite=options.overwrite) as file,
+        rows.destination(options.output, overwrite=options.overwrite) as file,
         terminal.Progress(quiet=options.quiet or (is_shown and sys.stdout.isatty())) as progress,
     ):
         if form:
@@ -119,7 +118,7 @@ def _predict(options: argparse.Namespace) -> int:
             opened = rows.people_rows(file, width)
         with opened as write:
             prediction: Prediction
-            for n, prediction in enumerate(classifier.stream(_inputs(options.paths), top=options.top), start=1):
+            for n, prediction in enumerate(classifier.stream(sources.open_up(options.paths), top=options.top), start=1):
                 write(prediction)
                 n_bad += prediction.status != "ok"
                 progress("predict", n, total)
@@ -134,6 +133,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _backbones(options: argparse.Namespace) -> int:
     from headstart.backbones import BACKBONES, is_installed, load_backbone
+    from headstart.engine import Engine
     from headstart.terminal import table
 
     rows: list[dict[str, Any]] = []
@@ -148,7 +148,8 @@ def _backbones(options: argparse.Namespace) -> int:
             "images_per_second": None,
         }
         if options.measure and about["installed"]:
-            about["images_per_second"] = round(_measured(load_backbone(row.name, cache_dir=_cache_dir(options)), options))
+            backbone = load_backbone(row.name, cache_dir=_cache_dir(options))
+            about["images_per_second"] = round(Engine(backbone.network, _hardware(options)).images_per_second())
         rows.append(about)
     if options.json:
         print(json.dumps(rows, indent=2))
@@ -231,9 +232,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _classifier(options: argparse.Namespace) -> Classifier:
     from headstart.classifier import Classifier
-    from headstart.engine import Hardware
 
-    hardware = Hardware(**{name: value for name, value in vars(options).items() if name in ENGINE_OPTIONS})
+    hardware = _hardware(options)
     if options.run == "imagenet" and not os.path.exists(os.path.join(options.run, "model.onnx")):
         from headstart.imagenet import imagenet_classifier
 
@@ -241,82 +241,16 @@ def _classifier(options: argparse.Namespace) -> Classifier:
     return Classifier.load(options.run, hardware)
 
 
+def _hardware(options: argparse.Namespace) -> Hardware:
+    from headstart.engine import Hardware
+
+    return Hardware(**{name: value for name, value in vars(options).items() if name in ENGINE_OPTIONS})
+
+
 def _cache_dir(options: argparse.Namespace) -> Path:
     from headstart.codes import default_cache_dir
 
     return Path(options.cache) if "cache" in options else default_cache_dir()
-
-
-def _inputs(paths: Iterable[str]) -> Iterator[str | bytes]:
-    """Files as they are, folders and patterns opened up, `-` as the paths or the one picture that stdin holds."""
-    from headstart.datasets import Skipped, walk
-
-    for path in paths:
-        if path == "-":
-            # Not sys.stdin: Python crashes at exit where Ctrl-C finds a thread of ours waiting for that.
-            yield from _from_stdin(open(0, "rb", closefd=False))
-        elif os.path.isdir(path):
-            unreadable: list[Skipped] = []
-            yield from walk(path, unreadable)
-            yield from (skipped.path for skipped in unreadable)
-        elif not os.path.exists(path) and glob.has_magic(path):
-            found = sorted(glob.glob(path, recursive=True))
-            if not found:
-                yield path
-            yield from _inputs(found)
-        else:
-            yield path
-
-
-def _from_stdin(stdin: Any) -> Iterator[str | bytes]:
-    from headstart.images import HEADER_BYTES, is_image
-
-    if is_image(stdin.peek(HEADER_BYTES)[:HEADER_BYTES]):
-        yield stdin.read()
-        return
-    for line in stdin:
-        if path := os.fsdecode(line.rstrip(b"\r\n")):
-            yield from _inputs([path] if path != "-" else [])
-
-
-def _count(paths: Sequence[str]) -> int:
-    """How many images there will be, for the time left; 0 where only the end of stdin will tell."""
-    return 0 if "-" in paths else sum(1 for _ in _inputs(paths))
-
-
-@contextmanager
-def _destination(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
-    """Stdout, or a file that appears under its name when it is whole; what a stop left is kept as FILE.partial."""
-    if path is None:
-        yield sys.stdout.buffer
-        return
-    if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} is there already; name another file, or add --overwrite")
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        file = partial.open("wb")
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be written: {error}") from error
-    with file:
-        yield file
-    os.replace(partial, path)
-
-
-def _measured(backbone: Any, options: argparse.Namespace) -> float:
-    """Images a second of the network alone, over about a second, on all cores."""
-    import numpy as np
-
-    from headstart.engine import Engine, Hardware
-
-    engine = Engine(backbone.network, Hardware(**{k: v for k, v in vars(options).items() if k in ENGINE_OPTIONS}))
-    size = backbone.preprocess.size
-    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    for n in (50, 400):  # the first to warm up
-        start = time.perf_counter()
-        for _ in engine.stream(range(n), lambda *_: pixels):
-            pass
-        seconds = time.perf_counter() - start
-    return n / seconds
 
 
 def _quoted(path: str | os.PathLike[str]) -> str:

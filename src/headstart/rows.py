@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from headstart.classifier import Prediction
-from headstart.errors import MissingExtra
+from headstart.errors import MissingExtra, OutputError
 
 Write: TypeAlias = Callable[[Prediction], None]
 COLUMNS = ("path", "status", "reason", "prediction", "probability", "top")
@@ -100,6 +102,24 @@ def people_rows(file: IO[bytes], width: int) -> Iterator[Write]:
     """Lines for people; width: of the longest class name."""
     file.flush()
     yield lambda prediction: _put(file, people_row(prediction, width) + "\n")
+
+
+@contextmanager
+def destination(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
+    """Stdout, or a file that appears under its name when it is whole; what a stop left is kept as FILE.partial."""
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{path} is there already; name another file, or add --overwrite")
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        file = partial.open("wb")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error
+    with file:
+        yield file
+    os.replace(partial, path)
 
 
 def people_row(prediction: Prediction, width: int) -> str:
