@@ -103,7 +103,7 @@ def main() -> None:
     parser = arguments("Accuracy of headstart's default and of the tutorials' recipe on the same folds.")
     parser.add_argument("folders", nargs="*", type=Path, help="more data sets, as `headstart train` takes them")
     parser.add_argument("--sets", nargs="*", default=SETS, help=f"which of the shared sets (default: {' '.join(SETS)})")
-    parser.add_argument("--seeds", type=int, default=3, help="how many ways of dealing the folds (default: 3)")
+    parser.add_argument("--seeds", type=int, default=9, help="how many ways of dealing the folds (default: 9)")
     options = parser.parse_args()
     about = machine()
     network = options.shared / "weights" / "mobilenet_v2_1.0_224.onnx"

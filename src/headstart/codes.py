@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Told of long work as it goes on: (stage, done, total)."""
 
-CHUNK = 8  # of many images, a worker decodes so many, then infers them: 0.91 of the bound, one by one 0.84 (docs/LOG.md)
+CHUNK = 8  # of many images, a worker decodes so many, then infers them: 0.93 of the bound, one by one 0.84 (docs/LOG.md)
 MANY_IMAGES = 500
 PIXELS_VERSION = 1  # raise it when images.py gives other pixels than before: all codes are then computed anew
 TICK_NANOSECONDS = 20_000_000  # two changes of a file within a tick of the kernel's clock (10 ms at most) share their times

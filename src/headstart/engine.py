@@ -5,7 +5,7 @@ It decides how many threads work and how far they may run ahead.
 
 Each worker loads a few images, infers them one by one, and takes the next. So decoding and inference overlap without a
 queue between them, no batch waits for a straggler, and one image gives the same answer alone or among a million. Batches
-proved slower: images/s of Lite0 in bf16 on two cores: 1 at a time 780, 8 at a time 740, 32 at a time 640 (docs/LOG.md).
+proved slower: images/s of Lite0 in bf16 on two cores: 1 at a time 820, 8 at a time 740, 32 at a time 620 (docs/LOG.md).
 """
 
 from __future__ import annotations
