@@ -117,7 +117,7 @@ def test_an_object_that_is_no_image_is_told(classifier):
 # ---- what is not loaded
 
 
-def refused(tmp_path, content, match):
+def assert_refused(tmp_path, content, match):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(ClassifierError, match=match):
@@ -129,17 +129,19 @@ def test_every_damaged_byte_is_noticed(classifier, tmp_path):
     for position in np.linspace(0, len(content) - 1, 40).astype(int):
         damaged = content.copy()
         damaged[position] ^= 1
-        refused(tmp_path, bytes(damaged), "changed|not whole|not a headstart|not describe|not an ONNX")
+        assert_refused(tmp_path, bytes(damaged), "changed|not whole|not a headstart|not describe|not an ONNX")
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9, 0.999])
 def test_a_file_that_is_cut_short(classifier, tmp_path, share):
-    refused(tmp_path, classifier.content[: int(share * len(classifier.content))], "not an ONNX|not a headstart|not whole")
+    assert_refused(
+        tmp_path, classifier.content[: int(share * len(classifier.content))], "not an ONNX|not a headstart|not whole"
+    )
 
 
 def test_somebody_elses_network(tiny_onnx, tmp_path):
-    refused(tmp_path, tiny_onnx.read_bytes(), "not a headstart classifier.*--backbone")
-    refused(tmp_path, b"\x00" * 100, "not an ONNX|not a headstart")
+    assert_refused(tmp_path, tiny_onnx.read_bytes(), "not a headstart classifier.*--backbone")
+    assert_refused(tmp_path, b"\x00" * 100, "not an ONNX|not a headstart")
 
 
 def resealed(classifier, change, about=None):
@@ -157,7 +159,7 @@ def test_weights_in_other_files(classifier, tmp_path):
         weights.data_location = onnx.TensorProto.EXTERNAL
         weights.external_data.add(key="location", value="/etc/passwd")
 
-    refused(tmp_path, resealed(classifier, move_out), "other files")
+    assert_refused(tmp_path, resealed(classifier, move_out), "other files")
 
 
 def test_weights_in_other_files_of_a_constant_in_a_subgraph(classifier, tmp_path):
@@ -170,11 +172,11 @@ def test_weights_in_other_files_of_a_constant_in_a_subgraph(classifier, tmp_path
         graph = onnx.helper.make_graph([constant], "inner", [], [])
         model.graph.node.append(onnx.helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=graph))
 
-    refused(tmp_path, resealed(classifier, hide), "other files")
+    assert_refused(tmp_path, resealed(classifier, hide), "other files")
 
 
 def test_operations_from_outside_the_standard(classifier, tmp_path):
-    refused(
+    assert_refused(
         tmp_path,
         resealed(classifier, lambda m: m.opset_import.append(onnx.helper.make_opsetid("com.example", 1))),
         "outside the ONNX standard",
@@ -195,7 +197,7 @@ def test_operations_from_outside_the_standard(classifier, tmp_path):
     ],
 )
 def test_metadata_that_does_not_fit(classifier, tmp_path, change, match):
-    refused(tmp_path, resealed(classifier, lambda m: None, {**classifier.about, **change}), match)
+    assert_refused(tmp_path, resealed(classifier, lambda m: None, {**classifier.about, **change}), match)
 
 
 def test_metadata_that_is_no_json(classifier, tmp_path):
@@ -203,7 +205,7 @@ def test_metadata_that_is_no_json(classifier, tmp_path):
     del model.metadata_props[:]
     model.metadata_props.add(key="headstart", value="{")
     body = model.SerializeToString()
-    refused(tmp_path, body + _seal(hashlib.sha256(body).hexdigest()), "does not describe itself")
+    assert_refused(tmp_path, body + _seal(hashlib.sha256(body).hexdigest()), "does not describe itself")
 
 
 def test_places_without_a_classifier(tmp_path):

@@ -274,6 +274,7 @@ def test_two_trainings_into_one_folder_give_one_whole_run(photos, tiny_onnx, tmp
     started = [headstart_command(*command, "--seed", str(seed)) for seed in range(3)]
     ended = [(p.communicate()[0], p.returncode) for p in started]
     assert sorted(code for _, code in ended) == [0, 1, 1]
+    assert not list(tmp_path.glob(".headstart*"))  # what the others had drafted is gone
     winner = next(json.loads(out) for out, code in ended if code == 0)
     kept = json.loads((tmp_path / "same" / "run.json").read_text())
     assert kept["arguments"]["seed"] == winner["arguments"]["seed"]

@@ -23,13 +23,13 @@ from headstart.errors import ClassifierError
 from headstart.files import write_output
 from headstart.heads import Head
 from headstart.images import Failure, ImageSource, Preprocess, display_name, load_image
+from headstart.networks import STANDARD_DOMAINS
 
 FORMAT = 1
 FILE_NAME = "model.onnx"
 MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
 METADATA_KEY = "headstart"
 HASH_KEY = "headstart.sha256"
-STANDARD_DOMAINS = ("", "ai.onnx")
 DEFAULT_TOP = 3
 
 

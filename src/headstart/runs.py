@@ -8,7 +8,9 @@ import itertools
 import os
 import platform
 import secrets
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -43,14 +45,18 @@ def check_free(folder: Path) -> None:
         raise OutputError(f"{folder} is there already and is never overwritten; name another with -o, or remove it")
 
 
-def begin(run: Path | None) -> Path:
-    """Make a hidden folder beside where the run will be; what is written there is not yet the run."""
+@contextmanager
+def draft_of(run: Path | None) -> Iterator[Path]:
+    """Make a hidden folder beside where the run will be; what is not published from there by the end is removed."""
     draft = (run.parent if run else Path()) / f".headstart-{secrets.token_hex(8)}.tmp"
     try:
         draft.mkdir(parents=True)
     except OSError as error:
         raise OutputError(f"the run folder cannot be made: {error}; name another place with -o") from error
-    return draft
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def publish(draft: Path, run: Path | None, photos: str | os.PathLike[str]) -> Path:

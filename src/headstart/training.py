@@ -28,7 +28,7 @@ from headstart.errors import DataError, HeadstartError
 from headstart.evaluate import Evaluation, evaluate, wilson_interval
 from headstart.files import write_output
 from headstart.images import display_name
-from headstart.runs import HeldOut, begin, check_free, own_version, publish, versions, write_tables
+from headstart.runs import HeldOut, check_free, draft_of, own_version, publish, versions, write_tables
 from headstart.select import Choice, choose_head
 from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION, assign_splits, contradictions, leaks
 
@@ -123,20 +123,21 @@ def train(
         held_out, evaluation = _evaluated(data, choice)
     if evaluation.n_images < FEW_TESTED:
         data.notes.append(f"only {evaluation.n_images} photos to judge by: mind the interval, and add photos if you can")
-    with stages("write"):
+    with stages("build"):
         about = _about(photos, arguments, data, codes, choice, evaluation)
         classifier = Classifier.build(network, choice.head, data.classes, _of_the_artefact(about), hardware)
-        draft = begin(run)
-        classifier.save(draft / FILE_NAME)
-        write_tables(draft, data.classes, held_out, data.skipped)
-    about["seconds"] = stages.seconds
     about["model"] = {
         "file": FILE_NAME,
         "bytes": len(classifier.content),
         "sha256": sha256(classifier.content).hexdigest(),
     }
-    write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
-    return Run(publish(draft, run, photos), classifier, evaluation, about)
+    with draft_of(run) as draft:
+        with stages("write"):
+            classifier.save(draft / FILE_NAME)
+            write_tables(draft, data.classes, held_out, data.skipped)
+        about["seconds"] = stages.seconds
+        write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
+        return Run(publish(draft, run, photos), classifier, evaluation, about)
 
 
 @dataclass(frozen=True)
