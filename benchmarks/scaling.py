@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py [FOLDER ...]
 
-Four folds, three shuffles, every set in ../shared/data that is a folder of photos. The way that headstart takes was chosen on
-these sets as a whole, and accuracy.py judges on the same sets, so its numbers are a little too good by that choice.
+Four folds, three shuffles, every set in ../shared/data that is a folder of photos. The way that headstart takes was chosen
+on these sets as a whole, and accuracy.py judges on the same ones, so its numbers are a little too good by that choice.
 """
 
 import argparse
