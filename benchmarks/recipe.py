@@ -56,4 +56,4 @@ def recipe_head(codes: np.ndarray, labels: np.ndarray, k: int, seed: int) -> Hea
             second += (1 - BETA2) * (gradient**2 - second)
             rate = RATE * math.sqrt(1 - BETA2**step) / (1 - BETA1**step)
             layer -= rate * first / (np.sqrt(second) + EPSILON)
-    return Head(layer[:-1], layer[-1])
+    return Head(((layer[:-1], layer[-1]),))

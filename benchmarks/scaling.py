@@ -1,4 +1,4 @@
-"""How codes should be scaled before the head: held-out cross entropy of each way, at its best regularisation.
+"""How codes, their rows at length 1, should be scaled before the head: held-out cross entropy at the best regularisation.
 
     python benchmarks/scaling.py [FOLDER ...]
 
@@ -7,6 +7,7 @@ on these sets as a whole, and accuracy.py judges on the same ones, so its number
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,7 @@ import numpy as np
 from headstart.backbones import load_backbone
 from headstart.codes import Store, compute_codes, default_cache_dir
 from headstart.datasets import load_dataset
-from headstart.heads import SoftmaxRegression, softmax
-from headstart.select import GRID
+from headstart.heads import HALF_DECADES, SoftmaxRegression, softmax
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SETS = [DATA / name for name in ("flowers", "alpaca", "ants_bees", "star_clusters")]
@@ -26,7 +26,7 @@ class Plain(SoftmaxRegression):
     """Each code to variance 1."""
 
     @staticmethod
-    def scales(variance: np.ndarray) -> np.ndarray:
+    def scales(variance: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         return np.sqrt(variance + np.float32(1e-12))
 
 
@@ -34,7 +34,7 @@ class OneScale(SoftmaxRegression):
     """The same scale for all."""
 
     @staticmethod
-    def scales(variance: np.ndarray) -> np.ndarray:
+    def scales(variance: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         return np.sqrt(np.full_like(variance, variance.mean() + np.float32(1e-12)))
 
 
@@ -42,14 +42,13 @@ WAYS = {
     "plain": (lambda codes: codes, Plain),
     "one scale": (lambda codes: codes, OneScale),
     "halfway": (lambda codes: codes, SoftmaxRegression),
-    "rows of length 1": (lambda codes: codes / np.linalg.norm(codes, axis=1, keepdims=True), OneScale),
     "square roots": (lambda codes: np.sqrt(np.maximum(codes, 0)), Plain),
 }
 
 
 def held_out_cross_entropy(problem: SoftmaxRegression, n_classes: int) -> float:
     """The lowest over the grid, from images that were held out."""
-    labels, losses = problem.labels, np.zeros(len(GRID))
+    labels, losses = problem.labels, np.zeros(len(HALF_DECADES))
     for seed in SEEDS:
         fold = np.zeros(len(labels), int)
         rng = np.random.default_rng(seed)
@@ -58,7 +57,7 @@ def held_out_cross_entropy(problem: SoftmaxRegression, n_classes: int) -> float:
             fold[of_class] = np.arange(len(of_class)) % N_FOLDS
         for f in range(N_FOLDS):
             warm = None
-            for i, l2 in enumerate(GRID):
+            for i, l2 in enumerate(HALF_DECADES):
                 warm = problem.fit(l2, weights=(fold != f).astype(np.float32), start=warm, tolerance=1e-4)
                 p = softmax(problem.logits(warm, fold == f))
                 losses[i] -= np.log(p[np.arange(len(p)), labels[fold == f]] + 1e-12).sum()

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from conftest import DEPTHWISE_WIDTHS, write_deep_backbone
 from headstart import backbones
-from headstart.backbones import BACKBONES, Backbone, is_installed, lite_weights, load_backbone
+from headstart.backbones import BACKBONES, MORE, WHOLE, Backbone, is_installed, lite_weights, load_backbone
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
 
@@ -549,3 +551,62 @@ def test_a_real_file_of_somebody_elses(load, shared):
     features, logits = original.run(["features1280", "logits1001"], inputs)
     assert run(backbone, pixels) == pytest.approx(features[0], abs=1e-3)
     assert run(load(path, output="logits1001"), pixels) == pytest.approx(logits[0], abs=1e-3)
+
+
+# ---- codes of several depths, and more pixels
+
+
+def test_a_backbone_says_what_it_can_be_read_at(deep):
+    assert deep.taps == ("depthwise3", "depthwise2", "depthwise1")
+    assert (deep.widths, deep.n_codes) == ((24, *DEPTHWISE_WIDTHS), 24)
+    outputs = onnx.load_from_string(deep.network).graph.output
+    assert [o.name for o in outputs] == ["codes", "tap1", "tap2", "tap3"]
+    assert [o.type.tensor_type.shape.dim[1].dim_value for o in outputs] == list(deep.widths)
+
+
+def test_the_output_that_is_chosen_decides_what_is_deeper(load, deep_onnx):
+    backbone = load(str(deep_onnx), output="pointwise2")
+    assert (backbone.output, backbone.taps, backbone.widths) == ("pointwise2", ("depthwise2", "depthwise1"), (16, 12, 8))
+    assert backbone.n_parameters < load(str(deep_onnx)).n_parameters
+
+
+def test_a_network_of_two_layers_has_no_depths(load, file):
+    backbone = load(save(file))
+    assert (backbone.taps, backbone.widths) == ((), (3,))
+
+
+@pytest.mark.parametrize(
+    ("opset", "batch", "can_mirror"), [(17, "n", True), (10, "n", True), (9, "n", False), (17, 1, False)]
+)
+def test_a_backbone_knows_whether_it_can_be_mirrored(opset, batch, can_mirror, load, file):
+    backbone = load(str(write_deep_backbone(file, opset=opset, batch=batch)))
+    assert (backbone.opset, backbone.can_mirror) == (opset, can_mirror)
+
+
+def test_a_file_with_taps_is_the_same_each_time(load, file):
+    one, other = (load(str(write_deep_backbone(file))) for _ in range(2))
+    assert one == other and one.sha256 == other.sha256
+
+
+@pytest.mark.parametrize(("pixels", "size"), [(WHOLE, 224), (MORE, 288)])
+def test_the_whole_photo_in_as_many_pixels_or_more(pixels, size, load):
+    plain, other = load("efficientnet-lite0"), load("efficientnet-lite0", pixels=pixels)
+    assert (other.preprocess.size, other.preprocess.crop, plain.preprocess.crop) == (size, 1.0, 0.875)
+    assert (other.name, other.widths, other.taps) == (plain.name, plain.widths, plain.taps)
+    assert (other.sha256 == plain.sha256) == (pixels == WHOLE)
+    assert run(other, noise(size)).any()
+
+
+@pytest.mark.parametrize(("size", "more"), [(224, 288), (160, 192), (96, 128), (20, 32)])
+def test_more_pixels_of_a_file_of_any_size(size, more, load, file):
+    path = save(file, shape=("n", 3, "h", "w"))
+    for pixels, expected in ((WHOLE, size), (MORE, more)):
+        backbone = load(path, size=size, pixels=pixels)
+        assert (backbone.preprocess.size, backbone.preprocess.crop, backbone.source) == (expected, 1.0, path)
+        assert run(backbone, noise(expected)) == pytest.approx(by_hand(noise(expected)).mean((0, 1)), abs=1e-4)
+
+
+def test_a_file_of_one_size_can_look_at_the_whole_photo_and_not_at_more_pixels(load, file):
+    assert load(save(file), pixels=WHOLE).preprocess == replace(load(save(file)).preprocess, crop=1.0)
+    with pytest.raises(BackboneError, match="takes images of 8 pixels and no others"):
+        load(save(file), pixels=MORE)

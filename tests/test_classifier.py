@@ -10,11 +10,16 @@ from onnx import numpy_helper
 from PIL import Image
 
 import headstart
+from conftest import picture, write_deep_backbone
+from headstart import heads
+from headstart.backbones import load_backbone
 from headstart.classifier import Classifier, _seal, _sealed
-from headstart.engine import Hardware
-from headstart.errors import ClassifierError
-from headstart.heads import Head
+from headstart.codes import Store
+from headstart.engine import Engine, Hardware
+from headstart.errors import BackboneError, ClassifierError
+from headstart.heads import HEADS, Head
 from headstart.images import load_image
+from headstart.looks import Look, look_at
 
 EXACT = Hardware(precision="f32")
 
@@ -22,7 +27,7 @@ EXACT = Hardware(precision="f32")
 @pytest.fixture
 def classifier(tiny):
     rng = np.random.default_rng(0)
-    head = Head(rng.normal(0, 1, (48, 3)).astype(np.float32), rng.normal(0, 1, 3).astype(np.float32))
+    head = Head(((rng.normal(0, 1, (48, 3)).astype(np.float32), rng.normal(0, 1, 3).astype(np.float32)),))
     return Classifier.build(tiny, head, ["a", "b", "ü \U0001f98a"], hardware=EXACT)
 
 
@@ -154,7 +159,7 @@ def resealed(classifier, change, about=None):
 
 def test_weights_in_other_files(classifier, tmp_path):
     def move_out(model):
-        weights = next(w for w in model.graph.initializer if w.name == "head.weight")
+        weights = next(w for w in model.graph.initializer if w.name == "head.weight0")
         weights.ClearField("raw_data")
         weights.data_location = onnx.TensorProto.EXTERNAL
         weights.external_data.add(key="location", value="/etc/passwd")
@@ -253,3 +258,184 @@ def test_any_runtime_gives_these_probabilities_in_the_way_that_the_documents_tel
         best = names["probabilities"][0].argmax()
         assert names["about"]["classes"][best] == prediction.prediction
         assert names["probabilities"][0][best] == pytest.approx(prediction.probability, abs=1e-4)
+
+
+# ---- every head behind every look
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setattr(heads, "STEPS", 100)
+
+
+@pytest.fixture
+def other_deep(tmp_path):
+    return load_backbone(str(write_deep_backbone(tmp_path / "other.onnx", seed=1)), cache_dir=tmp_path)
+
+
+LOOKS = {
+    "one backbone": lambda deep, other: Look((deep,)),
+    "two backbones": lambda deep, other: Look((deep, other)),
+    "mirrored": lambda deep, other: Look((deep,), is_mirrored=True),
+    "deep": lambda deep, other: Look((deep,), depth=3),
+    "all of it": lambda deep, other: Look((deep, other), depth=9, is_mirrored=True, views=("rotation=15",)),
+}
+PICTURES = [picture(colour, seed) for seed in range(10) for colour in ((200, 60, 50), (60, 180, 60), (50, 60, 200))]
+LABELS = np.arange(30) % 3
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A store for all tests, whose networks are the same: each look's codes are computed once."""
+    with Store(tmp_path_factory.mktemp("kept")) as store:
+        yield store
+
+
+def learnt(kind, codes, parts) -> Head:
+    labels = np.eye(3, dtype=np.float32)[LABELS] if kind == "sigmoid" else LABELS
+    problem = HEADS[kind].fitter(codes, labels, 3, parts)
+    return problem.head(problem.fit({"softmax": 0.1, "sigmoid": 0.1, "hidden": 0.5, "class-mean": 0.3, "nearest": 5}[kind]))
+
+
+def in_another_runtime(classifier, images):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pixels = np.stack([load_image(image, classifier.preprocess) for image in images])
+    session = onnxruntime.InferenceSession(classifier.content)
+    return session, pixels, *session.run(["probabilities", "codes"], {"image": pixels})
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("name", LOOKS)
+def test_every_head_behind_every_look(kind, name, deep, other_deep, kept, few_steps):
+    look = LOOKS[name](deep, other_deep)
+    alone = Look(look.backbones, look.depth, look.is_mirrored)  # views are for learning
+    codes = look_at(PICTURES, alone, kept, hardware=EXACT).values
+    head = learnt(kind, codes, look.parts)
+    classifier = Classifier.build(look, head, ["red", "green", "blue"], hardware=EXACT)
+    onnx.checker.check_model(onnx.load_from_string(classifier.content), full_check=True)
+
+    session, pixels, probabilities, theirs = in_another_runtime(classifier, PICTURES)
+    assert theirs.shape == (30, sum(look.parts)) and probabilities.shape == (30, 3)
+    np.testing.assert_allclose(theirs, codes, rtol=1e-3, atol=1e-3)  # but for the rounding to 16 bits
+    np.testing.assert_allclose(probabilities, head.probabilities(theirs), atol=1e-4)
+    if kind != "nearest":  # where rounding may bring another neighbour
+        np.testing.assert_allclose(probabilities, head.probabilities(codes), atol=5e-3)
+    assert (probabilities.argmax(axis=1) == LABELS).mean() > 0.9
+
+    for i in range(0, 30, 7):
+        (one,) = session.run(["probabilities"], {"image": pixels[i : i + 1]})
+        np.testing.assert_allclose(one[0], probabilities[i], atol=1e-5)
+        np.testing.assert_allclose(classifier.engine.infer(pixels[i])["probabilities"], probabilities[i], atol=1e-4)
+
+
+MERGED = "engine.py asks the compiled network for its outputs' names, which OpenVINO has merged with others"
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_engine_gives_codes_under_their_name(depth, deep):
+    look = Look((deep,), depth)
+    codes = look_at(PICTURES, look, None, hardware=EXACT).values
+    classifier = Classifier.build(look, learnt("softmax", codes, look.parts), ["a", "b", "c"], hardware=EXACT)
+    outputs = classifier.engine.infer(load_image(PICTURES[0], classifier.preprocess))
+    np.testing.assert_allclose(outputs["codes"], codes[0], rtol=1e-3, atol=1e-3)
+
+
+def test_the_file_says_which_look_it_is_of(deep, other_deep, tmp_path):
+    look = Look((deep, other_deep), depth=2, is_mirrored=True)
+    head = learnt("softmax", look_at(PICTURES, look, None).values, look.parts)
+    Classifier.build(look, head, ["a", "b", "c"]).save(tmp_path / "model.onnx")
+    about = headstart.load(tmp_path).about
+    assert (about["format"], about["labels"]) == (2, "one")
+    assert about["backbone"] == {
+        "name": "deep+other",
+        "sha256": [deep.sha256, other_deep.sha256],
+        "n_codes": 80,
+        "parts": [24, 16, 24, 16],
+        "mirrored": True,
+        "n_parameters": deep.n_parameters + other_deep.n_parameters,
+        "license": "unknown",
+    }
+    several = learnt("sigmoid", look_at(PICTURES, look, None).values, look.parts)
+    assert Classifier.build(look, several, ["a", "b", "c"]).about["labels"] == "many"
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_the_file_holds_what_its_head_uses_and_nothing_else(depth, deep):
+    look = Look((deep,), depth)
+    head = learnt("softmax", look_at(PICTURES, look, None).values, look.parts)
+    graph = onnx.load_from_string(Classifier.build(look, head, ["a", "b", "c"]).content).graph
+    made = {name for node in graph.node for name in node.output}
+    used = {name for node in graph.node for name in node.input}
+    assert made - used == {"probabilities", "codes"}
+    assert {w.name for w in graph.initializer} <= used
+    assert {f"0/tap{i}" for i in range(1, 4)} & made == {f"0/tap{i}" for i in range(1, depth)}
+
+
+def test_codes_that_are_all_zero_are_told_alike_everywhere(deep, tmp_path):
+    """A black picture leaves a layer of ReLUs silent: a row of zeros has no direction, and must not become no number."""
+    network = onnx.load(write_deep_backbone(tmp_path / "silent.onnx"))
+    for weight in network.graph.initializer:
+        if weight.name == "depthwise3.bias":
+            weight.CopyFrom(numpy_helper.from_array(np.full(16, -100, np.float32), weight.name))
+    onnx.save(network, tmp_path / "silent.onnx")
+    look = Look((load_backbone(str(tmp_path / "silent.onnx"), cache_dir=tmp_path),), depth=2)
+    codes = look_at(PICTURES, look, None, hardware=EXACT).values
+    assert (codes[:, 24:] == 0).all()
+    head = learnt("softmax", codes, look.parts)
+    classifier = Classifier.build(look, head, ["a", "b", "c"], hardware=EXACT)
+    _, pixels, probabilities, _ = in_another_runtime(classifier, PICTURES)
+    np.testing.assert_allclose(probabilities, head.probabilities(codes), atol=1e-3)
+    np.testing.assert_allclose(classifier.engine.infer(pixels[0])["probabilities"], probabilities[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("opset", "kind"),
+    [*((opset, "softmax") for opset in (7, 9, 10, 13, 21)), *((o, k) for k in ("hidden", "nearest") for o in (7, 11, 21))],
+)
+def test_networks_of_every_age_carry_every_head_or_say_why_not(opset, kind, tmp_path, few_steps):
+    path = write_deep_backbone(tmp_path / "aged.onnx", opset=opset)
+    backbone = load_backbone(str(path), cache_dir=tmp_path)
+    look = Look((backbone,), depth=2, is_mirrored=True)
+    assert (backbone.opset, backbone.can_mirror) == (opset, opset >= 10)
+    codes = look_at(PICTURES, look, None, hardware=EXACT).values  # codes themselves can always be had
+    head = learnt(kind, codes, look.parts)
+    if kind == "nearest" and opset < 11:
+        with pytest.raises(BackboneError, match=f"opset 11 or later; this one has {opset}: export it again, or choose"):
+            Classifier.build(Look((backbone,), depth=2), head, ["a", "b", "c"])
+        return
+    if opset < 10:
+        with pytest.raises(BackboneError, match="mirror"):
+            Classifier.build(look, head, ["a", "b", "c"])
+        look = Look((backbone,), depth=2)
+        codes = look_at(PICTURES, look, None, hardware=EXACT).values
+        head = learnt(kind, codes, look.parts)
+    classifier = Classifier.build(look, head, ["a", "b", "c"], hardware=EXACT)
+    _, pixels, probabilities, _ = in_another_runtime(classifier, PICTURES)
+    np.testing.assert_allclose(probabilities, head.probabilities(codes), atol=2e-3)
+    np.testing.assert_allclose(classifier.engine.infer(pixels[1])["probabilities"], probabilities[1], atol=1e-4)
+
+
+def test_a_network_of_one_image_at_a_time_cannot_average_its_mirror_image(tmp_path):
+    path = write_deep_backbone(tmp_path / "single.onnx", batch=1)
+    backbone = load_backbone(str(path), cache_dir=tmp_path)
+    look = Look((backbone,), depth=2, is_mirrored=True)
+    head = learnt("softmax", look_at(PICTURES, look, None).values, look.parts)
+    assert not backbone.can_mirror
+    with pytest.raises(
+        BackboneError,
+        match="single takes one image at a time, and so cannot be given a photo together with its mirror image",
+    ):
+        Classifier.build(look, head, ["a", "b", "c"])
+    (prediction,) = Classifier.build(Look((backbone,), depth=2), head, ["a", "b", "c"]).predict(PICTURES[0])
+    assert prediction.status == "ok"
+
+
+def test_mirrored_averaging_tells_a_picture_and_its_mirror_image_alike(deep):
+    look = Look((deep,), is_mirrored=True)
+    head = learnt("softmax", look_at(PICTURES, look, None).values, look.parts)
+    classifier = Classifier.build(look, head, ["a", "b", "c"], hardware=EXACT)
+    square = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    one, other = (classifier.engine.infer(p)["probabilities"] for p in (square, square[:, ::-1].copy()))
+    plain = Engine(deep.network, EXACT)
+    assert np.abs(plain.infer(square)["codes"] - plain.infer(square[:, ::-1].copy())["codes"]).max() > 1e-3
+    np.testing.assert_allclose(one, other, atol=1e-5)

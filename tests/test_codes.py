@@ -20,7 +20,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from conftest import picture, write_tiny_backbone
+from conftest import picture, write_deep_backbone, write_tiny_backbone
 from headstart import codes as module
 from headstart import store as store_module
 from headstart.backbones import load_backbone
@@ -207,6 +207,169 @@ def test_progress_counts_what_is_to_be_done(work, tiny, store):
     told.clear()
     compute_codes(work[:25], tiny, store, progress=lambda *words: told.append(words))
     assert told[-1] == ("codes", 5, 5)
+
+
+# ---- of several depths
+
+
+def parts_of(store) -> dict[int, bytes]:
+    """The recipe of each part that is kept: 0 is the last layer, 1 what is deeper."""
+    rows = store.read(lambda connection: connection.execute("SELECT recipe, about FROM recipes").fetchall())
+    return {json.loads(about)["part"]: recipe for recipe, about in rows}
+
+
+def forget_part(store, part, digest=None) -> int:
+    query, values = "DELETE FROM codes WHERE recipe = ?", [parts_of(store)[part]]
+    if digest is not None:
+        query, values = f"{query} AND digest = ?", [*values, digest]
+    return store.write(lambda connection: connection.execute(query, values).rowcount)
+
+
+def test_codes_of_all_depths_are_those_of_the_network(deep, store):
+    images = many_pictures(3)
+    done = compute_codes(images, deep, store, is_deep=True, hardware=Hardware(precision="f32"))
+    session = pytest.importorskip("onnxruntime").InferenceSession(deep.network)
+    pixels = np.stack([module.load_image(image, deep.preprocess) for image in images])
+    np.testing.assert_allclose(done.values, np.hstack(session.run(None, {"image": pixels})), rtol=1e-3, atol=1e-4)
+    assert done.widths == deep.widths == (24, 16, 12, 8)
+
+
+def test_the_last_layer_and_the_deeper_ones_share_one_computation(work, deep, store, opened):
+    shallow = compute_codes(work, deep, store)
+    assert (shallow.n_computed, shallow.widths, shallow.values.shape) == (60, (24,), (60, 24))
+    all_depths = compute_codes(work, deep, store, is_deep=True)
+    assert (all_depths.n_computed, len(opened)) == (0, 60)
+    np.testing.assert_array_equal(all_depths.values[:, :24], shallow.values)
+    assert (all_depths.values[:, 24:] != 0).any(axis=1).all()
+    other = Store(store.path.parent / "other")
+    assert (compute_codes(work, deep, other, is_deep=True).values == all_depths.values).all()
+    assert compute_codes(work, deep, other).n_computed == 0
+    other.close()
+
+
+def test_reading_the_last_layer_reads_nothing_deeper(work, deep, store):
+    expected = compute_codes(work, deep, store, is_deep=True)
+    assert forget_part(store, 1) == 60
+    shallow = compute_codes(work, deep, store)
+    assert shallow.n_computed == 0
+    np.testing.assert_array_equal(shallow.values, expected.values[:, :24])
+    again = compute_codes(work, deep, store, is_deep=True)
+    assert again.n_computed == 60
+    np.testing.assert_array_equal(again.values, expected.values)
+    assert compute_codes(work, deep, store, is_deep=True).n_computed == 0
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_row_of_which_a_part_is_lost_is_computed_whole(part, work, deep, store):
+    expected = compute_codes(work, deep, store, is_deep=True)
+    assert forget_part(store, part, expected.digests[7]) == 1
+    again = compute_codes(work, deep, store, is_deep=True)
+    assert again.n_computed == 1
+    np.testing.assert_array_equal(again.values, expected.values)
+    assert compute_codes(work, deep, store, is_deep=True).n_computed == 0
+
+
+def test_a_damaged_deeper_part_is_noticed_by_those_who_read_it(work, deep, store):
+    expected = compute_codes(work, deep, store, is_deep=True)
+    key = parts_of(store)[1]
+
+    def damage(connection):
+        query = "UPDATE codes SET codes = CAST(? || substr(codes, 3) AS BLOB) WHERE recipe = ? AND digest = ?"
+        return connection.execute(query, [b"\x7f\x7f", key, expected.digests[3]]).rowcount
+
+    assert store.write(damage) == 1
+    assert compute_codes(work, deep, store).n_computed == 0
+    again = compute_codes(work, deep, store, is_deep=True)
+    assert again.n_computed == 1
+    np.testing.assert_array_equal(again.values, expected.values)
+
+
+def test_duplicates_within_one_run_have_all_their_depths(work, deep, store):
+    images = [work[0], work[1]] * 20
+    for is_deep in (False, True):
+        done = compute_codes(images, deep, store, is_deep=is_deep)
+        assert (done.values[0::2] == done.values[0]).all() and (done.values[1::2] == done.values[1]).all()
+        assert done.values.shape[1] == (60 if is_deep else 24)
+
+
+def deep_with(path, operations=(), **changes):
+    """A deep backbone that was tampered with.
+
+    operations: {value: which operation makes it}. changes: {weight: function of its values}, `_` standing for the dot.
+    """
+    network = onnx.load(write_deep_backbone(path))
+    for node in network.graph.node:
+        node.op_type = dict(operations).get(node.output[0], node.op_type)
+    for weight in network.graph.initializer:
+        if change := changes.get(weight.name.replace(".", "_")):
+            values = np.asarray(change(onnx.numpy_helper.to_array(weight)), np.float32)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(network, path)
+    return load_backbone(str(path), cache_dir=path.parent)
+
+
+def test_a_deeper_layer_that_runs_too_high_for_16_bits_is_clipped(work, store, tmp_path):
+    louder = {"depthwise2_weight": lambda w: w * 1e6, "depthwise2_bias": lambda w: w * 1e6}
+    loud = deep_with(tmp_path / "loud.onnx", **louder, pointwise2_weight=lambda w: w * 1e-6)
+    quiet = deep_with(tmp_path / "quiet.onnx")
+    exact = Hardware(precision="f32")
+    done, expected = (compute_codes(work[:5], b, store, is_deep=True, hardware=exact).values for b in (loud, quiet))
+    middle = slice(24 + 16, 24 + 16 + 12)
+    assert np.isfinite(done).all()
+    assert (done[:, middle] == module.LARGEST).any()
+    np.testing.assert_array_equal(
+        done[:, middle] == module.LARGEST, expected[:, middle].astype(float) * 1e6 > module.LARGEST
+    )
+    np.testing.assert_allclose(done[:, :24], expected[:, :24], rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("is_deep", [False, True])
+def test_a_deeper_layer_of_no_numbers_names_the_image(is_deep, work, store, tmp_path):
+    # The ReLUs behind it make 0 of what is no number, so that the last layer does not tell.
+    backbone = deep_with(tmp_path / "odd.onnx", {"depthwise1": "Elu"}, depthwise1_bias=lambda w: w * np.nan)
+    with pytest.raises(BackboneError, match=r"odd gives codes of .*\.png that are not finite in 16 bits; check its --mean"):
+        compute_codes(work, backbone, store, is_deep=is_deep)
+
+
+# ---- of views
+
+
+def test_views_are_kept_apart_and_are_the_same_each_time(work, tiny, store):
+    ways = [("original", 0), ("mirrored", 0), ("rotation=15", 0), ("rotation=15", 1), ("rotation=20", 0)]
+    first = {way: compute_codes(work, tiny, store, view=way[0], seed=way[1]) for way in ways}
+    assert {done.n_computed for done in first.values()} == {60}
+    for i, way in enumerate(ways):
+        again = compute_codes(work, tiny, store, view=way[0], seed=way[1])
+        assert again.n_computed == 0
+        np.testing.assert_array_equal(again.values, first[way].values)
+        fresh = compute_codes(work, tiny, None, view=way[0], seed=way[1])
+        np.testing.assert_array_equal(fresh.values, first[way].values)
+        assert all((again.values != first[other].values).any() for other in ways[:i])
+
+
+def test_a_view_without_chance_is_the_same_for_every_seed(work, tiny, store):
+    compute_codes(work, tiny, store, view="mirrored", seed=0)
+    assert compute_codes(work, tiny, store, view="mirrored", seed=5).n_computed == 0
+    compute_codes(work, tiny, store, view="original", seed=0)
+    assert compute_codes(work, tiny, store, view="original", seed=5).n_computed == 0
+
+
+def test_a_view_is_of_the_image_and_not_of_its_name(work, photos, tiny, store):
+    first = compute_codes(work, tiny, None, view="crop=20", seed=1)
+    (photos / "red").rename(photos / "crimson")
+    moved = compute_codes(files_of(photos), tiny, None, view="crop=20", seed=1)
+    rows = dict(zip(first.digests, first.values, strict=True))
+    assert all((rows[digest] == row).all() for digest, row in zip(moved.digests, moved.values, strict=True))
+
+
+def test_the_mirrored_codes_are_those_of_the_mirror_image(tiny):
+    whole = replace(tiny, preprocess=replace(tiny.preprocess, crop=1.0))
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    (plain,), (mirrored,) = (compute_codes([image], whole, None, view=v).values for v in ("original", "mirrored"))
+    np.testing.assert_array_equal(mirrored.reshape(3, 4, 4), plain.reshape(3, 4, 4)[:, :, ::-1])
+    symmetric = np.concatenate([image[:, :16], image[:, 15::-1]], axis=1)
+    (plain,), (mirrored,) = (compute_codes([symmetric], whole, None, view=v).values for v in ("original", "mirrored"))
+    np.testing.assert_array_equal(mirrored, plain)
 
 
 # ---- every kind of image
@@ -737,7 +900,7 @@ def test_the_summary_counts(work, tiny, store):
     assert summary["size_bytes"] == sum(p.stat().st_size for p in store.path.parent.glob("codes-1.sqlite*"))
     assert [(r["name"], r["view"], r["images"]) for r in summary["recipes"]] == [
         ("tiny", "original", 60),
-        ("tiny", "mirrored", 20),
+        ("tiny", "mirrored version 1", 20),
     ]
 
 

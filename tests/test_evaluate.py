@@ -1,12 +1,22 @@
 """Numbers against numbers that others compute."""
 
 import json
+import math
+import warnings
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
-from headstart.evaluate import evaluate, wilson_interval
+from headstart.evaluate import (
+    FEW_POSITIVES,
+    best_thresholds,
+    evaluate,
+    evaluate_multilabel,
+    is_better,
+    mcnemar,
+    wilson_interval,
+)
 
 
 @pytest.fixture
@@ -68,3 +78,173 @@ def test_the_interval_covers_what_it_says():
     rng = np.random.default_rng(0)
     covered = [low <= 0.9 <= high for low, high in (wilson_interval(int(rng.binomial(60, 0.9)), 60) for _ in range(2000))]
     assert 0.93 < np.mean(covered) < 0.98
+
+
+# ---- is one better than the other?
+
+
+def pair(both, only_a, only_b, neither):
+    """Two classifiers' rights and wrongs on as many images."""
+    counts = [both, only_a, only_b, neither]
+    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+
+
+def exact_p(only_a, only_b):
+    n = only_a + only_b
+    return min(1.0, 2 * sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1)) / 2**n)
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b"), [(0, 0), (1, 0), (0, 5), (0, 6), (6, 16), (7, 1), (50, 50), (120, 90), (900, 1100)]
+)
+def test_mcnemars_p_is_that_of_whole_numbers(only_a, only_b):
+    p = mcnemar(*pair(30, only_a, only_b, 4))
+    assert p == pytest.approx(exact_p(only_a, only_b), rel=1e-9)
+    assert p == mcnemar(*pair(3, only_b, only_a, 0))
+
+
+def test_mcnemars_p_of_a_million_images_is_still_a_number():
+    assert mcnemar(*pair(0, 500_300, 499_700, 0)) == pytest.approx(math.erfc(599 / math.sqrt(2e6)), rel=1e-3)
+    assert mcnemar(*pair(0, 0, 1_000_000, 0)) == 0.0
+
+
+# Cavo et al. 2012, table 8.5 of Fagerland, Lydersen & Laake 2017, Statistical Analysis of Contingency Tables
+def test_the_interval_of_a_difference_is_the_published_one():
+    compared = is_better(*pair(59, 6, 16, 80))
+    assert compared.difference == pytest.approx(-0.0621, abs=1e-4)
+    assert compared.interval == pytest.approx((-0.1186, -0.0046), abs=1e-4)
+    other = is_better(*pair(59, 16, 6, 80))
+    assert other.interval == pytest.approx((0.0046, 0.1186), abs=1e-4)
+
+
+def test_the_interval_of_a_difference_covers_what_it_says():
+    rng = np.random.default_rng(0)
+    shares = [0.80, 0.08, 0.04, 0.08]
+    covered = [
+        low <= 0.04 <= high for low, high in (is_better(*pair(*rng.multinomial(150, shares))).interval for _ in range(1000))
+    ]
+    assert 0.93 < np.mean(covered) < 0.985
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"),
+    [((900, 40, 6, 54), "better"), ((900, 6, 40, 54), "worse"), ((59, 6, 16, 80), "undecided"), ((5, 0, 0, 0), "undecided")],
+)
+def test_the_verdict_and_its_sentence(counts, verdict):
+    compared = is_better(*pair(*counts), name_a="fine-tuned", name_b="frozen")
+    assert compared.verdict == verdict
+    assert (compared.n, compared.only_a, compared.only_b) == (sum(counts), counts[1], counts[2])
+    if verdict == "undecided":
+        assert "not decided whether fine-tuned is better or worse than frozen" in compared.sentence
+    else:
+        assert compared.sentence.startswith(f"Fine-tuned is {verdict} than frozen: ")
+        assert "94.0 %" in compared.sentence and "90.6 %" in compared.sentence
+    assert json.loads(json.dumps(compared.to_json()))["verdict"] == verdict
+
+
+def test_chance_alone_is_seldom_called_better():
+    rng = np.random.default_rng(0)
+    verdicts = [is_better(*rng.random((2, 80)) < 0.9).verdict for _ in range(500)]
+    assert np.mean([v != "undecided" for v in verdicts]) < 0.05
+
+
+def test_only_what_saw_the_same_images_is_compared():
+    for a, b in ((np.ones(3), np.ones(4)), (np.ones(0), np.ones(0)), (np.ones((2, 2)), np.ones((2, 2)))):
+        with pytest.raises(ValueError, match="the same images"):
+            is_better(a, b)
+
+
+# ---- several labels an image
+
+NAMES = ["cat", "dog", "indoors", "night", "never"]
+
+
+@pytest.fixture
+def several():
+    """Probabilities with ties, and labels; no image has the last of them."""
+    rng = np.random.default_rng(1)
+    labels = (rng.random((200, 5)) < [0.5, 0.3, 0.2, 0.05, 0.0]).astype(np.int64)
+    return (1 / (1 + np.exp(-(3 * labels - 1.5 + rng.normal(0, 1.5, labels.shape))))).round(2), labels
+
+
+def test_the_numbers_of_several_labels_are_scikit_learns(several):
+    probabilities, labels = several
+    thresholds = np.array([0.5, 0.4, 0.6, 0.5, 1.1])
+    result = evaluate_multilabel(probabilities, labels, NAMES, thresholds)
+    given = (probabilities >= thresholds).astype(int)
+    assert result.accuracy == pytest.approx(metrics.accuracy_score(labels, given))
+    assert result.f1_micro == pytest.approx(metrics.f1_score(labels, given, average="micro"))
+    assert result.f1_macro == pytest.approx(metrics.f1_score(labels, given, average="macro", zero_division=np.nan))
+    assert result.mean_average_precision == pytest.approx(
+        metrics.average_precision_score(labels[:, :4], probabilities[:, :4], average="macro")
+    )
+    columns = metrics.precision_recall_fscore_support(labels[:, :4], given[:, :4])
+    for i, score in enumerate(result.classes[:4]):
+        assert (score.precision, score.recall, score.f1, score.support) == pytest.approx(tuple(c[i] for c in columns))
+        assert score.average_precision == pytest.approx(metrics.average_precision_score(labels[:, i], probabilities[:, i]))
+        assert (score.label, score.threshold) == (NAMES[i], thresholds[i])
+    assert result.interval == wilson_interval(result.n_correct, 200)
+
+
+def test_a_label_of_no_image_has_no_numbers_and_spoils_none(several):
+    probabilities, labels = several
+    never = evaluate_multilabel(probabilities, labels, NAMES, np.array([0.5, 0.5, 0.5, 0.5, 1.1])).classes[4]
+    assert (never.precision, never.recall, never.f1, never.average_precision, never.support) == (None, None, None, None, 0)
+    wrongly = evaluate_multilabel(probabilities, labels, NAMES, np.array([0.5, 0.5, 0.5, 0.5, 0.0])).classes[4]
+    assert (wrongly.precision, wrongly.recall, wrongly.f1) == (0.0, None, 0.0)
+
+
+def test_several_labels_are_plain_json(several):
+    result = evaluate_multilabel(*several, NAMES, np.full(5, 0.5), split="cross-validation").to_json()
+    assert json.loads(json.dumps(result))["classes"][0]["label"] == "cat"
+    assert result["split"] == "cross-validation"
+
+
+def test_no_label_anywhere_is_told_rightly_by_giving_none():
+    result = evaluate_multilabel(np.full((3, 2), 0.1), np.zeros((3, 2), int), ["a", "b"], np.full(2, 0.5))
+    assert (result.accuracy, result.mean_average_precision, result.f1_micro, result.f1_macro) == (1.0, None, None, None)
+    with pytest.raises(ValueError, match="no image"):
+        evaluate_multilabel(np.zeros((0, 2)), np.zeros((0, 2)), ["a", "b"], np.full(2, 0.5))
+
+
+def test_the_best_thresholds_have_the_highest_f1_there_is(several):
+    probabilities, labels = several
+    chosen = best_thresholds(probabilities, labels)
+    for i in range(4):
+        others = [metrics.f1_score(labels[:, i], probabilities[:, i] >= t) for t in np.linspace(0, 0.99, 45)]
+        assert metrics.f1_score(labels[:, i], probabilities[:, i] >= chosen[i]) >= max(others) - 1e-12
+        assert not np.isin(chosen[i], probabilities[:, i])  # between two of them, so that no rounding decides
+    assert chosen[4] == 0.5
+
+
+def test_what_can_be_told_apart_is_told_at_the_middle():
+    scores = np.array([0.1, 0.2, 0.1, 0.2, 0.1, 0.6, 0.7, 0.8, 0.7, 0.6])[:, None]
+    assert best_thresholds(scores, scores > 0.5) == pytest.approx([0.4])
+    assert best_thresholds(np.full((9, 1), 0.3), np.ones((9, 1))) == pytest.approx([0.15])  # all have it: give it always
+
+
+@pytest.mark.parametrize(("second", "rest", "threshold"), [(0.6, 0.3, 0.45), (0.2, 0.1, 0.575)])
+def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken(second, rest, threshold):
+    """Eight images have the label. To give it to 4, all rightly, and to 16, 8 of them rightly, is an F1 of 2/3 both."""
+    scores = np.array([0.95] * 4 + [second] * 12 + [rest] * 20)[:, None]
+    labels = np.array([1] * 4 + [1] * 4 + [0] * 28)[:, None]
+    assert best_thresholds(scores, labels) == pytest.approx([threshold])
+
+
+def test_rare_labels_share_a_threshold_instead_of_trusting_their_luck():
+    rng = np.random.default_rng(0)
+    labels = np.zeros((100, 3), int)
+    labels[:40, 0], labels[40 : 40 + FEW_POSITIVES - 1, 1], labels[50, 2] = 1, 1, 1
+    probabilities = np.clip(0.6 * labels + rng.random(labels.shape) * 0.3, 0, 1)
+    probabilities[50, 2] = 0.001  # its own threshold would be 0.0005, and give the label to everything
+    chosen = best_thresholds(probabilities, labels)
+    assert chosen[1] == chosen[2]
+    assert 0.25 < chosen[2] < 0.65
+    assert chosen[0] != chosen[1]
+
+
+def test_no_warning_for_what_is_empty():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert best_thresholds(np.zeros((4, 2)), np.zeros((4, 2))).tolist() == [0.5, 0.5]
+        assert best_thresholds(np.zeros((0, 3)), np.zeros((0, 3))).tolist() == [0.5] * 3

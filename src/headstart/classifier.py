@@ -19,26 +19,31 @@ import numpy as np
 
 from headstart.backbones import Backbone
 from headstart.engine import Engine, Hardware
-from headstart.errors import ClassifierError
+from headstart.errors import BackboneError, ClassifierError
 from headstart.files import write_output
-from headstart.heads import Head
+from headstart.heads import VOTE, Head
 from headstart.images import Failure, ImageSource, Preprocess, display_name, load_image
-from headstart.networks import STANDARD_DOMAINS
+from headstart.labels import named
+from headstart.looks import Look
+from headstart.networks import OLDEST_TO_MIRROR, STANDARD_DOMAINS, assemble, opset, part_names
+from headstart.torch_engine import TorchEngine, open_engine
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "model.onnx"
 MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
 METADATA_KEY = "headstart"
 HASH_KEY = "headstart.sha256"
 DEFAULT_TOP = 3
+OLDEST_TO_VOTE = 11  # the opset whose TopK is today's
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What the classifier says of one image, or why it can say nothing.
 
-    status: `ok`, else one of images.FAILURES, with the reason. top: the likeliest classes with their probabilities,
-    highest first.
+    status: `ok`, else one of images.FAILURES, with the reason. prediction: of a classifier that tells several labels an
+    image, all that apply, with | between them, perhaps none; probability is the highest in any case. top: the likeliest
+    classes with their probabilities, highest first.
     """
 
     path: str
@@ -63,32 +68,44 @@ class Classifier:
         self.classes: tuple[str, ...] = tuple(about["classes"])
         self.preprocess = _preprocess(about["preprocess"])
         self.hardware = hardware
+        self.thresholds: np.ndarray | None = None
+        if about.get("labels") == "many":
+            self.thresholds = np.array(about.get("thresholds") or [0.5] * len(self.classes), np.float32)
 
     @classmethod
     def build(
         cls,
-        backbone: Backbone,
+        backbone: Backbone | Look,
         head: Head,
         classes: Sequence[str],
         about: dict[str, Any] | None = None,
         hardware: Hardware = Hardware(),
     ) -> Classifier:
-        """Join a backbone and a head into one network. about: what else the file should say of itself, as JSON."""
+        """Join backbones and a head into one network.
+
+        backbone: one, of whose last layer's codes the head is, or a Look. about: what else the file should say of itself, as
+        JSON; `thresholds` are those of several labels an image.
+        """
+        look = backbone if isinstance(backbone, Look) else Look((backbone,))
+        _check_together(look)
         described = {
             "format": FORMAT,
             "classes": list(classes),
-            "preprocess": asdict(backbone.preprocess),
+            "labels": "many" if head.output == "sigmoid" else "one",
+            "preprocess": asdict(look.backbones[0].preprocess),
             "backbone": {
-                "name": backbone.name,
-                "sha256": backbone.sha256,
-                "n_codes": backbone.n_codes,
-                "n_parameters": backbone.n_parameters,
-                "license": backbone.license,
+                "name": look.name,
+                "sha256": [b.sha256 for b in look.backbones],
+                "n_codes": sum(look.parts),
+                "parts": list(look.parts),
+                "mirrored": look.is_mirrored,
+                "n_parameters": sum(b.n_parameters for b in look.backbones),
+                "license": ", ".join(dict.fromkeys(b.license for b in look.backbones)),
             },
             **(about or {}),
         }
         described = json.loads(json.dumps(described))  # as it will be when it is loaded
-        return cls(_sealed(_joined(backbone.network, head), described), described, hardware)
+        return cls(_sealed(_joined(look, head), described), described, hardware)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], hardware: Hardware = Hardware()) -> Classifier:
@@ -124,14 +141,17 @@ class Classifier:
                 yield self._prediction(name, result.outputs["probabilities"], top)
 
     @cached_property
-    def engine(self) -> Engine:
+    def engine(self) -> Engine | TorchEngine:
         """The compiled network; made at the first image."""
-        return Engine(self.content, self.hardware)
+        return open_engine(self.content, self.hardware)
 
     def _prediction(self, name: str, probabilities: np.ndarray, top: int) -> Prediction:
         likeliest = np.argsort(-probabilities, kind="stable")[: max(1, top)]
         pairs = tuple((self.classes[i], float(probabilities[i])) for i in likeliest)
-        return Prediction(name, "ok", None, pairs[0][0], pairs[0][1], pairs[: max(0, top)])
+        prediction = pairs[0][0]
+        if self.thresholds is not None:
+            prediction = named(probabilities >= self.thresholds, self.classes)
+        return Prediction(name, "ok", None, prediction, pairs[0][1], pairs[: max(0, top)])
 
     def __repr__(self) -> str:
         return f"<Classifier of {len(self.classes)} classes on {self.about['backbone']['name']}>"
@@ -150,28 +170,91 @@ def _is_one(images: Any) -> bool:
     return isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(images, "getexif")
 
 
-def _joined(network: bytes, head: Head) -> Any:
-    """The backbone's network with the head behind its codes, as an onnx.ModelProto."""
+def _check_together(look: Look) -> None:
+    """Raise BackboneError for networks that cannot stand in one file, or not be given an image and its mirror image."""
+    first = look.backbones[0]
+    for other in look.backbones[1:]:
+        if (other.opset, other.preprocess.size) != (first.opset, first.preprocess.size):
+            raise BackboneError(
+                f"{first.name} and {other.name} differ in opset or size of their images, and cannot be joined"
+            )
+    for backbone in look.backbones:
+        if look.is_mirrored and not backbone.can_mirror:
+            why = f"is of opset {backbone.opset}" if backbone.opset < OLDEST_TO_MIRROR else "takes one image at a time"
+            raise BackboneError(f"{backbone.name} {why}, and so cannot be given a photo together with its mirror image")
+
+
+def _joined(look: Look, head: Head) -> Any:
+    """The look's networks with the head behind their codes, as an onnx.ModelProto."""
     import onnx
+    from onnx import helper
+
+    networks = [onnx.load_from_string(backbone.network) for backbone in look.backbones]
+    model = assemble(networks, look.depth, is_mirrored=look.is_mirrored)
+    nodes, weights = _head_nodes(head, opset(model))
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(weights)
+    (codes,) = model.graph.output
+    batch = codes.type.tensor_type.shape.dim[0]
+    shape = [batch.dim_param or batch.dim_value, head.n_classes]
+    del model.graph.output[:]
+    model.graph.output.extend([helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, shape), codes])
+    return model
+
+
+def _head_nodes(head: Head, version: int) -> tuple[list[Any], list[Any]]:
+    """A head's nodes, from the parts of the codes to `probabilities`, and its weights."""
     from onnx import helper, numpy_helper
 
-    model = onnx.load_from_string(network)
-    graph = model.graph
-    graph.initializer.extend(
-        [numpy_helper.from_array(head.weight, "head.weight"), numpy_helper.from_array(head.bias, "head.bias")]
-    )
-    graph.node.extend(
-        [
-            helper.make_node("Gemm", ["codes", "head.weight", "head.bias"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        ]
-    )
-    (codes,) = graph.output
-    batch = codes.type.tensor_type.shape.dim[0]
-    shape = [batch.dim_param or batch.dim_value, len(head.bias)]
-    del graph.output[:]
-    graph.output.extend([helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, shape), codes])
-    return model
+    nodes, rows = [], "codes"
+    if head.parts:
+        units = [f"{name}.unit" for name in part_names(len(head.parts))]
+        pairs = zip(part_names(len(head.parts)), units, strict=True)
+        nodes = [helper.make_node("LpNormalization", [part], [unit], axis=1, p=2) for part, unit in pairs]
+        nodes.append(helper.make_node("Concat", units, ["units"], axis=1))
+        rows = "units"
+    weights = []
+    for i, (weight, bias) in enumerate(head.layers):
+        names, logits = [f"head.weight{i}", f"head.bias{i}"], f"head.logits{i}"
+        weights += [numpy_helper.from_array(array, name) for array, name in zip((weight, bias), names, strict=True)]
+        nodes.append(helper.make_node("Gemm", [rows, *names], [logits]))
+        rows = logits
+        if i < len(head.layers) - 1:
+            rows = f"head.relu{i}"
+            nodes.append(helper.make_node("Relu", [logits], [rows]))
+    if head.output == "softmax":
+        nodes.append(helper.make_node("Softmax", [rows], ["probabilities"], axis=1))
+    elif head.output == "sigmoid":
+        nodes.append(helper.make_node("Sigmoid", [rows], ["probabilities"]))
+    else:
+        more = _vote_nodes(rows, head, version)
+        return nodes + more[0], weights + more[1]
+    return nodes, weights
+
+
+def _vote_nodes(closeness: str, head: Head, version: int) -> tuple[list[Any], list[Any]]:
+    """From closeness to each stored image to the share of the nearest that has each class."""
+    from onnx import helper, numpy_helper
+
+    if version < OLDEST_TO_VOTE:
+        raise BackboneError(
+            f"the k-nearest head needs a network of opset {OLDEST_TO_VOTE} or later; this one has {version}: export it "
+            "again, or choose another head"
+        )
+    assert head.votes is not None
+    shares = (head.votes + np.float32(VOTE / head.n_neighbours)) / np.float32(1 + VOTE * head.n_classes / head.n_neighbours)
+    weights = [
+        numpy_helper.from_array(np.array([head.n_neighbours], np.int64), "head.n_neighbours"),
+        numpy_helper.from_array(shares, "head.shares"),
+    ]
+    nodes = [
+        helper.make_node("TopK", [closeness, "head.n_neighbours"], ["head.closest", "head.nearest"], axis=1),
+        helper.make_node("Gather", ["head.shares", "head.nearest"], ["head.votes"], axis=0),
+        helper.make_node("Transpose", ["head.votes"], ["head.ballots"], perm=(0, 2, 1)),
+        helper.make_node("GlobalAveragePool", ["head.ballots"], ["head.mean"]),
+        helper.make_node("Flatten", ["head.mean"], ["probabilities"], axis=1),
+    ]
+    return nodes, weights
 
 
 def _sealed(model: Any, about: dict[str, Any]) -> bytes:

@@ -13,18 +13,22 @@ import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from headstart.augment import view_key, view_pixels
 from headstart.backbones import Backbone
 from headstart.engine import Engine, Hardware, Result
 from headstart.errors import BackboneError
 from headstart.images import Failure, display_name, load_image, read_bytes
+from headstart.networks import output_names
 from headstart.store import Shelf, Stamp, chunks
 from headstart.store import Store as Store
 from headstart.tables import ImageRef, TableImage
+from headstart.torch_engine import TorchEngine, is_torch_device, open_engine
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,6 +39,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 CHUNK = 8  # of many images, a worker decodes so many, then infers them: 0.93 of the bound, one by one 0.84 (docs/LOG.md)
 MANY_IMAGES = 500
 PIXELS_VERSION = 1  # raise it when images.py gives other pixels than before: all codes are then computed anew
+LARGEST = float(np.finfo(np.float16).max)
 TICK_NANOSECONDS = 20_000_000  # two changes of a file within a tick of the kernel's clock (10 ms at most) share their times
 
 
@@ -49,12 +54,13 @@ def default_cache_dir() -> Path:
 class Codes:
     """What became of n images.
 
-    values: (m, d) float16, a row for each usable image. index: (m,) int64, which image each row is of. digests: the
-    sha256 of each row's image. failures: the Failure of every other image, by its position. n_computed: how many of the
-    rows were not known before.
+    values: (m, d) float16, a row for each usable image. widths: how many of its numbers are of each depth, the last layer
+    first. index: (m,) int64, which image each row is of. digests: the sha256 of each row's image. failures: the Failure of
+    every other image, by its position. n_computed: how many of the rows were not known before.
     """
 
     values: np.ndarray
+    widths: tuple[int, ...]
     index: np.ndarray
     digests: list[bytes]
     failures: dict[int, Failure]
@@ -67,28 +73,35 @@ def compute_codes(
     store: Store | None,
     *,
     view: str = "original",
+    seed: int = 0,
+    is_deep: bool = False,
     hardware: Hardware = Hardware(),
     progress: Progress = lambda *_: None,
 ) -> Codes:
     """Give every image's codes, computing only those that the store does not hold.
 
-    store: None keeps nothing. Raises CacheError when the store cannot be written (a full disk), BackboneError when the
-    backbone gives numbers that are no numbers.
+    store: None keeps nothing. view: how each image is changed before, see augment.VIEWS; seed: of what is random in that.
+    is_deep: of all depths, not of the last layer alone; all are computed and kept in any case, for they cost nothing extra.
+    Raises CacheError when the store cannot be written (a full disk), BackboneError when the backbone gives numbers that are
+    no numbers.
     """
     images = list(images)  # a pandas Series is indexed by its labels, not by position
     shelf = None
     if store:
+        device = hardware.device.upper()
         recipe = {
             "backbone": backbone.sha256,
             "preprocess": asdict(backbone.preprocess),
-            "view": view,
+            "view": view_key(view, seed),
             "precision": hardware.precision,
-            "device": hardware.device.upper(),
+            "device": device.split(":")[0] if is_torch_device(device) else device,
             "pixels": PIXELS_VERSION,
         }
-        shelf = Shelf(store, recipe, backbone.name, backbone.n_codes)
+        lengths = (backbone.n_codes, *([sum(backbone.widths[1:])] if backbone.widths[1:] else []))
+        shelf = Shelf(store, recipe, backbone.name, lengths, n_parts=None if is_deep else 1)
+    widths = backbone.widths if is_deep else backbone.widths[:1]
     stamp_of = _stamps(images)
-    rows = np.zeros((len(images), backbone.n_codes), np.float16)
+    rows = np.zeros((len(images), sum(widths)), np.float16)
     digests: list[bytes | None] = [None] * len(images)
     failures: dict[int, Failure] = {}
     if shelf:
@@ -96,22 +109,24 @@ def compute_codes(
     todo = [i for i, digest in enumerate(digests) if digest is None]
     n_computed = 0
     if todo:
-        engine = Engine(backbone.network, hardware)
-        stream = _stream(images, todo, stamp_of, backbone, shelf, engine)
+        engine = open_engine(backbone.network, hardware)
+        look = partial(view_pixels, view=view, seed=seed)
+        stream = _stream(images, todo, stamp_of, backbone, shelf, engine, look)
         with shelf or contextlib.nullcontext(), contextlib.closing(stream):  # however it ends, the workers end first
             for done, fresh in enumerate(stream, start=1):
                 i = fresh.position
                 if isinstance(fresh.codes, Failure):
                     failures[i] = fresh.codes
                 else:
-                    digests[i], rows[i] = fresh.digest, _finite(fresh.codes, images[i], backbone)
+                    row = _finite(fresh.codes, images[i], backbone) if fresh.is_new else fresh.codes
+                    digests[i], rows[i] = fresh.digest, row[: rows.shape[1]]
                     n_computed += fresh.is_new
                     if shelf:
-                        shelf.put(fresh.digest, rows[i] if fresh.is_new else None, fresh.stamp)
+                        shelf.put(fresh.digest, row if fresh.is_new else None, fresh.stamp)
                 progress("codes", done, len(todo))
     index = np.array([i for i, digest in enumerate(digests) if digest is not None], np.int64)
     known = [digest for digest in digests if digest is not None]
-    return Codes(rows if len(index) == len(images) else rows[index], index, known, failures, n_computed)
+    return Codes(rows if len(index) == len(images) else rows[index], widths, index, known, failures, n_computed)
 
 
 class _Fresh(NamedTuple):
@@ -175,7 +190,8 @@ def _stream(
     stamp_of: Callable[[ImageRef], Stamp | None],
     backbone: Backbone,
     shelf: Shelf | None,
-    engine: Engine,
+    engine: Engine | TorchEngine,
+    look: Callable[..., np.ndarray],
 ) -> Generator[_Fresh, None, None]:
     """Read, look up, decode and infer; the bytes of an image that was moved or renamed are met again by their hash."""
     notes: dict[int, tuple[bytes, Stamp | None]] = {}
@@ -195,14 +211,16 @@ def _stream(
         known = shelf.get(digest) if shelf else None
         if known is not None:
             return known
-        return load_image(content, backbone.preprocess) if pixels is None else pixels
+        pixels = load_image(content, backbone.preprocess) if pixels is None else pixels
+        return pixels if isinstance(pixels, Failure) else look(pixels, digest=digest)
 
     result: Result[int]
     chunk = CHUNK if len(todo) >= MANY_IMAGES else 1
     for result in engine.stream(todo, load, chunk=chunk):
         digest, stamp = notes.pop(result.item, (b"", None))
         if result.outputs is not None:
-            yield _Fresh(result.item, digest, result.outputs["codes"], stamp, True)
+            row = np.concatenate([result.outputs[name] for name in output_names(len(backbone.widths))])
+            yield _Fresh(result.item, digest, row, stamp, True)
         else:
             yield _Fresh(result.item, digest, result.instead, stamp, False)
 
@@ -237,7 +255,8 @@ def _orientation(image: Image.Image) -> int | None:
 
 def _finite(codes: np.ndarray, image: ImageRef, backbone: Backbone) -> np.ndarray:
     with np.errstate(over="ignore"):
-        row = codes.astype(np.float16)
+        deeper = np.clip(codes[backbone.n_codes :], -LARGEST, LARGEST)  # some networks' inner layers run high
+        row = np.concatenate([codes[: backbone.n_codes], deeper]).astype(np.float16)
     if not np.isfinite(row).all():
         raise BackboneError(
             f"the backbone {backbone.name} gives codes of {display_name(image)} that are not finite in 16 "

@@ -18,6 +18,7 @@ import numpy as np
 
 from headstart.errors import DataError
 from headstart.images import Failure, read_bytes
+from headstart.labels import SEPARATOR, counts
 from headstart.splits import SPLIT_NAMES, TRAIN, UNASSIGNED
 from headstart.tables import TABLE_SUFFIXES, ImageRef, TableRow, read_table, split_of_name
 
@@ -36,8 +37,8 @@ class Skipped(NamedTuple):
 class Dataset:
     """Images by reference, with their labels.
 
-    labels: (n,) int64, positions in `classes`. splits: (n,) int8, positions in SPLITS, or UNASSIGNED where the data does
-    not say. skipped: what was found beside them and left out.
+    labels: (n,) int64, positions in `classes`; (n, k) uint8 where a table's images have several labels. splits: (n,) int8,
+    positions in SPLITS, or UNASSIGNED where the data does not say. skipped: what was found beside them and left out.
     """
 
     images: Sequence[ImageRef]
@@ -86,8 +87,7 @@ def check_classes(labels: np.ndarray, classes: Sequence[str], where: str) -> Non
             f"{where} has one class only, {classes[0]!r}; a classifier needs at least two: add a folder with "
             "photos of what it is to be told apart from"
         )
-    counts = np.bincount(labels, minlength=len(classes))
-    few = [name for name, n in zip(classes, counts, strict=True) if n < 2]
+    few = [name for name, n in zip(classes, counts(labels, len(classes)), strict=True) if n < 2]
     if few:
         raise DataError(
             f"{_some(few)} {'has' if len(few) == 1 else 'have'} a single image; a class needs at least two, "
@@ -263,4 +263,14 @@ def _from_rows(rows: Sequence[TableRow], name: Path) -> Dataset:
     splits = [SPLIT_NAMES[r.split.casefold()] if r.split else UNASSIGNED for r in rows]
     if rows and not {TRAIN, UNASSIGNED} & set(splits):
         raise DataError(f"{name} has no image to learn from: every row is in the validation or test split")
-    return _dataset([r.image for r in rows if r.image], [r.label for r in rows if r.label], splits)
+    images = [r.image for r in rows if r.image]
+    names = [r.label for r in rows if r.label]
+    if not any(SEPARATOR in name for name in names):
+        return _dataset(images, names, splits)
+    several = [[part.strip() for part in name.split(SEPARATOR) if part.strip()] for name in names]
+    classes = tuple(sorted({part for parts in several for part in parts}, key=natural_key))
+    position = {name: i for i, name in enumerate(classes)}
+    labels = np.zeros((len(images), len(classes)), np.uint8)
+    for row, parts in zip(labels, several, strict=True):
+        row[[position[part] for part in parts]] = 1
+    return Dataset(images, labels, classes, np.array(splits, np.int8))

@@ -119,11 +119,13 @@ class Engine:
             )
         try:
             model = core.read_model(network)
+            self.outputs = [
+                output.any_name for output in model.outputs
+            ]  # once compiled, values that are the same share names
             model.reshape({model.input(0).any_name: [1, *_square(model)]})
             self._compiled = core.compile_model(model, self.device, options)
         except RuntimeError as error:
             raise BackboneError(f"OpenVINO cannot run this network on {self.device}: {_last_line(error)}") from error
-        self.outputs = [output.any_name for output in self._compiled.outputs]
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # OpenVINO's binding sets something up at a process's first inference; two threads that do it at once wait for each
         # other for ever (pybind11's gil_safe_call_once_and_store, seen with OpenVINO 2026.4). So one thread does it here.

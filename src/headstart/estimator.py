@@ -10,29 +10,32 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from headstart.backbones import DEFAULT, load_backbone
+from headstart.backbones import DEFAULT
 from headstart.classifier import Classifier
-from headstart.codes import Codes, Store, compute_codes, default_cache_dir
+from headstart.codes import Codes, Store, default_cache_dir
 from headstart.engine import Hardware, available_cores
 from headstart.errors import DataError
 from headstart.images import display_name
-from headstart.select import choose_head
+from headstart.ladder import BUDGET, Candidate, Ladder
+from headstart.looks import Look, look_at, pixels_for
+from headstart.zoo import Wish, find_backbones, wider_backbone
 
 
 class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Softmax regression on a pretrained backbone's codes, its regularisation chosen by cross-validation.
+    """A head on a pretrained backbone's codes; depth, pixels, mirroring and regularisation chosen by cross-validation.
 
     X is a sequence of n images (paths, encoded bytes, Pillow images) or an array (n, h, w, 3) of uint8 RGB; y holds their
     n labels, of any type that sorts. Codes are cached, so that the folds of cross_val_score compute each image once.
 
-    Parameters: backbone, balance, cache, device, threads and precision are those of headstart.train.
-    Attributes after fit: classes_ (k,), choice_ (a select.Choice), n_features_in_ is not set, for images have none.
+    Parameters: backbone, budget, balance, cache, device, threads and precision are those of headstart.train.
+    Attributes after fit: classes_ (k,), learned_ (a ladder.Learned), n_features_in_ is not set, for images have none.
     """
 
     def __init__(
         self,
         backbone: str = DEFAULT,
         *,
+        budget: float = BUDGET,
         balance: bool = False,
         cache: str | None = None,
         device: str = "CPU",
@@ -40,6 +43,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         precision: str = "auto",
     ) -> None:
         self.backbone = backbone
+        self.budget = budget
         self.balance = balance
         self.cache = cache
         self.device = device
@@ -48,22 +52,37 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> HeadstartClassifier:  # noqa: N803  scikit-learn's own name
         """Learn from images and labels; raises DataError where an image cannot be used, or where there is one class."""
-        y = np.asarray(y)
+        X, y = list(X), np.asarray(y)  # noqa: N806  by position: a pandas Series has labels of its own
         if len(y) != len(X):
             raise DataError(f"there are {len(X)} images and {len(y)} labels")
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise DataError(f"there is one class only, {classes.tolist()}; a classifier needs at least two")
-        codes = self._codes(X)
-        threads = self.threads or available_cores()
-        choice = choose_head(codes.values, labels, len(classes), codes.digests, balance=self.balance, threads=threads)
-        self.classes_, self.choice_ = classes, choice  # both or neither: a fit that fails leaves the last one as it was
+        with Store(self._cache_dir()) as store:
+            wish = Wish(self.backbone)
+            network, others = find_backbones(wish, self._cache_dir())
+            digests = self._codes(X, Look((network,)), store).digests
+            pixels = pixels_for(X, network.preprocess.size)
+            learned = Ladder(
+                lambda look, rows: self._codes([X[i] for i in rows], look, store).values,
+                labels,
+                len(classes),
+                digests,
+                wider=lambda other: wider_backbone(other, wish, self._cache_dir(), pixels),
+                others=others,
+                balance=self.balance,
+                budget=self.budget,
+                threads=self.threads or available_cores(),
+            ).learn(Candidate(Look((network,)), "softmax"))
+        self.classes_, self.learned_ = classes, learned  # both or neither: a fit that fails leaves the last one as it was
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Probabilities (n, k), columns in the order of classes_."""
         check_is_fitted(self)
-        return self.choice_.head.probabilities(self._codes(X).values)
+        with Store(self._cache_dir()) as store:
+            codes = self._codes(X, self.learned_.look, store).values
+        return self.learned_.choice.head.probabilities(codes)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """The likeliest class of each image, (n,), of the type of y."""
@@ -75,11 +94,10 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The same answers as one ONNX file, which `save` writes and every other part of headstart takes."""
         check_is_fitted(self)
         names = [str(name) for name in self.classes_]
-        return Classifier.build(self._backbone(), self.choice_.head, names, hardware=self._hardware())
+        return Classifier.build(self.learned_.look, self.learned_.choice.head, names, hardware=self._hardware())
 
-    def _codes(self, images: Sequence[Any]) -> Codes:
-        with Store(self._cache_dir()) as store:
-            codes = compute_codes(images, self._backbone(), store, hardware=self._hardware())
+    def _codes(self, images: Sequence[Any], look: Look, store: Store) -> Codes:
+        codes = look_at(images, look, store, hardware=self._hardware())
         if codes.failures:
             i, failure = next(iter(codes.failures.items()))
             raise DataError(
@@ -87,9 +105,6 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"position {i}: {failure.reason}"
             )
         return codes
-
-    def _backbone(self) -> Any:
-        return load_backbone(self.backbone, cache_dir=self._cache_dir())
 
     def _cache_dir(self) -> Any:
         from pathlib import Path

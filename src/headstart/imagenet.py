@@ -26,5 +26,5 @@ def imagenet_classifier(
     if backbone not in BACKBONES:
         raise BackboneError(f"{backbone!r} has no ImageNet layer; those that have: {', '.join(BACKBONES)}")
     network = load_backbone(backbone, cache_dir=Path(cache_dir) if cache_dir else default_cache_dir())
-    head = Head(*imagenet_layer(lite_weights(BACKBONES[backbone])))
+    head = Head((imagenet_layer(lite_weights(BACKBONES[backbone])),))
     return Classifier.build(network, head, imagenet_classes(), {"head": {"kind": "imagenet"}}, hardware or Hardware())

@@ -7,7 +7,8 @@ which output the features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from headstart.images import Preprocess
 if TYPE_CHECKING:
     import onnx
 
+PREPROCESS_KEY = "headstart.preprocess"  # metadata of files that headstart made: how images are made ready
 STANDARD_DOMAINS = ("", "ai.onnx")
+OLDEST_TO_MIRROR = 10  # the opset from which on Slice can turn an axis round
 OLDEST_OPSET = 7  # before it, arithmetic did not broadcast as ours around the network does
 AS_IT_IS, TO_CHANNELS_FIRST = (0, 1, 2, 3), (0, 3, 1, 2)
 PREFIX = "net/"  # before every name of the network itself, so that ours cannot meet one of them
@@ -27,6 +30,21 @@ FEATURE_NAMES = ("feature", "embed", "codes", "pool", "last_hidden")
 N_IMAGENET_CLASSES = (1000, 1001, 21841, 21843)
 # What may stand between a classifier's last layer and its output.
 AFTER_LAST_LAYER = ("Softmax", "LogSoftmax", "Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Transpose", "Dropout")
+AFTER_CONVOLUTION = (
+    "BatchNormalization",
+    "Clip",
+    "Relu",
+    "HardSwish",
+    "LeakyRelu",
+    "PRelu",
+    "Elu",
+    "Sigmoid",
+    "HardSigmoid",
+)
+RESHAPES = ("Flatten", "Reshape", "Squeeze", "Identity", "Cast", "Dropout")  # what changes no number of a row
+# Deeper layers that codes are read from: 4 or fewer do for hundreds of images, 7 for tens of thousands (docs/LOG.md).
+N_TAPS = 7
+LEAST_CHANNELS, MOST_CHANNELS = 8, 4096
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -44,6 +62,18 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         return onnx.inliner.inline_local_functions(model, convert_version=True) if model.functions else model
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError, RuntimeError) as error:
         raise BackboneError(f"{path} is not a valid ONNX file: {_first_line(error)}") from error
+
+
+def preprocess_of(model: onnx.ModelProto) -> Preprocess | None:
+    """How images are made ready for an ONNX model, where headstart wrote it in; None where nothing is said."""
+    said = next((entry.value for entry in model.metadata_props if entry.key == PREPROCESS_KEY), None)
+    if said is None:
+        return None
+    try:
+        about = json.loads(said)
+        return Preprocess(**{**about, "mean": tuple(about["mean"]), "std": tuple(about["std"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise BackboneError(f"its metadata {PREPROCESS_KEY} cannot be read: {error}; import it again") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -123,29 +153,99 @@ def feature_output(model: onnx.ModelProto) -> str:
     return str(node.input[0]) if node is not None and node.op_type in ("Gemm", "MatMul", "Conv") else first
 
 
+def find_taps(model: onnx.ModelProto, codes: str) -> tuple[str, ...]:
+    """The values at the ends of a network's last blocks, the last block first: where codes of other depths are read.
+
+    Those are what follows the depthwise convolutions (MobileNet, EfficientNet, ConvNeXt), else the sums that close residual
+    blocks (ResNet, transformers), else the joints of branches (Inception, DenseNet), else the convolutions. With
+    Head2Toe (Evci et al. 2022) many layers serve; here the last N_TAPS.
+    """
+    (image,) = _image_inputs(model.graph)
+    try:
+        graph = _needed_for([codes], model.graph, image.name)
+    except BackboneError:  # standard_form tells of it
+        return ()
+    shapes = {v.name: _shape(v) for v in (*model.graph.value_info, *model.graph.output)}
+    weights = {w.name: list(w.dims) for w in graph.initializer}
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+
+    pooled = _map_of(codes, graph, shapes)
+
+    def is_depthwise(node: onnx.NodeProto) -> bool:
+        kernel = weights.get(node.input[1], [0, 0]) if node.op_type == "Conv" and len(node.input) > 1 else [0, 0]
+        return kernel[0] > 1 and kernel[1] == 1
+
+    def is_sum(node: onnx.NodeProto) -> bool:
+        return node.op_type == "Add" and all(shapes.get(name) == shapes.get(node.output[0]) for name in node.input)
+
+    for ends_block in (is_depthwise, is_sum, lambda n: n.op_type == "Concat", lambda n: n.op_type == "Conv"):
+        ends = [_activated(node.output[0], consumers) for node in graph.node if ends_block(node)]
+        ends = [name for name in ends if name not in (codes, pooled) and _is_tap(shapes.get(name, []))]
+        if len(ends) > 1:
+            return tuple(reversed(ends[-N_TAPS:]))
+    return ()
+
+
+def _map_of(codes: str, graph: onnx.GraphProto, shapes: dict[str, list[int | None]]) -> str:
+    """The map, or the tokens, whose mean the codes are: as a tap it would only say them again. Else the codes themselves."""
+    producers = {out: node for node in graph.node for out in node.output}
+    name = codes
+    while (node := producers.get(name)) is not None:
+        if node.op_type in ("GlobalAveragePool", "ReduceMean"):
+            return str(node.input[0])
+        if node.op_type == "AveragePool" and shapes.get(name, [])[2:] == [1, 1]:
+            return str(node.input[0])
+        if node.op_type not in RESHAPES:
+            break
+        name = node.input[0]
+    return codes
+
+
+def _is_tap(shape: list[int | None]) -> bool:
+    """Whether a value is a map, or tokens, of as many channels as a head can use."""
+    if len(shape) == 4:
+        channels = shape[3 if _is_channels_last(shape, images_are=False) else 1]
+    else:
+        channels = shape[2] if len(shape) == 3 else None
+    return channels is not None and LEAST_CHANNELS <= channels <= MOST_CHANNELS
+
+
+def _activated(name: str, consumers: dict[str, list[onnx.NodeProto]]) -> str:
+    """What becomes of a value in the normalisation and activation that follow it."""
+    while True:
+        follow = [n for n in consumers.get(name, []) if n.op_type in AFTER_CONVOLUTION]
+        both = [n for n in consumers.get(name, []) if n.op_type == "Mul"]  # x · sigmoid(x)
+        if len(follow) == 1 and follow[0].op_type in ("Sigmoid", "HardSigmoid") and len(both) == 1:
+            if set(both[0].input) == {name, follow[0].output[0]}:
+                name = both[0].output[0]
+                continue
+            return name
+        if len(follow) != 1 or len(consumers[name]) != 1:
+            return name
+        name = follow[0].output[0]
+
+
 def standard_form(
-    model: onnx.ModelProto, preprocess: Preprocess, *, codes: str, channels_last: bool = False
+    model: onnx.ModelProto, preprocess: Preprocess, *, codes: str, taps: Sequence[str] = (), channels_last: bool = False
 ) -> onnx.ModelProto:
     """Rewrite a network of float images into one that takes uint8 (n, S, S, 3) as `image` and gives (n, d) `codes`.
 
-    codes: any value of the graph; a map, (n, d, h, w) or (n, h, w, d), is averaged over its pixels. Raises BackboneError
-    where there is no such value, or where it is neither a row nor a map.
+    codes: any value of the graph; a map, (n, d, h, w) or (n, h, w, d), is averaged over its pixels. taps: values of deeper
+    layers, the last of them first, which become the outputs `tap1`, `tap2`, ...; of these, tokens (n, t, d) are averaged as
+    well. Raises BackboneError where there is no such value, or where it is neither a row nor a map.
     """
     import onnx
     from onnx import helper, numpy_helper
 
     (image,) = _image_inputs(model.graph)
-    graph = _needed_for(codes, model.graph, image.name)
+    graph = _needed_for([codes, *taps], model.graph, image.name)
     batch = image.type.tensor_type.shape.dim[0].dim_value or "n"
-    shape = next((_shape(v) for v in (*model.graph.output, *model.graph.value_info) if v.name == codes), [])
-    is_map = len(shape) == 4
-    map_is_last = is_map and _is_channels_last(shape, channels_last)
-    n_codes = shape[3 if map_is_last else 1] if len(shape) in (2, 4) else None
-    if n_codes is None:
-        raise BackboneError(
-            f"the output {codes!r} has the shape {_written(shape)}; codes need a row (n, d) or a map (n, d, h, w): choose "
-            "another with --output"
-        )
+    shapes = {v.name: _shape(v) for v in (*model.graph.value_info, *model.graph.output)}
+    if len(shapes.get(codes, [])) not in (2, 4):
+        raise _no_codes(codes, shapes.get(codes, []))
     opset_imports = _standard_opset(model, graph)
     _add_prefix(graph)
 
@@ -159,26 +259,135 @@ def standard_form(
         helper.make_node("Cast", ["normalised"], ["typed"], to=image.type.tensor_type.elem_type),
         helper.make_node("Transpose", ["typed"], [PREFIX + image.name], perm=turn),
     ]
-    pool = [
-        helper.make_node("Transpose", [PREFIX + codes], ["map"], perm=TO_CHANNELS_FIRST if map_is_last else AS_IT_IS),
-        helper.make_node("GlobalAveragePool", ["map"], ["pooled"]),
-    ]
-    tail = [
-        *(pool if is_map else []),
-        helper.make_node("Flatten", ["pooled" if is_map else PREFIX + codes], ["row"], axis=1),
-        helper.make_node("Cast", ["row"], ["codes"], to=onnx.TensorProto.FLOAT),
-    ]
+    tails, outputs = [], []
+    for name, value in zip(output_names(1 + len(taps)), (codes, *taps), strict=True):
+        nodes, n_codes = _pooled(value, shapes[value], name, channels_last)
+        tails += nodes
+        outputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, n_codes]))
     constants = [numpy_helper.from_array(scale, "scale"), numpy_helper.from_array(offset, "offset")]
     size = preprocess.size
     whole = helper.make_graph(
-        [*front, *graph.node, *tail],
+        [*front, *graph.node, *tails],
         "headstart",
         [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [batch, size, size, 3])],
-        [helper.make_tensor_value_info("codes", onnx.TensorProto.FLOAT, [batch, n_codes])],
+        outputs,
         [*constants, *graph.initializer],
         sparse_initializer=graph.sparse_initializer,
     )
     return helper.make_model(whole, opset_imports=opset_imports, ir_version=model.ir_version, producer_name="headstart")
+
+
+def assemble(networks: Sequence[onnx.ModelProto], n_outputs: int, *, is_mirrored: bool = False) -> onnx.ModelProto:
+    """Put networks in standard form side by side, all looking at one `image`, and all their codes into one row, `codes`.
+
+    n_outputs: how many layers of each are read; what only others need is left out. is_mirrored: the image and its mirror
+    image go through together, and their codes are averaged. The codes of each layer alone are the values of `part_names`.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    nodes, weights, sparse, tail, widths = [], [], [], [], []
+    parts = iter(part_names(sum(min(n_outputs, len(network.graph.output)) for network in networks)))
+    for i, network in enumerate(networks):
+        outputs = list(network.graph.output)[:n_outputs]
+        graph = _needed_for([o.name for o in outputs], network.graph, "image")
+        inner = f"{i}/"
+        _add_prefix(graph, inner)
+        for node in graph.node:
+            node.input[:] = ["both" if name == inner + "image" and is_mirrored else name for name in node.input]
+            node.input[:] = ["image" if name == inner + "image" else name for name in node.input]
+        nodes += graph.node
+        weights += graph.initializer
+        sparse += graph.sparse_initializer
+        for output in outputs:
+            widths.append(output.type.tensor_type.shape.dim[1].dim_value)
+            row, part = inner + output.name, next(parts)
+            tail += (
+                _mean_of_both(row, part, widths[-1], weights)
+                if is_mirrored
+                else [helper.make_node("Identity", [row], [part])]
+            )
+    front = []
+    if is_mirrored:
+        ends = {"turn.start": -1, "turn.end": -(2**31), "turn.axis": 2, "turn.step": -1}
+        weights += [numpy_helper.from_array(np.array([number], np.int64), name) for name, number in ends.items()]
+        front = [
+            helper.make_node("Slice", ["image", *ends], ["mirror"]),
+            helper.make_node("Concat", ["image", "mirror"], ["both"], axis=0),
+        ]
+    tail.append(helper.make_node("Concat", list(part_names(len(widths))), ["codes"], axis=1))
+    image = networks[0].graph.input[0]
+    batch = image.type.tensor_type.shape.dim[0]
+    shape = [batch.dim_param or batch.dim_value, sum(widths)]
+    codes = helper.make_tensor_value_info("codes", onnx.TensorProto.FLOAT, shape)
+    whole = helper.make_graph([*front, *nodes, *tail], "headstart", [image], [codes], weights, sparse_initializer=sparse)
+    return helper.make_model(
+        whole,
+        opset_imports=[helper.make_opsetid("", opset(networks[0]))],
+        ir_version=max(network.ir_version for network in networks),
+        producer_name="headstart",
+    )
+
+
+def _mean_of_both(row: str, part: str, width: int, weights: list[Any]) -> list[onnx.NodeProto]:
+    """(2n, d), first the n images and then their mirror images, to (n, d); in operations that no opset has changed."""
+    from onnx import helper, numpy_helper
+
+    weights.append(numpy_helper.from_array(np.array([2, -1, width], np.int64), f"{part}.shape"))
+    return [
+        helper.make_node("Reshape", [row, f"{part}.shape"], [f"{part}.both"]),
+        helper.make_node("Transpose", [f"{part}.both"], [f"{part}.beside"], perm=(1, 2, 0)),
+        helper.make_node("GlobalAveragePool", [f"{part}.beside"], [f"{part}.mean"]),
+        helper.make_node("Flatten", [f"{part}.mean"], [part], axis=1),
+    ]
+
+
+def part_names(n: int) -> tuple[str, ...]:
+    """What the codes of single layers are called within an assembled network."""
+    return tuple(f"part{i}" for i in range(n))
+
+
+def opset(network: onnx.ModelProto) -> int:
+    """The version of the ONNX standard that a network is written in."""
+    return max(int(o.version) for o in network.opset_import if o.domain in STANDARD_DOMAINS)
+
+
+def output_names(n: int) -> tuple[str, ...]:
+    """What the outputs of a network in standard form are called, the last layer first."""
+    return ("codes", *(f"tap{i}" for i in range(1, n)))
+
+
+def _pooled(value: str, shape: list[int | None], name: str, channels_last: bool) -> tuple[list[onnx.NodeProto], int]:
+    """The nodes from a value of the network to the float32 row `name`, and that row's length."""
+    import onnx
+    from onnx import helper
+
+    n_codes = shape[1]
+    perm: tuple[int, ...] | None = None
+    if len(shape) == 4:
+        is_last = _is_channels_last(shape, channels_last)
+        n_codes, perm = shape[3 if is_last else 1], TO_CHANNELS_FIRST if is_last else AS_IT_IS
+    elif len(shape) == 3:
+        n_codes, perm = shape[2], (0, 2, 1)
+    if n_codes is None:
+        raise _no_codes(value, shape)
+    pool = [
+        helper.make_node("Transpose", [PREFIX + value], [f"{name}.map"], perm=perm),
+        helper.make_node("GlobalAveragePool", [f"{name}.map"], [f"{name}.pooled"]),
+    ]
+    tail = [
+        *(pool if perm else []),
+        helper.make_node("Flatten", [f"{name}.pooled" if perm else PREFIX + value], [f"{name}.row"], axis=1),
+        helper.make_node("Cast", [f"{name}.row"], [name], to=onnx.TensorProto.FLOAT),
+    ]
+    return tail, n_codes
+
+
+def _no_codes(output: str, shape: list[int | None]) -> BackboneError:
+    return BackboneError(
+        f"the output {output!r} has the shape {_written(shape)}; codes need a row (n, d) or a map (n, d, h, w): choose "
+        "another with --output"
+    )
 
 
 def _is_channels_last(shape: list[int | None], images_are: bool) -> bool:
@@ -196,21 +405,23 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(inner)
 
 
-def _needed_for(output: str, graph: onnx.GraphProto, image: str) -> onnx.GraphProto:
-    """The nodes and weights that an output is computed from; raises BackboneError where there is no such output."""
+def _needed_for(outputs: Sequence[str], graph: onnx.GraphProto, image: str) -> onnx.GraphProto:
+    """The nodes and weights that outputs are computed from; raises BackboneError where there is no such output."""
     import onnx
 
-    if output not in {out for node in graph.node for out in node.output}:
-        known = ", ".join(o.name for o in graph.output) or "none"
-        raise BackboneError(f"the network has no output {output!r}; its outputs: {known}")
-    names, nodes = {output}, []
+    made = {out for node in graph.node for out in node.output}
+    for output in outputs:
+        if output not in made:
+            known = ", ".join(o.name for o in graph.output) or "none"
+            raise BackboneError(f"the network has no output {output!r}; its outputs: {known}")
+    names, nodes = set(outputs), []
     for node in reversed(graph.node):
         if names & set(node.output):
             nodes.append(node)
             inner = [n for a in node.attribute for g in (a.g, *a.graphs) for part in _graphs(g) for n in part.node]
             names.update(name for n in (node, *inner) for name in n.input)
     if image not in names:
-        raise BackboneError(f"the output {output!r} does not depend on the image {image!r}")
+        raise BackboneError(f"the output {outputs[0]!r} does not depend on the image {image!r}")
     return onnx.GraphProto(
         node=nodes[::-1],
         initializer=[w for w in graph.initializer if w.name in names],
@@ -233,16 +444,16 @@ def _standard_opset(model: onnx.ModelProto, graph: onnx.GraphProto) -> list[Any]
     return opsets
 
 
-def _add_prefix(graph: onnx.GraphProto) -> None:
+def _add_prefix(graph: onnx.GraphProto, prefix: str = PREFIX) -> None:
     """Put PREFIX before every name, within inner graphs too (onnx.compose leaves out the weights that those use)."""
     for part in _graphs(graph):
         for node in part.node:
-            node.name = node.name and PREFIX + node.name
-            node.input[:] = [name and PREFIX + name for name in node.input]
-            node.output[:] = [name and PREFIX + name for name in node.output]
+            node.name = node.name and prefix + node.name
+            node.input[:] = [name and prefix + name for name in node.input]
+            node.output[:] = [name and prefix + name for name in node.output]
         weights = [tensor for w in part.sparse_initializer for tensor in (w.values, w.indices)]
         for named in (*part.input, *part.output, *part.value_info, *part.initializer, *weights):
-            named.name = PREFIX + named.name
+            named.name = prefix + named.name
 
 
 def n_parameters(network: onnx.ModelProto) -> int:

@@ -1,7 +1,7 @@
 """Choices, each made on images that were held out from the fit that is judged.
 
 Takes the codes and labels of train and validation; gives the head, and what was tried on the way. The test split never
-comes here. It decides the strength of regularisation.
+comes here. It decides the strength of regularisation; ladder.py decides the rest by what this gives.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from headstart.heads import Head, SoftmaxRegression, balanced_weights, softmax
+from headstart.errors import HeadstartError
+from headstart.heads import HEADS, OUTPUTS, Fitter, Head, balanced_weights, is_right, losses
 
-GRID = tuple(float(f"{10.0 ** (2 - i / 2):.3g}") for i in range(17))  # l2 from 100 down to 1e-6, half a decade apart
+MANY_LABELS = ("sigmoid", "hidden")  # the heads that tell several labels an image
 N_FOLDS = 5
 FEW_NUMBERS = 4_000_000  # codes x images, below which one core learns the head
-MANY_IMAGES = 10_000  # from here on one fold is held out: its standard error is small enough to choose by
-TIE = 1e-3  # nats of held-out cross entropy that a weaker regularisation must gain
+MANY_IMAGES = 5_000  # from here on one fold is held out: its standard error is small enough to choose by
+TIE = 1e-3  # nats of held-out cross entropy that a weaker regularisation, or any less simple choice, must gain
 
 
 @dataclass(frozen=True)
 class Trial:
     """One strength of regularisation and how its heads did on the images that were held out from them."""
 
-    l2: float
+    strength: float
     cross_entropy: float
     accuracy: float
 
@@ -35,15 +36,21 @@ class Trial:
 class Choice:
     """The head that was chosen, fitted on all the images, and why.
 
-    held_out: (m,) int64, the rows that were held out in turn. probabilities: (m, k) float32, what the fits that had not
-    seen them said. trials: all that was tried, strongest regularisation first.
+    kind: of heads.HEADS; strength: of its regularisation. held_out: (m,) int64, the rows that were held out in turn. logits:
+    (m, k) float32, what the fits that had not seen them gave. trials: all that was tried, strongest regularisation first.
     """
 
     head: Head
-    l2: float
+    kind: str
+    strength: float
     held_out: np.ndarray
-    probabilities: np.ndarray
+    logits: np.ndarray
     trials: tuple[Trial, ...]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(m, k) float32, of the images that were held out."""
+        return OUTPUTS[self.head.output](self.logits)
 
 
 def choose_head(
@@ -52,18 +59,23 @@ def choose_head(
     n_classes: int,
     digests: Sequence[bytes],
     *,
+    kind: str = "softmax",
+    parts: Sequence[int] = (),
     balance: bool = False,
     threads: int | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Choice:
-    """Fit softmax regression with the regularisation that does best on held-out images.
+    """Fit a head with the regularisation that does best on held-out images.
 
-    codes: (n, d). labels: (n,), positions of classes. digests: each image's sha256; byte-identical images share a fold.
-    balance: let every class count the same. threads: cores that linear algebra may use. Five folds are held out in turn; of
-    10,000 images or more, one.
+    codes: (n, d), or (n, v, d) with other views of each image beside the one that is judged, which comes first. labels: (n,)
+    positions of classes, or (n, k) of 0 and 1. digests: each image's sha256; byte-identical images share a fold. kind: a row
+    of heads.HEADS. parts: how many of the d codes are of each depth. balance: let every class count the same. threads: cores
+    that linear algebra may use. Five folds are held out in turn; of 5,000 images or more, one.
     """
+    if labels.ndim == 2 and kind not in MANY_LABELS:
+        raise HeadstartError(f"several labels an image are told by the heads {' and '.join(MANY_LABELS)}, not by {kind}")
     with _blas_threads(threads, codes.size):
-        return _choose_head(codes, labels, n_classes, digests, balance, progress)
+        return _choose_head(codes, labels, n_classes, digests, kind, parts, balance, progress)
 
 
 def _choose_head(
@@ -71,33 +83,43 @@ def _choose_head(
     labels: np.ndarray,
     n_classes: int,
     digests: Sequence[bytes],
+    kind: str,
+    parts: Sequence[int],
     balance: bool,
     progress: Callable[[str, int, int], None],
 ) -> Choice:
-    problem = SoftmaxRegression(codes, labels, n_classes)
-    weights = balanced_weights(labels, n_classes) if balance else np.ones(len(labels), np.float32)
+    n_views = codes.shape[1] if codes.ndim == 3 else 1
+    rows, of_row = codes.reshape(-1, codes.shape[-1]), np.repeat(np.arange(len(labels)), n_views)
+    problem: Fitter = HEADS[kind].fitter(rows, labels[of_row], n_classes, parts)
+    is_balanced = balance and labels.ndim == 1
+    weights = balanced_weights(labels, n_classes) if is_balanced else np.ones(len(labels), np.float32)
     fold = content_folds(digests, labels, N_FOLDS)
     folds = [fold == i for i in range(1 if len(labels) >= MANY_IMAGES else N_FOLDS)]
     folds = [held_out for held_out in folds if held_out.any() and not held_out.all()]
     held_out = np.concatenate([np.flatnonzero(f) for f in folds]) if folds else np.arange(0)
-    tried: dict[int, tuple[float, np.ndarray, list[np.ndarray]]] = {}
+    strengths = HEADS[kind].strengths
+    tried: dict[int, tuple[float, np.ndarray, list[Any]]] = {}
 
-    def attempt(i: int, warm: list[np.ndarray] | None) -> float:
-        starts = warm or [None] * len(folds)  # type: ignore[list-item]
-        solutions = [problem.fit(GRID[i], weights=weights * ~f, start=s) for f, s in zip(folds, starts, strict=True)]
-        logits = np.concatenate([problem.logits(s, f) for f, s in zip(folds, solutions, strict=True)])
-        tried[i] = _cross_entropy(logits, labels[held_out], weights[held_out]), logits, solutions
+    def attempt(i: int, warm: list[Any] | None) -> float:
+        starts = warm or [None] * len(folds)
+        solutions = [
+            problem.fit(strengths[i], weights=(weights * ~f)[of_row], start=s) for f, s in zip(folds, starts, strict=True)
+        ]
+        firsts = [np.flatnonzero(f) * n_views for f in folds]
+        logits = np.concatenate([problem.logits(s, rows) for rows, s in zip(firsts, solutions, strict=True)])
+        tried[i] = float(np.average(losses(logits, labels[held_out]), weights=weights[held_out])), logits, solutions
         progress("head", len(tried), 0)
         return tried[i][0]
 
-    best = _descend(attempt, tried, _start(len(labels))) if folds else _start(len(labels))
+    start = _start(strengths, len(labels))
+    best = _descend(attempt, tried, start, len(strengths)) if folds else start
     warm = tried[best][2][0] if tried else None
-    solution = problem.fit(GRID[best], weights=weights, start=warm, tolerance=1e-4)
+    solution = problem.fit(strengths[best], weights=weights[of_row], start=warm, tolerance=1e-4)
     trials = tuple(
-        Trial(GRID[i], ce, float((z.argmax(1) == labels[held_out]).mean())) for i, (ce, z, _) in sorted(tried.items())
+        Trial(strengths[i], ce, float(is_right(z, labels[held_out]).mean())) for i, (ce, z, _) in sorted(tried.items())
     )
     logits = tried[best][1] if tried else np.zeros((0, n_classes), np.float32)
-    return Choice(problem.head(solution), GRID[best], held_out, softmax(logits), trials)
+    return Choice(problem.head(solution), kind, strengths[best], held_out, logits, trials)
 
 
 def _blas_threads(threads: int | None, n_numbers: int) -> AbstractContextManager[Any]:
@@ -112,17 +134,22 @@ def _blas_threads(threads: int | None, n_numbers: int) -> AbstractContextManager
     return threadpool_limits(1 if n_numbers < FEW_NUMBERS else threads, user_api="blas")  # type: ignore[no-any-return]
 
 
-def _start(n: int) -> int:
-    """Where to begin looking: 0.03 to 0.3 was best for some hundred images, 0.003 for 50,000 (docs/LOG.md)."""
-    return int(np.argmin(np.abs(np.log(GRID) - np.log(0.06 * np.sqrt(400 / max(n, 1))))))
+def _start(strengths: Sequence[float], n: int) -> int:
+    """Where to begin looking: an l2 of 0.03 to 0.3 was best for some hundred images, 0.003 for 50,000 (docs/LOG.md)."""
+    return int(np.argmin(np.abs(np.log(strengths) - np.log(0.06 * np.sqrt(400 / max(n, 1))))))
 
 
-def _descend(attempt: Callable[[int, list[np.ndarray] | None], float], tried: dict, start: int) -> int:  # type: ignore[type-arg]
-    """Walk along the grid from `start`, stronger first, while the held-out cross entropy falls."""
+def _descend(
+    attempt: Callable[[int, list[Any] | None], float],
+    tried: dict[int, tuple[float, np.ndarray, list[Any]]],
+    start: int,
+    n: int,
+) -> int:
+    """Walk along the n strengths from `start`, stronger first, while the held-out cross entropy falls."""
     best, lowest = start, attempt(start, None)
     for step in (-1, 1):
         at = best
-        while 0 <= at + step < len(GRID):
+        while 0 <= at + step < n:
             value = attempt(at + step, tried[at][2])
             at += step
             # Stronger wins ties, weaker has to be better.
@@ -134,15 +161,13 @@ def _descend(attempt: Callable[[int, list[np.ndarray] | None], float], tried: di
     return best
 
 
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
-    highest = logits.max(axis=1, keepdims=True)
-    of_label = np.take_along_axis(logits - highest, labels[:, None], axis=1)[:, 0]
-    losses = np.log(np.exp(logits - highest).sum(axis=1)) - of_label
-    return float(np.average(losses, weights=weights))
-
-
 def content_folds(digests: Sequence[bytes], labels: np.ndarray, n_folds: int) -> np.ndarray:
-    """Deal each class's images into folds in the order of their hashes: stratified, and the same however they are named."""
+    """Deal each class's images into folds in the order of their hashes: stratified, and the same however they are named.
+
+    labels: (n,), or (n, k) of 0 and 1, of which every combination that occurs is dealt by itself.
+    """
+    if labels.ndim == 2:
+        labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     fold = np.zeros(len(labels), np.int64)
     of_image: dict[bytes, int] = {}
     # Each class begins at another fold, or the first ones would get what is left over of all of them.

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from headstart.labels import members
+
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
 UNASSIGNED = -1
@@ -40,10 +42,10 @@ def assign_splits(
     splits[drawn] = TRAIN
     splits[drawn & (numbers < test_share + validation_share)] = VALIDATION
     splits[drawn & (numbers < test_share)] = TEST
-    for label in set(labels.tolist()) - set(labels[splits != TEST].tolist()):
-        of_class = drawn & (labels == label)
-        if of_class.any():
-            splits[drawn & (numbers == numbers[of_class].max())] = TRAIN
+    for of_class in members(labels, n_classes=int(labels.max(initial=0)) + 1):
+        lost = of_class[drawn[of_class]]
+        if len(lost) and (splits[of_class] == TEST).all():
+            splits[drawn & (numbers == numbers[lost].max())] = TRAIN
     return splits
 
 
@@ -67,4 +69,4 @@ def contradictions(labels: np.ndarray, digests: Sequence[bytes]) -> list[list[in
     places: dict[bytes, list[int]] = {}
     for i, digest in enumerate(digests):
         places.setdefault(digest, []).append(i)
-    return [same for same in places.values() if len({int(labels[i]) for i in same}) > 1]
+    return [same for same in places.values() if len(np.unique(labels[same], axis=0)) > 1]

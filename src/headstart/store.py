@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -247,15 +249,22 @@ class Store:
 
 
 class Shelf:
-    """The rows of one recipe in a store. Rows that are put are written a second's worth at a time, and at its end."""
+    """The rows of one recipe in a store. Rows that are put are written a second's worth at a time, and at its end.
 
-    def __init__(self, store: Store, recipe: dict[str, Any], name: str, n_codes: int) -> None:
+    lengths: of the parts of a row, which are kept apart. n_parts: how many of them are wanted back; the others are not read.
+    """
+
+    def __init__(
+        self, store: Store, recipe: dict[str, Any], name: str, lengths: Sequence[int], *, n_parts: int | None = None
+    ) -> None:
         self.store = store
-        self._key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).digest()[:16]
-        self._about = json.dumps({"name": name, **recipe})
-        self._n_bytes = 2 * n_codes
-        query = "SELECT 1 FROM codes WHERE recipe = ? LIMIT 1"
-        self._was_empty = not store.read(lambda connection: connection.execute(query, [self._key]).fetchone())
+        about = [json.dumps({**recipe, "part": i}, sort_keys=True) for i in range(len(lengths))]
+        self._recipes = [(hashlib.sha256(text.encode()).digest()[:16], text, name) for text in about]
+        self._ends = [0, *itertools.accumulate(lengths)]
+        self._n_parts = n_parts or len(lengths)
+        query = f"SELECT 1 FROM codes WHERE recipe IN ({_marks(self._recipes)}) LIMIT 1"
+        keys = [key for key, *_ in self._recipes]
+        self._was_empty = not store.read(lambda connection: connection.execute(query, keys).fetchone())
         self._lock = threading.Lock()
         self._put: set[bytes] = set()
         self._rows: dict[bytes, np.ndarray] = {}
@@ -275,27 +284,32 @@ class Shelf:
         with self._lock:
             waiting = self._rows.get(digest)
             is_new = self._was_empty and digest not in self._put
-        if waiting is not None or is_new:  # no look-up, then: what other processes have put there since is computed again
-            return waiting
-        return self.get_many([digest]).get(digest)
+        if waiting is not None:
+            return waiting[: self._ends[self._n_parts]]
+        # Where there was nothing nothing is looked up: what other processes have put there since is computed again.
+        return None if is_new else self.get_many([digest]).get(digest)
 
     def get_many(self, digests: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """Give the codes of those images that are known, (d,) float16 each."""
+        """Give the codes of those images that are known, (d,) float16 each: all the parts that are wanted."""
+        found: dict[bytes, np.ndarray] = {digest: np.zeros(0, np.float16) for digest in digests}
+        for part in range(self._n_parts):
+            rows = self.store.read(partial(self._look_up, list(found), part))
+            found = {digest: np.concatenate([found[digest], row]) if part else row for digest, row in rows.items()}
+        return found
 
-        def look_up(connection: sqlite3.Connection) -> dict[bytes, np.ndarray]:
-            found = {}
-            for chunk in chunks(digests):
-                query = f"SELECT digest, codes FROM codes WHERE recipe = ? AND digest IN ({_marks(chunk)})"
-                for digest, content in connection.execute(query, [self._key, *chunk]):
-                    codes, check = content[: self._n_bytes], content[self._n_bytes :]
-                    if check == _check(digest, codes):
-                        found[digest] = np.frombuffer(codes, np.float16)
-            return found
-
-        return self.store.read(look_up)
+    def _look_up(self, digests: Sequence[bytes], part: int, connection: sqlite3.Connection) -> dict[bytes, np.ndarray]:
+        n_bytes = 2 * (self._ends[part + 1] - self._ends[part])
+        found = {}
+        for chunk in chunks(digests):
+            query = f"SELECT digest, codes FROM codes WHERE recipe = ? AND digest IN ({_marks(chunk)})"
+            for digest, content in connection.execute(query, [self._recipes[part][0], *chunk]):
+                codes, check = content[:n_bytes], content[n_bytes:]
+                if check == _check(digest, codes):
+                    found[digest] = np.frombuffer(codes, np.float16)
+        return found
 
     def put(self, digest: bytes, codes: np.ndarray | None, stamp: Stamp | None) -> None:
-        """Keep an image's codes (None where they are known), and what its file looks like."""
+        """Keep an image's codes, all parts of them (None where they are known), and what its file looks like."""
         with self._lock:
             self._used.append(digest)
             self._put.add(digest)
@@ -307,12 +321,18 @@ class Shelf:
             self._write()
 
     def _write(self) -> None:
-        rows = {digest: row.tobytes() for digest, row in self._rows.items()}
-        codes = [(self._key, digest, row + _check(digest, row)) for digest, row in rows.items()]
+        codes = [
+            (key, digest, content + _check(digest, content))
+            for digest, row in self._rows.items()
+            for (key, *_), (start, end) in zip(self._recipes, itertools.pairwise(self._ends), strict=True)
+            for content in [row[start:end].tobytes()]
+        ]
         stamps, used = self._stamps, [(digest, _today()) for digest in self._used]
 
         def insert(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR IGNORE INTO recipes VALUES (?, ?)", (self._key, self._about))
+            for key, about, name in self._recipes:
+                text = json.dumps({"name": name, **json.loads(about)})
+                connection.execute("INSERT OR IGNORE INTO recipes VALUES (?, ?)", (key, text))
             connection.executemany("INSERT OR REPLACE INTO codes VALUES (?, ?, ?)", codes)
             connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", stamps)
             connection.executemany(_USED, used)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from headstart.evaluate import Evaluation
+from headstart.evaluate import Evaluation, MultiLabelEvaluation
 
 MOST_CLASSES = 20  # more rows than this hide the result
 WORST_CLASSES = 10
@@ -85,8 +85,8 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Align columns, the first `left` ones to the left, by the width that characters have on a terminal."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, text: Sequence[int] = ()) -> str:
+    """Align columns by the width that characters have on a terminal: the first `left` ones and those of `text` to the left."""
     from rich.cells import cell_len
 
     cells = [[one_line(c) for c in row] for row in (header, *rows)]
@@ -94,7 +94,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
     lines = []
     for row in cells:
         padded = [
-            c + " " * (w - cell_len(c)) if i < left else " " * (w - cell_len(c)) + c
+            c + " " * (w - cell_len(c)) if i < left or i in text else " " * (w - cell_len(c)) + c
             for i, (c, w) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  " + "  ".join(padded).rstrip())
@@ -106,8 +106,10 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def evaluation_text(evaluation: Evaluation) -> str:
+def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation) -> str:
     """The result in a sentence, then a row a class; of many classes, the ones that do worst."""
+    if isinstance(evaluation, MultiLabelEvaluation):
+        return _multilabel_text(evaluation)
     low, high = evaluation.interval
     where = "test photos, seen for the first time" if evaluation.split == "test" else "photos, each held out in turn"
     lines = [
@@ -124,6 +126,72 @@ def evaluation_text(evaluation: Evaluation) -> str:
     if len(shown) < len(evaluation.classes):
         lines.append(f"  ... the {len(shown)} worst of {len(evaluation.classes)} classes; all of them are in run.json")
     return "\n".join([*lines, *_confusion_matrix(evaluation), *_confusions(evaluation)])
+
+
+def _multilabel_text(evaluation: MultiLabelEvaluation) -> str:
+    low, high = evaluation.interval
+    where = "test photos, seen for the first time" if evaluation.split == "test" else "photos, each held out in turn"
+    lines = [
+        f"all labels told rightly for {percent(evaluation.accuracy)} of {evaluation.n_images:,} {where} "
+        f"(95 % interval: {percent(low)} to {percent(high)})",
+        f"mean average precision {percent(evaluation.mean_average_precision)}; F1 of all decisions together (micro) "
+        f"{percent(evaluation.f1_micro)}, mean of the labels (macro) {percent(evaluation.f1_macro)}",
+    ]
+    scores = sorted(evaluation.classes, key=lambda c: c.f1 if c.f1 is not None else 2.0)
+    shown = evaluation.classes if len(evaluation.classes) <= MOST_CLASSES else tuple(scores[:WORST_CLASSES])
+    rows = [
+        (
+            c.label,
+            *(percent(share) for share in (c.precision, c.recall, c.f1, c.average_precision)),
+            f"{c.threshold:.2f}",
+            f"{c.support:,}",
+        )
+        for c in shown
+    ]
+    header = ("label", "precision", "recall", "F1", "average precision", "from", "photos")
+    lines += ["", table(header, rows)]
+    if len(shown) < len(evaluation.classes):
+        lines.append(f"  ... the {len(shown)} worst of {len(evaluation.classes)} labels; all of them are in run.json")
+    return "\n".join(lines)
+
+
+def ladder_text(rungs: Sequence[dict[str, Any]]) -> str:
+    """The rungs that were tried, each with what it gave on held-out photos and what became of it."""
+    rows = []
+    for rung in rungs:
+        if rung["accuracy"] is None:
+            rows.append((rung["name"], "-", "-", "-", "no", rung["why"]))
+            continue
+        low, high = (percent(share).removesuffix(" %") for share in rung["interval"])
+        accuracy = f"{percent(rung['accuracy'])} ({low} to {high})"
+        seen = f"{rung['look']}: {rung['why']}"
+        rows.append(
+            (
+                rung["name"],
+                accuracy,
+                f"{rung['cross_entropy']:.3f}",
+                f"{rung['seconds']:.1f}",
+                "yes" if rung["is_taken"] else "no",
+                seen,
+            )
+        )
+    n = rungs[0]["n_images"]
+    header = ("rung", "cross-validated", "cross entropy", "s", "taken", "")
+    return f"the ladder, each rung judged on held-out photos among {n:,}:\n{table(header, rows, text=(0, 5))}"
+
+
+def curve_text(curve: dict[str, Any], width: int = 40) -> str:
+    """A learning curve as bars."""
+    rows = [
+        (
+            f"{p['n_per_class']:,}",
+            f"{p['n_images']:,}",
+            f"{percent(p['accuracy'])} ({percent(p['interval'][0]).removesuffix(' %')} to {percent(p['interval'][1])})",
+            "#" * round(width * p["accuracy"]),
+        )
+        for p in curve["points"]
+    ]
+    return table(("photos a class", "together", "accuracy", ""), rows, left=0, text=(3,))
 
 
 def _confusion_matrix(evaluation: Evaluation) -> list[str]:

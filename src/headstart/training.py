@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -18,22 +18,37 @@ from typing import Any
 
 import numpy as np
 
-from headstart import datasets
-from headstart.backbones import BACKBONES, DEFAULT, Backbone, load_backbone
+from headstart import datasets, labels
+from headstart.augment import parse_views
+from headstart.backbones import BACKBONES, DEFAULT, Backbone
 from headstart.classifier import FILE_NAME, Classifier
-from headstart.codes import Codes, Progress, Store, compute_codes, default_cache_dir
-from headstart.datasets import NO_CLASS, Dataset, Skipped
+from headstart.codes import Codes, Progress, Store, default_cache_dir
 from headstart.engine import Hardware, available_cores
 from headstart.errors import DataError, HeadstartError
-from headstart.evaluate import Evaluation, evaluate, wilson_interval
+from headstart.evaluate import (
+    Evaluation,
+    MultiLabelEvaluation,
+    best_thresholds,
+    evaluate,
+    evaluate_multilabel,
+    wilson_interval,
+)
 from headstart.files import write_output
+from headstart.heads import HEADS, Head, is_right
 from headstart.images import display_name
+from headstart.ladder import BUDGET, Candidate, Ladder, Learned, price
+from headstart.learning_curve import Fit
+from headstart.learning_curve import learning_curve as draw_learning_curve
+from headstart.learning_curve import sentence as curve_sentence
+from headstart.looks import Look, look_at, pixels_for
 from headstart.runs import HeldOut, check_free, draft_of, own_version, publish, versions, write_tables
-from headstart.select import Choice, choose_head
-from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION, assign_splits, contradictions, leaks
+from headstart.select import MANY_LABELS, Choice
+from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION
+from headstart.usable import Usable, usable
+from headstart.zoo import AUTO, Wish, find_backbones, notes_on, wider_backbone
 
 FEW_TESTED = 30
-VALIDATION_SHARE = 0.1  # drawn as test is; today its images are learnt from and chosen by as those of train are
+CURVE_SECONDS = 1.0  # for a learning curve that nobody asked for
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class Run:
 
     folder: Path
     classifier: Classifier
-    evaluation: Evaluation
+    evaluation: Evaluation | MultiLabelEvaluation
     about: dict[str, Any]
 
 
@@ -69,7 +84,15 @@ def train(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     output: str | None = None,
+    head: str = "auto",
+    views: str = "auto",
+    budget: float = BUDGET,
     balance: bool = False,
+    finetune: bool = False,
+    unfreeze: str | None = None,
+    epochs: int | None = None,
+    force: bool = False,
+    learning_curve: bool = False,
     test: float = 0.2,
     seed: int = 0,
     cache: str | os.PathLike[str] | None = None,
@@ -82,50 +105,112 @@ def train(
 
     photos: a folder per class, train/val/test folders of those, or a table (.csv, .tsv, .parquet). run: the folder to
     write; by default a new one named after the photos, in the current folder. backbone: a name from
-    headstart.backbones.BACKBONES or an ONNX file, which size, mean, std and output describe where it does not itself.
-    balance: let every class count the same. test: the share of the images to test with, where the data gives no test split.
-    seed: which images those are. cache: the folder that keeps codes, by default the user's cache folder.
-    device, threads, precision: see engine.Hardware. progress: called as (stage, done, total).
+    headstart.backbones.BACKBONES, or an ONNX file, which size, mean, std and output describe where it does not itself;
+    `auto` compares all that are installed. head: a row of headstart.heads.HEADS; `auto` leaves it to held-out data. views:
+    what augment.parse_views reads, to be learnt from as well if that is better; `auto` tries mirroring only, `none`
+    nothing. budget: seconds that choosing beyond the first rung may take; 0 keeps the last layer's codes. balance: let
+    every class count the same. test: the share of the images to test with, where the data gives no test split. seed: which
+    images those are. cache: the folder that keeps codes, by default the user's cache folder. device, threads, precision:
+    see engine.Hardware. progress: called as (stage, done, total).
 
     Raises HeadstartError, whose message says what to do, for anything that the caller can mend.
     """
     arguments = {k: v for k, v in locals().items() if k not in ("photos", "run", "progress")}
     _check_share(test)
+    _check_head(head)
+    tuning = None
+    if finetune:
+        from headstart.finetune import FineTuning
+
+        checkpoints = (Path(cache) if cache is not None else default_cache_dir()) / "checkpoints"
+        tuning = FineTuning(
+            unfreeze, epochs, seed=seed, checkpoint_dir=checkpoints, device=_torch_device(device), threads=threads
+        )
+    tried_views = None if views == "auto" else [str(view) for view in parse_views(views)]
     run = None if run is None else Path(run)
     if run is not None:
         check_free(run)
     stages = Stages()
     hardware = Hardware(device, threads, precision)
     cache_dir = Path(cache) if cache is not None else default_cache_dir()
+    wish = Wish(backbone, size, mean, std, output)
 
     with stages("list"):
         dataset = datasets.load_dataset(photos)
     with stages("backbone"):
-        network = load_backbone(backbone, cache_dir=cache_dir, size=size, mean=mean, std=std, output=output)
-    with stages("codes"), Store(cache_dir) as store:
-        codes = compute_codes(dataset.images, network, store, hardware=hardware, progress=progress)
-    with stages("splits"):
-        data = _usable(dataset, codes, str(photos), seed=seed, test=test)
-    if backbone not in BACKBONES:
-        data.notes.append(_of_a_strangers_network(network))
-    with stages("head"):
-        learn = data.splits != TEST
-        choice = choose_head(
-            data.codes[learn],
-            data.labels[learn],
-            len(data.classes),
-            [d for d, used in zip(data.digests, learn, strict=True) if used],
-            balance=balance,
-            threads=hardware.threads or available_cores(),
-            progress=progress,
-        )
-    with stages("evaluate"):
-        held_out, evaluation = _evaluated(data, choice)
+        network, others = find_backbones(wish, cache_dir)
+        first = Look((network,), depth=len(network.widths) if budget > 0 else 1)
+    with Store(cache_dir) as store:
+        with stages("codes"):
+            codes = look_at(dataset.images, first, store, hardware=hardware, progress=progress)
+        with stages("splits"):
+            data = usable(dataset, codes, str(photos), seed=seed, test=test)
+        if backbone not in BACKBONES and backbone != AUTO:
+            data.notes.append(_of_a_strangers_network(network))
+        data.notes.extend(notes_on((network, *others)))
+        with stages("choose"):
+            pixels = pixels_for(data.images, network.preprocess.size)
+            source = _Source(data, first, store, seed, hardware, progress)
+            learn = np.flatnonzero(data.splits != TEST)
+            learned = Ladder(
+                lambda look, rows: source.codes_of(look, learn[rows]),
+                data.labels[learn],
+                len(data.classes),
+                [data.digests[i] for i in learn],
+                wider=lambda other: wider_backbone(other, wish, cache_dir, pixels),
+                others=others,
+                views=tried_views,
+                heads=None if head == AUTO else [],
+                balance=balance,
+                budget=budget,
+                seconds_a_pixel=_seconds_a_pixel(codes, first, stages),
+                threads=hardware.threads or available_cores(),
+                progress=progress,
+            ).learn(Candidate(replace(first, depth=1), _first_head(head, data.labels)))
+        verdict = None
+        if tuning is not None:
+            with stages("fine-tune"):
+                from headstart.judge import fine_tuned
+
+                verdict = fine_tuned(
+                    data,
+                    source.codes_of,
+                    learned,
+                    options=tuning,
+                    force=force,
+                    balance=balance,
+                    threads=hardware.threads or available_cores(),
+                    progress=progress,
+                )
+                learned = verdict.learned
+        with stages("evaluate"):
+            tested = source.codes_of(replace(learned.look, views=()), np.flatnonzero(data.splits == TEST))
+            judged = _judged(data, learned.choice, tested)
+            evaluation = judged.evaluation
+        with stages("curve"):
+            curve = None
+            is_frozen = verdict is None or not verdict.is_taken  # a tuned backbone has seen what would be held out
+            if is_frozen and not labels.are_many(data.labels):
+                codes_learnt = source.codes_of(replace(learned.look, views=()), learn)
+                curve = draw_learning_curve(
+                    codes_learnt,
+                    data.labels[learn],
+                    len(data.classes),
+                    [data.digests[i] for i in learn],
+                    fit=_fit_as_chosen(learned, len(data.classes)),
+                    parts=learned.look.parts,
+                    l2=learned.choice.strength,
+                    seed=seed,
+                    budget_seconds=None if learning_curve else CURVE_SECONDS,
+                    progress=progress,
+                )
     if evaluation.n_images < FEW_TESTED:
         data.notes.append(f"only {evaluation.n_images} photos to judge by: mind the interval, and add photos if you can")
     with stages("build"):
-        about = _about(photos, arguments, data, codes, choice, evaluation)
-        classifier = Classifier.build(network, choice.head, data.classes, _of_the_artefact(about), hardware)
+        about = _about(photos, arguments, data, codes, learned, judged)
+        about["fine_tuning"] = None if verdict is None else verdict.to_json()
+        about["learning_curve"] = None if curve is None else {**curve.to_json(), "sentence": curve_sentence(curve)}
+        classifier = Classifier.build(learned.look, learned.choice.head, data.classes, _of_the_artefact(about), hardware)
     about["model"] = {
         "file": FILE_NAME,
         "bytes": len(classifier.content),
@@ -134,103 +219,80 @@ def train(
     with draft_of(run) as draft:
         with stages("write"):
             classifier.save(draft / FILE_NAME)
-            write_tables(draft, data.classes, held_out, data.skipped)
+            write_tables(draft, data.classes, judged.held_out, data.skipped)
         about["seconds"] = stages.seconds
         write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
         return Run(publish(draft, run, photos), classifier, evaluation, about)
 
 
 @dataclass(frozen=True)
-class _Data:
-    """The images that can be used, with their codes; classes without one are gone."""
+class _Source:
+    """Where the ladder gets codes: those of the first look are in memory, others come through the store."""
 
-    names: list[str]
-    codes: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    digests: list[bytes]
-    splits: np.ndarray
-    skipped: list[Skipped]
-    notes: list[str]
+    data: Usable
+    first: Look
+    store: Store
+    seed: int
+    hardware: Hardware
+    progress: Progress
 
-
-def _usable(dataset: Dataset, codes: Codes, where: str, *, seed: int, test: float) -> _Data:
-    """Leave out what could not be used, and what would make the test dishonest, and say so."""
-    images = dataset.images
-    skipped = [*dataset.skipped, *(Skipped(display_name(images[i]), f.reason) for i, f in codes.failures.items())]
-    notes = []
-    if len(codes.index) == 0:
-        first = next(iter(codes.failures.values())).reason
-        raise DataError(f"none of the {len(images)} files of {where} can be used as an image; the first: {first}")
-    labels = dataset.labels[codes.index]
-    present = np.bincount(labels, minlength=len(dataset.classes)) > 0
-    if not present.all():
-        gone = [name for name, there in zip(dataset.classes, present, strict=True) if not there]
-        notes.append(f"no image of {', '.join(map(repr, gone))} can be used; that is no class of this run")
-        labels = (np.cumsum(present) - 1)[labels]
-    classes = tuple(name for name, there in zip(dataset.classes, present, strict=True) if there)
-    datasets.check_classes(labels, classes, where)
-    splits = assign_splits(
-        dataset.splits[codes.index], codes.digests, labels, seed=seed, validation=VALIDATION_SHARE, test=test
-    )
-    names = [display_name(images[i]) for i in codes.index]
-    contradicting = contradictions(labels, codes.digests)
-    if contradicting:
-        first = " and ".join(names[i] for i in contradicting[0])
-        notes.append(f"{len(contradicting)} photos have more than one label, byte for byte the same; the first: {first}")
-    notes += [f"{path}: {reason}" for path, reason in dataset.skipped if reason == NO_CLASS]
-    leaking = leaks(splits, codes.digests)
-    if len(leaking):
-        notes.append(
-            f"{len(leaking)} images of train or validation stand, byte for byte the same, in the test split of the data; "
-            "they are left out of learning, so that the test stays honest"
-        )
-        skipped += [Skipped(names[i], "the very same image is in the test split") for i in leaking]
-    kept = np.delete(np.arange(len(labels)), leaking)
-    if not np.isin(np.arange(len(classes)), labels[kept][splits[kept] != TEST]).all():
-        left = sorted(set(range(len(classes))) - set(labels[kept][splits[kept] != TEST].tolist()))
-        names_left = ", ".join(repr(classes[i]) for i in left[:3])
-        raise DataError(f"{where} leaves {names_left} with no image to learn from; move some of its test images to train")
-    return _Data(
-        [names[i] for i in kept],
-        codes.values[kept] if len(leaking) else codes.values,
-        labels[kept],
-        classes,
-        [codes.digests[i] for i in kept],
-        splits[kept],
-        skipped,
-        notes,
-    )
+    def codes_of(self, look: Look, rows: np.ndarray) -> np.ndarray:
+        """As ladder.CodesOf, of rows of the data."""
+        if replace(look, depth=self.first.depth) == self.first:
+            columns = slice(sum(look.parts))
+            return self.data.codes[:, columns] if len(rows) == len(self.data.codes) else self.data.codes[rows, columns]
+        images = [self.data.images[i] for i in rows]
+        looked = look_at(images, look, self.store, seed=self.seed, hardware=self.hardware, progress=self.progress)
+        if looked.failures:
+            i, failure = next(iter(looked.failures.items()))
+            raise DataError(f"{display_name(images[i])} could be used a moment ago, and cannot any more: {failure.reason}")
+        return looked.values
 
 
-def _evaluated(data: _Data, choice: Choice) -> tuple[list[HeldOut], Evaluation]:
+@dataclass(frozen=True)
+class _Judged:
+    """How good the head is, the rows that say so, and of several labels an image, from which probability on each applies."""
+
+    evaluation: Evaluation | MultiLabelEvaluation
+    held_out: list[HeldOut]
+    thresholds: np.ndarray | None
+
+
+def _judged(data: Usable, choice: Choice, tested: np.ndarray) -> _Judged:
     """Judge on the test split, which nothing has seen so far; where it is empty, on the cross-validation.
 
     Gives all that was held out as well: test judged by the head, the others by the fits that had not seen them.
     """
     test = np.flatnonzero(data.splits == TEST)
     others = np.flatnonzero(data.splits != TEST)[choice.held_out]
-    by_head = choice.head.probabilities(data.codes[test])
-    if len(test):
-        evaluation = evaluate(by_head, data.labels[test], data.classes)
-    elif len(others):
-        evaluation = evaluate(choice.probabilities, data.labels[others], data.classes, split="cross-validation")
-    else:
+    probabilities, judged, split = choice.head.probabilities(tested), test, "test"
+    if not len(test):
+        probabilities, judged, split = choice.probabilities, others, "cross-validation"
+    if not len(judged):
         raise DataError("there are too few different images to test with; add photos")
-    judged = sorted(zip([*test, *others], [*by_head, *choice.probabilities], strict=True), key=lambda pair: int(pair[0]))
+    thresholds = None
+    evaluation: Evaluation | MultiLabelEvaluation
+    if labels.are_many(data.labels):
+        thresholds = best_thresholds(choice.probabilities, data.labels[others])
+        evaluation = evaluate_multilabel(probabilities, data.labels[judged], data.classes, thresholds, split=split)
+    else:
+        evaluation = evaluate(probabilities, data.labels[judged], data.classes, split=split)
+    both = zip([*test, *others], [*choice.head.probabilities(tested), *choice.probabilities], strict=True)
     rows = []
-    for i, p in judged:
-        label, prediction = data.classes[data.labels[i]], data.classes[p.argmax()]
+    for i, p in sorted(both, key=lambda pair: int(pair[0])):
+        prediction = labels.named(p.argmax() if thresholds is None else p >= thresholds, data.classes)
+        label = labels.named(data.labels[i], data.classes)
         rows.append(HeldOut(data.names[i], SPLITS[data.splits[i]], label, prediction, float(p.max())))
-    return rows, evaluation
+    return _Judged(evaluation, rows, thresholds)
 
 
 def _about(
-    photos: Any, arguments: dict[str, Any], data: _Data, codes: Codes, choice: Choice, evaluation: Evaluation
+    photos: Any, arguments: dict[str, Any], data: Usable, codes: Codes, learned: Learned, judged: _Judged
 ) -> dict[str, Any]:
     """All that run.json says, but for what only the end knows."""
+    choice, look = learned.choice, learned.look
     counts = {SPLITS[s]: int((data.splits == s).sum()) for s in (TRAIN, VALIDATION, TEST)}
-    cv_correct = int((choice.probabilities.argmax(axis=1) == data.labels[data.splits != TEST][choice.held_out]).sum())
+    cv_correct = int(is_right(choice.logits, data.labels[data.splits != TEST][choice.held_out]).sum())
     fingerprint = sha256(b"".join(sorted(d + bytes([s]) for d, s in zip(data.digests, data.splits.tolist(), strict=True))))
     return {
         "headstart": own_version(),
@@ -239,32 +301,43 @@ def _about(
         "arguments": {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in arguments.items()},
         "classes": list(data.classes),
         "images": {"used": len(data.labels), **counts, "skipped": len(data.skipped), "computed": codes.n_computed},
-        "images_of_class": dict(
-            zip(data.classes, np.bincount(data.labels, minlength=len(data.classes)).tolist(), strict=True)
-        ),
+        "images_of_class": dict(zip(data.classes, labels.counts(data.labels, len(data.classes)).tolist(), strict=True)),
         "splits_sha256": fingerprint.hexdigest(),
         "notes": data.notes,
-        "choice": {"l2": choice.l2, "trials": [asdict(t) for t in choice.trials]},
+        "choice": {
+            "backbone": look.name,
+            "pixels": look.backbones[0].preprocess.size,
+            "layers": look.depth,
+            "mirrored": look.is_mirrored,
+            "views": list(look.views),
+            "head": choice.kind,
+            "strength": choice.strength,
+            "trials": [asdict(t) for t in choice.trials],
+        },
+        "ladder": [asdict(rung) for rung in learned.rungs],
         "cross_validation": {
             "n_images": len(choice.held_out),
             "n_correct": cv_correct,
             "accuracy": cv_correct / len(choice.held_out) if len(choice.held_out) else None,
             "interval": wilson_interval(cv_correct, len(choice.held_out)),
         },
-        "evaluation": evaluation.to_json(),
+        "evaluation": judged.evaluation.to_json(),
+        "thresholds": None if judged.thresholds is None else [round(float(t), 6) for t in judged.thresholds],
         "versions": versions(),
     }
 
 
 def _of_the_artefact(about: dict[str, Any]) -> dict[str, Any]:
     """What model.onnx says of itself: nothing of the machine or the folders that it was made in."""
-    evaluation = {k: about["evaluation"][k] for k in ("split", "n_images", "accuracy", "interval", "top5", "cross_entropy")}
+    left_out = ("classes", "confusion")  # in run.json, and as large as the square of the number of classes
+    evaluation = {k: v for k, v in about["evaluation"].items() if k not in left_out}
     return {
         "headstart": about["headstart"],
         "created": about["created"],
         "images": about["images"],
         "evaluation": evaluation,
-        "head": {"kind": "softmax", "l2": about["choice"]["l2"]},
+        **({"thresholds": about["thresholds"]} if about["thresholds"] else {}),
+        "head": {"kind": about["choice"]["head"], "strength": about["choice"]["strength"]},
         "versions": {"onnx": about["versions"]["onnx"]},
     }
 
@@ -276,6 +349,45 @@ def _of_a_strangers_network(network: Backbone) -> str:
         f"{network.name}: codes are the {network.n_codes:,} numbers of {network.output!r}, images have {wanted.size} pixels "
         f"and are normalised with mean {wanted.mean} and std {wanted.std}; other choices: --output, --size, --mean, --std"
     )
+
+
+def _seconds_a_pixel(codes: Codes, look: Look, stages: Stages) -> float:
+    """What codes cost here, as the first ones did; 0 where they were kept."""
+    return stages.seconds["codes"] / (codes.n_computed * price(look)) if codes.n_computed else 0.0
+
+
+def _fit_as_chosen(learned: Learned, n_classes: int) -> Fit | None:
+    """What the learning curve learns with: the kind of head that was chosen, None where that is regression anyway."""
+    kind, strength, parts = learned.choice.kind, learned.choice.strength, learned.look.parts
+    if kind in ("softmax", "sigmoid"):
+        return None
+
+    def fit(codes: np.ndarray, of_image: np.ndarray) -> Head:
+        fitter = HEADS[kind].fitter(codes, of_image, n_classes, parts)
+        return fitter.head(fitter.fit(strength))
+
+    return fit
+
+
+def _torch_device(device: str) -> str | None:
+    """Where fine-tuning runs: on the GPU that was named, else on whatever there is."""
+    return device.lower() if device.upper().startswith("CUDA") else None
+
+
+def _first_head(head: str, of_image: np.ndarray) -> str:
+    """The kind of head to begin with; raises HeadstartError for one that cannot tell several labels an image."""
+    if not labels.are_many(of_image):
+        return "softmax" if head == AUTO else head
+    if head not in (AUTO, *MANY_LABELS):
+        raise HeadstartError(
+            f"these images have several labels each; of the heads only {' and '.join(MANY_LABELS)} tell them"
+        )
+    return "sigmoid" if head == AUTO else head
+
+
+def _check_head(head: str) -> None:
+    if head != AUTO and head not in HEADS:
+        raise HeadstartError(f"there is no head {head!r}; the heads: {AUTO}, {', '.join(HEADS)}")
 
 
 def _check_share(test: float) -> None:

@@ -1,0 +1,7 @@
+"""`python -m headstart`, which `torchrun -m headstart` needs."""
+
+import sys
+
+from headstart.cli import main
+
+sys.exit(main())

@@ -1,0 +1,376 @@
+"""Backbones from the Hugging Face hub: ONNX files of other people's.
+
+Takes `hf:owner/repo/path/file.onnx`; gives that file in headstart's cache. It is fetched once, pinned by its hash, and read
+again without a request; nothing is fetched but ONNX, the raw weights that it names, and the JSON that says how images are
+made ready. It decides what must be said of a licence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headstart.errors import BackboneError, MissingExtra
+from headstart.files import write_atomically
+from headstart.images import Preprocess
+
+if TYPE_CHECKING:
+    import onnx
+
+PREFIX = "hf:"
+ADDRESS = re.compile(r"hf:(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w.-]*))?/(?P<file>[^\\]+)", re.ASCII)
+WEIGHTS_SUFFIXES = (".onnx_data", ".data", ".bin", ".weights")  # files of raw numbers, as exporters name them
+PREPROCESSOR = "preprocessor_config.json"
+
+# What the hub calls a licence, as SPDX has it: those that allow any use, and ask for no more than to be named.
+PERMISSIVE = {
+    "apache-2.0": "Apache-2.0",
+    "mit": "MIT",
+    "bsd": "BSD-3-Clause",
+    "bsd-2-clause": "BSD-2-Clause",
+    "bsd-3-clause": "BSD-3-Clause",
+    "bsl-1.0": "BSL-1.0",
+    "cc-by-4.0": "CC-BY-4.0",
+    "cc0-1.0": "CC0-1.0",
+    "isc": "ISC",
+    "unlicense": "Unlicense",
+    "wtfpl": "WTFPL",
+}
+# Words in a licence's name, and what must be said of it before the backbone is used; the first that fits.
+CONDITIONS = {
+    "-nc": "forbids commercial use",
+    "noncommercial": "forbids commercial use",
+    "non-commercial": "forbids commercial use",
+    "research": "allows research only",
+    "amlr": "allows research only",
+    "-nd": "forbids passing on what you make of it",
+    "-sa": "asks that what you make of it has the same licence",
+    "gpl": "asks that programs which contain it have the same licence",
+    "rail": "forbids some uses",
+    "llama": "forbids some uses and asks for a notice",
+    "gemma": "forbids some uses and asks for a notice",
+}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file from the hub, as it was when it was first fetched.
+
+    sha256: of the ONNX file. commit: of its repository. license: as its repository states it, an SPDX name where there is
+    one. note: what must be said of the licence before use. preprocess: what the repository says of the images.
+    """
+
+    path: Path
+    sha256: str
+    commit: str
+    license: str
+    note: str | None
+    preprocess: Preprocess | None
+
+
+class Address(NamedTuple):
+    """Where on the hub a file is; revision: a branch, tag or commit."""
+
+    repo: str
+    revision: str
+    file: str
+
+
+def parse(name: str) -> Address:
+    """Read `hf:owner/repo[@revision]/path/file.onnx`; raises BackboneError with the right spelling."""
+    found = ADDRESS.fullmatch(name)
+    if not found or {"", ".", ".."} & set(found["file"].split("/")) or PurePosixPath(found["file"]).suffix != ".onnx":
+        raise BackboneError(
+            f"{name!r} names no ONNX file on the hub; write hf:OWNER/REPOSITORY/PATH/FILE.onnx, or "
+            "hf:OWNER/REPOSITORY@REVISION/PATH/FILE.onnx"
+        )
+    return Address(found["repo"], found["revision"] or "main", found["file"])
+
+
+def fetch(name: str, cache_dir: Path) -> Fetched:
+    """Give the file that a name stands for, from the cache if it was fetched before, else from the hub.
+
+    The first time pins the commit and the sha256 of every file. Raises BackboneError where a file is not what was pinned,
+    and where the hub does not give it (no such file, gated, no network); MissingExtra where the hub's package is missing.
+    """
+    address = parse(name)
+    folder = cache_dir / "backbones" / "hub" / address.repo.replace("/", "--")
+    record = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+    about = _read_record(record)
+    if about is None:
+        about = _fetch_and_pin(name, address, folder)
+        with _kept_in(folder):
+            write_atomically(record, json.dumps(about, indent=2).encode())
+    files = folder / about["commit"]
+    missing = [file for file in about["files"] if not (files / file).is_file()]
+    if missing:  # somebody made room: the same commit once more
+        with _hub(name, address):
+            _download(address.repo, about["commit"], missing, files)
+    for file, expected in about["files"].items():
+        _check(name, files / file, expected, record)
+    pinned = about["preprocess"]
+    return Fetched(
+        files / address.file,
+        about["files"][address.file],
+        about["commit"],
+        about["license"],
+        license_note(about["license"], is_gated=about["gated"]),
+        Preprocess(**{**pinned, "mean": tuple(pinned["mean"]), "std": tuple(pinned["std"])}) if pinned else None,
+    )
+
+
+def license_note(license: str, *, is_gated: bool = False) -> str | None:
+    """What must be said before weights under this licence are used; None where it allows any use."""
+    text = license.lower()
+    notes = []
+    if text in ("", "unknown", "none"):
+        notes.append("its repository states no licence; ask its owner before you use it or pass it on")
+    elif text not in PERMISSIVE and text not in (spdx.lower() for spdx in PERMISSIVE.values()):
+        condition = next((what for word, what in CONDITIONS.items() if word in text), None)
+        notes.append(f"its licence ({license}) {condition or 'is not one that headstart knows'}; read it before you use it")
+    if is_gated:
+        notes.append("its owner gives it only to those who accept terms of their own (it is gated)")
+    return "; ".join(notes) or None
+
+
+# ---- the record
+
+
+def _read_record(record: Path) -> dict[str, Any] | None:
+    try:
+        about = json.loads(record.read_bytes())
+        return {key: about[key] for key in ("name", "commit", "files", "license", "gated", "preprocess")}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BackboneError(
+            f"{record}, which pins a backbone, cannot be read ({error}); delete it to fetch it anew"
+        ) from error
+
+
+def _check(name: str, path: Path, expected: str, record: Path) -> None:
+    try:
+        found = _sha256(path)
+    except OSError as error:
+        raise BackboneError(f"{path} cannot be read: {error.strerror}") from error
+    if found != expected:
+        raise BackboneError(
+            f"{name} is not what was first fetched: {path} has the sha256 {found[:16]}..., pinned was {expected[:16]}...; "
+            f"delete that file to fetch the same again, or {record} as well to take what the hub has now"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _kept_in(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BackboneError(
+            f"what the hub gives cannot be kept in {folder}: {error.strerror or error}; choose another folder with --cache"
+        ) from error
+
+
+# ---- the hub
+
+
+def _fetch_and_pin(name: str, address: Address, folder: Path) -> dict[str, Any]:
+    """Fetch a file and what it needs at one commit; gives the record that pins them."""
+    with _hub(name, address) as api:
+        info = api.model_info(address.repo, revision=address.revision)
+        listed = [sibling.rfilename for sibling in info.siblings or []]
+        if address.file not in listed:
+            raise BackboneError(_no_such_file(name, address, listed))
+        files = folder / info.sha
+        _download(address.repo, info.sha, [address.file], files)
+        weights = _weights_beside(files / address.file, address.file)
+        _download(address.repo, info.sha, weights, files)
+        configs = [c for c in (str(PurePosixPath(address.file).with_name(PREPROCESSOR)), PREPROCESSOR) if c in listed][:1]
+        _download(address.repo, info.sha, configs, files)
+    preprocess = preprocess_from(_json(files / configs[0])) if configs else None
+    return {
+        "name": name,
+        "commit": info.sha,
+        "files": {file: _sha256(files / file) for file in (address.file, *weights)},
+        "license": _license(info.card_data),
+        "gated": bool(info.gated),
+        "preprocess": asdict(preprocess) if preprocess else None,
+    }
+
+
+def _no_such_file(name: str, address: Address, listed: Iterable[str]) -> str:
+    known = [file for file in listed if file.endswith(".onnx")]
+    near = get_close_matches(address.file, known, n=1, cutoff=0.4)
+    hint = f"did you mean hf:{address.repo}/{near[0]}? " if near else ""
+    return f"there is no {name}; {hint}ONNX files in {address.repo}: {', '.join(known[:20]) or 'none'}"
+
+
+def _download(repo: str, commit: str, files: Iterable[str], folder: Path) -> None:
+    """Into plain files, each there whole or not at all: ONNX refuses weights behind links, as the hub's own cache has."""
+    from huggingface_hub import hf_hub_download
+
+    for file in files:
+        hf_hub_download(repo, file, revision=commit, local_dir=folder)
+
+
+@contextlib.contextmanager
+def _hub(name: str, address: Address) -> Iterator[Any]:
+    """The hub's client, without telemetry; what it raises becomes a sentence with the next step.
+
+    Nobody's token is sent but one that the user gave (HF_TOKEN or `hf auth login`), as the client does by itself.
+    """
+    try:
+        from huggingface_hub import HfApi, constants, errors
+    except ImportError as error:
+        raise MissingExtra(f"a backbone from the hub ({name})", "hub") from error
+    before, constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_TELEMETRY, True
+    page = f"{constants.ENDPOINT}/{address.repo}"
+    try:
+        yield HfApi(library_name="headstart")
+    except errors.GatedRepoError as error:
+        raise BackboneError(
+            f"{name} is gated: accept its terms on {page}, then log in here with `hf auth login` (or set HF_TOKEN)"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise BackboneError(
+            f"the hub has no repository {address.repo}, or it is private; check the spelling, or log in with `hf auth login`"
+        ) from error
+    except errors.HFValidationError as error:
+        raise BackboneError(f"{address.repo!r} cannot be the name of a repository: {_first_line(error)}") from error
+    except errors.RevisionNotFoundError as error:
+        raise BackboneError(f"{address.repo} has no revision {address.revision!r}; {page} lists them") from error
+    except errors.RemoteEntryNotFoundError as error:
+        raise BackboneError(f"{name} needs a file that {page} does not have: {_first_line(error)}") from error
+    except (errors.HTTPError, OSError) as error:
+        raise BackboneError(_unreachable(name, constants, errors, error)) from error
+    finally:
+        constants.HF_HUB_DISABLE_TELEMETRY = before
+
+
+def _unreachable(name: str, constants: Any, errors: Any, error: Exception) -> str:
+    causes = [error, error.__cause__, error.__context__]
+    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
+        return f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset it for the first time"
+    if isinstance(error, errors.HfHubHTTPError):
+        return f"the hub does not give {name}: {_first_line(error)}"
+    if isinstance(error, OSError) and error.errno and error.filename:
+        return f"{name} cannot be kept: {error.strerror} ({error.filename}); choose another folder with --cache"
+    return (
+        f"{name} cannot be fetched from {constants.ENDPOINT}: {_first_line(error)}; check the network, or fetch the file "
+        "elsewhere and give its path"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _license(card: Any) -> str:
+    """What a model card's metadata says, as an SPDX name where there is one."""
+    stated = card.get("license") if card else None
+    first = (stated[0] if isinstance(stated, list) and stated else stated) or "unknown"
+    if first == "other" and card.get("license_name"):
+        return f"other: {card.get('license_name')}"
+    return PERMISSIVE.get(str(first), str(first))
+
+
+def _weights_beside(path: Path, file: str) -> list[str]:
+    """The files of raw weights that an ONNX file names, as paths in its repository."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
+    except (DecodeError, ValueError):  # networks.read_onnx says what is wrong with it
+        return []
+    locations = {entry.value for t in _tensors(model.graph) for entry in t.external_data if entry.key == "location"}
+    for location in locations:
+        if "/" in location or "\\" in location or not location.endswith(WEIGHTS_SUFFIXES):
+            raise BackboneError(
+                f"{file} wants its weights from {location!r}, which headstart does not fetch: they lie beside it, in a file "
+                f"that ends in {', '.join(WEIGHTS_SUFFIXES)}"
+            )
+    return [str(PurePosixPath(file).with_name(location)) for location in sorted(locations)]
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+# ---- what a repository says of its images
+
+
+def preprocess_from(config: Mapping[str, Any]) -> Preprocess | None:
+    """Read a preprocessor_config.json of transformers' or timm's; None where it leaves a doubt.
+
+    Its bilinear and bicubic average over what they make smaller (Pillow's do), which of ours only area does.
+    """
+    try:
+        timm = config.get("pretrained_cfg", config)
+        if "input_size" in timm:
+            _, height, width = timm["input_size"]
+            size, crop, mean, std = _square(height, width), timm.get("crop_pct", 1.0), timm["mean"], timm["std"]
+        else:
+            size, crop = _size_and_crop(config)
+            if not config.get("do_rescale", True) or abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
+                return None
+            is_normalised = config.get("do_normalize", False)
+            mean, std = (config["image_mean"], config["image_std"]) if is_normalised else ([0.0] * 3, [1.0] * 3)
+        numbers = [float(x) for x in (*mean, *std)]
+        if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, numbers)) or min(numbers[3:]) <= 0:
+            return None
+        red, green, blue, *spread = numbers
+        return Preprocess(size, float(crop), mean=(red, green, blue), std=(spread[0], spread[1], spread[2]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _size_and_crop(config: Mapping[str, Any]) -> tuple[int, float]:
+    """The square's side, and what it keeps of the shorter side; raises ValueError or KeyError where they are not told."""
+    resized = config["size"] if config.get("do_resize", True) else config["crop_size"]
+    shorter = _side(resized)
+    if config.get("do_center_crop") and config.get("do_resize", True):
+        side = _side(config["crop_size"])
+        if side > shorter:  # it is padded with black
+            raise ValueError
+        return side, side / shorter
+    if isinstance(resized, dict) and "shortest_edge" in resized and "crop_pct" not in config:  # the picture is no square
+        raise ValueError
+    return shorter, config.get("crop_pct") or 1.0
+
+
+def _side(size: Any) -> int:
+    if isinstance(size, dict):
+        return int(size["shortest_edge"]) if "shortest_edge" in size else _square(size["height"], size["width"])
+    return int(size)
+
+
+def _square(height: int, width: int) -> int:
+    if height != width:
+        raise ValueError
+    return int(height)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,122 @@
+"""The judge: fine-tuning replaces the frozen classifier only where it is better on validation beyond chance.
+
+Takes the frozen classifier's look and head; gives what fine-tuning came to, and whether it is taken. Both are compared on
+the validation split, which neither has learnt from: the frozen head is fitted once more, on train alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from headstart.backbones import BACKBONES
+from headstart.codes import Progress
+from headstart.errors import HeadstartError
+from headstart.evaluate import Comparison, is_better
+from headstart.finetune import FineTuned, FineTuning, finetune
+from headstart.heads import is_right
+from headstart.labels import are_many
+from headstart.ladder import Learned
+from headstart.looks import Look
+from headstart.select import Choice, choose_head
+from headstart.splits import TRAIN, VALIDATION
+from headstart.torch_networks import TIMM, torch_network
+from headstart.usable import Usable
+
+MOST_LOGIT = 50.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What fine-tuning came to. learned: the classifier to go on with, the tuned one if it is taken."""
+
+    tuned: FineTuned
+    comparison: Comparison
+    is_taken: bool
+    learned: Learned
+
+    def to_json(self) -> dict[str, Any]:
+        """For run.json."""
+        return {
+            "is_taken": self.is_taken,
+            "unfrozen": self.tuned.unfrozen,
+            "n_trained": self.tuned.n_trained,
+            "epochs": self.tuned.epochs,
+            "best_epoch": self.tuned.best_epoch,
+            "blend": self.tuned.blend,
+            "seconds": round(self.tuned.seconds, 1),
+            "resumed_from": self.tuned.resumed_from,
+            "history": [epoch._asdict() for epoch in self.tuned.history],
+            "comparison": self.comparison.to_json(),
+            "notes": list(self.tuned.notes),
+        }
+
+
+def fine_tuned(
+    data: Usable,
+    codes_of: Callable[[Look, np.ndarray], np.ndarray],
+    learned: Learned,
+    *,
+    options: FineTuning,
+    force: bool = False,
+    balance: bool = False,
+    threads: int | None = None,
+    progress: Progress = lambda *_: None,
+) -> Verdict:
+    """Fine-tune the frozen classifier's backbone from a head on its codes, and compare the two on validation.
+
+    codes_of: gives a look's codes of some of the data's images. force: take it even where it is not better. Raises
+    HeadstartError where the backbone has no torch module, or where there is no validation split to judge on.
+    """
+    backbone = learned.look.backbones[0]
+    if len(learned.look.backbones) > 1 or not (backbone.name in BACKBONES or backbone.name.startswith(TIMM)):
+        raise HeadstartError(
+            f"fine-tuning needs one backbone that torch has, a Lite one or {TIMM}NAME; here is {learned.look.name}: "
+            "name one with --backbone"
+        )
+    train, validation = (np.flatnonzero(data.splits == split) for split in (TRAIN, VALIDATION))
+    if not len(validation):
+        raise HeadstartError(
+            "fine-tuning is judged on a validation split, and no photo fell to it: add photos, or a val folder"
+        )
+    learnt_from = [data.digests[i] for i in train]
+
+    def fitted(look: Look, kind: str) -> Choice:
+        return choose_head(
+            codes_of(look, train),
+            data.labels[train],
+            len(data.classes),
+            learnt_from,
+            kind=kind,
+            parts=look.parts,
+            balance=balance,
+            threads=threads,
+        )
+
+    last = Look((backbone,))
+    frozen = fitted(learned.look, learned.choice.kind)
+    start = fitted(last, "sigmoid" if are_many(data.labels) else "softmax").head
+    network = replace(torch_network(backbone.name), preprocess=backbone.preprocess)
+    tuned = finetune(data.images, data.labels, data.splits, data.digests, network, start, options=options, progress=progress)
+    judged = tuned.validation_index
+    before = frozen.head.logits(_first_view(codes_of(learned.look, judged)))
+    after = np.clip(np.log(np.maximum(tuned.validation_probabilities, 1e-20)), -MOST_LOGIT, 0)
+    if are_many(data.labels):
+        after = after - np.log1p(-np.minimum(tuned.validation_probabilities, 1 - 1e-7))
+    comparison = is_better(
+        is_right(after, data.labels[judged]), is_right(before, data.labels[judged]), name_a="fine-tuned", name_b="frozen"
+    )
+    is_taken = force or comparison.verdict == "better"
+    if not is_taken:
+        return Verdict(tuned, comparison, False, learned)
+    place = np.full(len(data.splits), -1)
+    place[np.flatnonzero(data.splits <= VALIDATION)] = np.arange(int((data.splits <= VALIDATION).sum()))
+    choice = Choice(tuned.head, "fine-tuned", 0.0, place[judged], after.astype(np.float32), ())
+    return Verdict(tuned, comparison, True, Learned(Look((tuned.backbone,)), choice, learned.rungs))
+
+
+def _first_view(codes: np.ndarray) -> np.ndarray:
+    return codes[:, 0] if codes.ndim == 3 else codes

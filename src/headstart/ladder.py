@@ -1,0 +1,331 @@
+"""The ladder of accuracy: each rung is tried on held-out images, and taken if it is worth it.
+
+Takes what gives the codes of images as a rung sees them; gives the rung where the climb ended, and what became of the
+others. It decides backbone, pixels, depth of codes, mirroring, views and the kind of head; ties go to the simpler. Many
+images are sampled for it, so that choosing costs little, and only the rung that was chosen sees them all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from headstart.backbones import Backbone
+from headstart.evaluate import wilson_interval
+from headstart.heads import is_right, losses
+from headstart.labels import members
+from headstart.looks import MIRRORED, Look
+from headstart.select import TIE, Choice, choose_head
+
+DEPTHS = (2, 5, 8)  # how many layers' codes a head may read: with the last depthwise stage, the last four, the last seven
+FROM_DEEPEST = 5_000  # images from which on the last of these is tried: of hundreds it is chosen too often (docs/LOG.md)
+FEW_IMAGES, MANY_IMAGES = 2_000, 5_000  # a fifth of the images, within these limits, is chosen by
+FROM_HIDDEN = 20_000  # images from which on a hidden layer is tried; below, it gained less than it cost (docs/LOG.md)
+BUDGET = 60.0  # seconds
+TIE_ERRORS = 0.25  # standard errors, of accuracy and cross entropy together, that a less simple choice must gain
+HIDDEN_TIMES = 3  # seconds of the softmax's fit that a hidden layer takes, at most
+TEMPERATURES = tuple(2.0 ** (i / 4) for i in range(-4, 9))
+FEW_PER_CLASS = 10  # images a class up to which the nearest class mean is tried
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A look and a kind of head."""
+
+    look: Look
+    head: str
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What became of one try: how it did on the images that were held out, and whether it was taken.
+
+    look: what it saw. seconds: codes and fits together. n_images: of those it was tried on. why: in words.
+    """
+
+    name: str
+    look: str
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    cross_entropy: float | None
+    seconds: float
+    n_images: int
+    is_taken: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Where the climb ended. choice: its head, where it was fitted on all the images already."""
+
+    candidate: Candidate
+    choice: Choice | None
+    rungs: tuple[Rung, ...]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The head on all the images, the look that it is for, and the rungs that led there."""
+
+    look: Look
+    choice: Choice
+    rungs: tuple[Rung, ...]
+
+
+CodesOf = Callable[[Look, np.ndarray], np.ndarray]
+"""Gives (m, d) or, with views, (m, v, d) codes of some of the images."""
+
+
+@dataclass
+class Ladder:
+    """The images to choose by, and the time for it.
+
+    codes_of: see CodesOf. wider: gives a backbone that looks at the whole photo, or None. others: backbones to compare with
+    and to join. views: to be tried, mirroring alone where None. heads: kinds to be tried beside the first. budget: seconds;
+    0 leaves it at the first rung. seconds_a_pixel: what codes cost, in units of price; learnt on the way where nobody
+    knows.
+    """
+
+    codes_of: CodesOf
+    labels: np.ndarray
+    n_classes: int
+    digests: Sequence[bytes]
+    wider: Callable[[Backbone], Backbone | None]
+    others: Sequence[Backbone] = ()
+    views: Sequence[str] | None = None
+    heads: Sequence[str] | None = None
+    balance: bool = False
+    budget: float = BUDGET
+    seconds_a_pixel: float = 0.0
+    threads: int | None = None
+    progress: Callable[[str, int, int], None] = lambda *_: None
+
+    def learn(self, first: Candidate) -> Learned:
+        """Climb, and fit the head on all the images; of many, a hidden layer is tried then."""
+        started = time.monotonic()
+        climb = self.climb(first)
+        look, kind = climb.candidate.look, climb.candidate.head
+        if climb.choice is not None:
+            return Learned(look, climb.choice, climb.rungs)
+        codes = self.codes_of(look, np.arange(len(self.labels)))
+        choice, seconds = self._fitted(codes, look, kind)
+        rungs = climb.rungs
+        if self.heads is None and kind == "softmax" and len(self.labels) >= FROM_HIDDEN and self.budget > 0:
+            left = self.budget - (time.monotonic() - started)
+            if left < HIDDEN_TIMES * seconds:
+                why = f"not tried: about {HIDDEN_TIMES * seconds:.0f} s, {max(0.0, left):.0f} s of the budget are left"
+                rungs = (*rungs, Rung("head hidden", "", None, None, None, 0.0, 0, False, why))
+            else:
+                other, seconds = self._fitted(codes, look, "hidden")
+                before = _Trial(climb.candidate, choice, 0.0, 0.0, self.labels)
+                after = _Trial(replace(climb.candidate, head="hidden"), other, 0.0, seconds, self.labels)
+                is_better, why = _verdict(before, after, self.labels)
+                rungs = (*rungs, _told("head hidden", after, is_better, why))
+                choice = other if is_better else choice
+        return Learned(look, choice, rungs)
+
+    def climb(self, first: Candidate) -> Climb:
+        """Try rung after rung from the first; every one builds on those that were taken."""
+        self._sample = sample(self.digests, self.labels, self.n_classes)
+        started = time.monotonic()
+        best, rungs = self._tried(first), []
+        rungs.append(_told("last layer" if first.head == "softmax" else first.head, best, True, "where the climb begins"))
+        self.seconds_a_pixel = self.seconds_a_pixel or best.codes_seconds / (len(self._sample) * price(first.look))
+        for name, candidates in self._rungs() if self.budget > 0 else ():
+            for candidate in candidates(best.candidate):
+                left = self.budget - (time.monotonic() - started)
+                if (too_long := self._too_long(candidate, best, left)) is not None:
+                    rungs.append(Rung(name, "", None, None, None, 0.0, 0, False, too_long))
+                    continue
+                self.progress("rung", len(rungs), 0)
+                trial = self._tried(candidate)
+                is_better, why = _verdict(best, trial, self.labels[self._sample])
+                rungs.append(_told(name, trial, is_better, why))
+                if _is_new(candidate.look, best.candidate.look):
+                    measured = trial.codes_seconds / (len(self._sample) * price(candidate.look))
+                    self.seconds_a_pixel = max(self.seconds_a_pixel, measured)
+                best = trial if is_better else best
+        whole = len(self._sample) == len(self.labels)
+        return Climb(best.candidate, best.choice if whole else None, tuple(rungs))
+
+    def _rungs(self) -> Iterator[tuple[str, Callable[[Candidate], Sequence[Candidate]]]]:
+        """Names, and what each rung makes of the best candidate so far."""
+        yield "deeper codes", self._deeper
+        yield "whole photo", self._wider
+        if self.views is None or MIRRORED in self.views:
+            yield "mirrored", lambda best: [] if not _can_mirror(best.look) else [_with(best, is_mirrored=True)]
+        if views := [view for view in self.views or () if view != MIRRORED]:
+            yield f"views {', '.join(views)}", lambda best: [_with(best, views=tuple(views))]
+        for other in self.others:
+            yield other.name, partial(self._with_another, other=other)
+        for kind in self._kinds():
+            yield f"head {kind}", partial(_with_head, kind=kind)
+
+    def _kinds(self) -> Sequence[str]:
+        """Kinds of heads that are worth trying; a hidden layer has a place of its own, on all the images."""
+        if self.heads is not None:
+            return self.heads
+        few = self.labels.ndim == 1 and len(self.labels) <= FEW_PER_CLASS * self.n_classes
+        return ["class-mean"] if few else []
+
+    def _deeper(self, best: Candidate) -> Sequence[Candidate]:
+        most = min(len(backbone.widths) for backbone in best.look.backbones)
+        depths = DEPTHS if len(self.labels) >= FROM_DEEPEST else DEPTHS[:-1]
+        return [_with(best, depth=depth) for depth in sorted({min(depth, most) for depth in depths} - {1, best.look.depth})]
+
+    def _wider(self, best: Candidate) -> Sequence[Candidate]:
+        wider = [self.wider(backbone) for backbone in best.look.backbones]
+        if None in wider:
+            return []
+        # One layer may do where several did not: more pixels make the last layers' maps larger.
+        depths = sorted({best.look.depth, 2}) if best.look.depth <= 2 and self._has_deeper(best.look) else [best.look.depth]
+        return [_with(best, backbones=tuple(wider), depth=depth) for depth in depths]
+
+    def _has_deeper(self, look: Look) -> bool:
+        return all(len(backbone.widths) > 1 for backbone in look.backbones)
+
+    def _with_another(self, best: Candidate, *, other: Backbone) -> Sequence[Candidate]:
+        """The best look with another backbone in place of its own, and beside them, at the same pixels."""
+        first = best.look.backbones[0]
+        same = other if other.preprocess == first.preprocess else self.wider(other) or other
+        if best.look.is_mirrored and not same.can_mirror:
+            return []
+        if same.sha256 in {backbone.sha256 for backbone in best.look.backbones}:
+            return []
+        looks: list[tuple[Backbone, ...]] = [(same,)]
+        if _fit_together(first, same):
+            looks.append((*best.look.backbones, same))
+        depth = min(best.look.depth, len(same.widths))
+        return [_with(best, backbones=backbones, depth=depth) for backbones in looks]
+
+    def _tried(self, candidate: Candidate) -> _Trial:
+        start = time.monotonic()
+        codes = self.codes_of(candidate.look, self._sample)
+        seconds = time.monotonic() - start
+        choice, _ = self._fitted(codes, candidate.look, candidate.head, self._sample)
+        return _Trial(candidate, choice, seconds, time.monotonic() - start, self.labels[self._sample])
+
+    def _fitted(
+        self, codes: np.ndarray, look: Look, kind: str, rows: np.ndarray | slice = slice(None)
+    ) -> tuple[Choice, float]:
+        """Choose a head on the codes of some of the images; gives its seconds, too."""
+        start = time.monotonic()
+        choice = choose_head(
+            codes,
+            self.labels[rows],
+            self.n_classes,
+            [self.digests[i] for i in np.arange(len(self.labels))[rows]],
+            kind=kind,
+            parts=look.parts,
+            balance=self.balance,
+            threads=self.threads,
+            progress=self.progress,
+        )
+        return choice, time.monotonic() - start
+
+    def _too_long(self, candidate: Candidate, best: _Trial, left: float) -> str | None:
+        """Why there is no time for a candidate: its codes of all the images, should it be taken, or a fit like the last."""
+        fit = best.seconds - best.codes_seconds
+        is_new = _is_new(candidate.look, best.candidate.look)
+        codes = self.seconds_a_pixel * len(self.labels) * price(candidate.look) if is_new else 0.0
+        if codes + fit > left:
+            return (
+                f"not tried: about {codes + fit:.0f} s, of the budget's {self.budget:.0f} s {max(0.0, left):.0f} s are left"
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class _Trial:
+    candidate: Candidate
+    choice: Choice
+    codes_seconds: float
+    seconds: float
+    labels: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        return is_right(self.choice.logits, self.labels[self.choice.held_out])
+
+
+def sample(digests: Sequence[bytes], labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """The images to choose by, in order: all of a few, a fifth of many, the same ones however they are named or ordered."""
+    n = min(len(digests), max(FEW_IMAGES, min(MANY_IMAGES, len(digests) // 5)))
+    by_content = sorted(range(len(digests)), key=lambda i: digests[i])
+    kept = set(by_content[:n])
+    for of_class in members(labels, n_classes):  # a class of a few photos must not be missed
+        kept.update(sorted(of_class.tolist(), key=lambda i: digests[i])[:FEW_PER_CLASS])
+    return np.array(sorted(kept), np.int64)
+
+
+def _verdict(best: _Trial, trial: _Trial, labels: np.ndarray) -> tuple[bool, str]:
+    """Whether a trial is better than the best so far, on the same images that were held out from both.
+
+    Accuracy is what counts, cross entropy is steadier; so both are asked, each in its own standard errors (Stouffer et al.
+    1949).
+    """
+    if not len(best.choice.held_out):
+        return False, "too few images to judge by"
+    held_out = labels[best.choice.held_out]
+    gains = _best_losses(best.choice.logits, held_out) - _best_losses(trial.choice.logits, held_out)
+    fixed, broken = int((trial.right & ~best.right).sum()), int((best.right & ~trial.right).sum())
+    sureness = (fixed - broken) / max(1.0, np.sqrt(fixed + broken))
+    sureness += float(gains.mean() / max(gains.std() / np.sqrt(len(gains)), 1e-12))
+    is_better = sureness > TIE_ERRORS and (abs(gains.mean()) > TIE or fixed != broken)
+    return bool(is_better), f"{fixed} more right, {broken} more wrong; cross entropy {-gains.mean():+.3f}"
+
+
+def _best_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross entropy of each image at the best of some temperatures (Guo et al. 2017): how sure a head is of itself, which is
+    mended later, shall not decide."""
+    return min((losses(logits / np.float32(t), labels) for t in TEMPERATURES), key=lambda each: float(each.mean()))
+
+
+def _told(name: str, trial: _Trial, is_taken: bool, why: str) -> Rung:
+    right, look = trial.right, trial.candidate.look
+    n, n_right = len(right), int(right.sum())
+    return Rung(
+        name,
+        f"{look.name}, {look.backbones[0].preprocess.size} pixels, {look.depth} layer{'s' * (look.depth > 1)}",
+        n_right / n if n else None,
+        wilson_interval(n_right, n) if n else None,
+        float(losses(trial.choice.logits, trial.labels[trial.choice.held_out]).mean()) if n else None,
+        round(trial.seconds, 3),
+        len(trial.labels),
+        is_taken,
+        why,
+    )
+
+
+def _with(best: Candidate, **changes: Any) -> Candidate:
+    return replace(best, look=replace(best.look, **changes))
+
+
+def _with_head(best: Candidate, *, kind: str) -> Sequence[Candidate]:
+    return [replace(best, head=kind)]
+
+
+def _can_mirror(look: Look) -> bool:
+    return not look.is_mirrored and all(backbone.can_mirror for backbone in look.backbones)
+
+
+def _fit_together(one: Backbone, other: Backbone) -> bool:
+    """Whether two networks can look at the same pixels; what each makes of them, normalisation, is inside."""
+    a, b = one.preprocess, other.preprocess
+    return (a.size, a.crop, a.resample, one.opset) == (b.size, b.crop, b.resample, other.opset)
+
+
+def _is_new(look: Look, known: Look) -> bool:
+    """Whether a look needs other passes than the one that is known."""
+    return (look.backbones, look.is_mirrored, look.views) != (known.backbones, known.is_mirrored, known.views)
+
+
+def price(look: Look) -> float:
+    """Roughly, of a look's codes for one image: weights times pixels, twice if mirrored, once more for each view."""
+    passes = (2 if look.is_mirrored else 1) + len(look.views)
+    return passes * sum(max(1, backbone.n_parameters) * backbone.preprocess.size**2 for backbone in look.backbones)

@@ -1,0 +1,299 @@
+"""The engine on NVIDIA GPUs: the same network in batches, the same order and the same codes within tolerance.
+
+Takes what engine.py takes, a network in standard form and a function that loads one image; gives the same results. It
+decides how many images a batch has, what is computed in 16 bits, and when the CPU's engine has to do instead.
+
+Cores decode, as they do for the CPU; uint8 images cross over to the GPU from pinned memory, and the normalisation, which is
+part of the network, is done there. Two batches are in flight while the next is filled. The GPU's own JPEG decoder is left
+alone: its pixels are not those that codes are known by (benchmarks/gpu.py --jpeg tells by how much).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from headstart.engine import Engine, Hardware, Outputs, Result, available_cores, in_order
+from headstart.errors import BackboneError, MissingExtra
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+ON_CPU = "TORCH-CPU"  # the same path without a GPU: slower than OpenVINO, it is there for tests
+BATCH = {"cuda": 256, "cpu": 8}
+IN_FLIGHT = 2
+CHUNK = 8  # of many images, a thread decodes so many at a time, for order's sake costs a lock each time
+# torch.compile takes about a minute and saves well under 0.1 ms an image; below so many images it cannot pay.
+COMPILE_FROM = 1_000_000
+
+log = logging.getLogger(__name__)
+
+
+def is_torch_device(device: str) -> bool:
+    """Whether a device's name is one of torch's (cuda, cuda:1, torch-cpu) and not OpenVINO's."""
+    name = device.upper()
+    return name == ON_CPU or name.split(":")[0] == "CUDA"
+
+
+def open_engine(network: bytes, hardware: Hardware = Hardware()) -> Engine | TorchEngine:
+    """The engine for a device; a network with an operation that torch is not trusted with runs on the CPU, and says so.
+
+    Raises MissingExtra where torch is wanted and not installed, BackboneError where there is no such device.
+    """
+    if not is_torch_device(hardware.device):
+        return Engine(network, hardware)
+    try:
+        from headstart.torch_graph import UnknownOperation
+    except ImportError as error:
+        raise MissingExtra(f"the device {hardware.device}", "torch") from error
+    try:
+        return TorchEngine(network, hardware)
+    except UnknownOperation as error:
+        log.warning("this backbone cannot run on %s, for lack of %s; it runs on the CPU", hardware.device, error)
+        return Engine(network, Hardware(threads=hardware.threads, precision=hardware.precision))
+
+
+class TorchEngine:
+    """A network on a GPU: `image` uint8 (n, size, size, 3) RGB in, named float32 outputs out, as engine.Engine has them."""
+
+    def __init__(self, network: bytes, hardware: Hardware, *, batch: int | None = None) -> None:
+        """Bring a network in standard form to a device.
+
+        batch: images at a time. Raises BackboneError where there is no such device, UnknownOperation where torch cannot run
+        the network.
+        """
+        import onnx
+        import torch
+
+        self.threads = hardware.threads or available_cores()
+        self.device = hardware.device.upper()
+        self._device = _found(self.device)
+        self._network = onnx.load_from_string(network)
+        (image,) = self._network.graph.input
+        first, *sides = image.type.tensor_type.shape.dim
+        self._sides = tuple(side.dim_value for side in sides)
+        self._dtype = torch.float32
+        if self._device.type == "cuda" and hardware.precision == "auto":
+            if torch.cuda.is_bf16_supported(including_emulation=False):
+                self._dtype = torch.bfloat16
+        else:
+            torch.set_num_threads(self.threads)
+        self.outputs = [output.name for output in self._network.graph.output]
+        self.batch = batch or BATCH[self._device.type]
+        if first.dim_value == 1 or not self._can_batch():
+            self.batch = 1
+        self._modules: dict[int, Callable[..., Any]] = {}
+        self._one_at_a_time = threading.Lock()
+        self.infer(np.zeros(self._sides, np.uint8))  # whatever is wrong shows now
+
+    def infer(self, pixels: np.ndarray) -> Outputs:
+        """Run one image, (size, size, 3) uint8; gives each output's row. Any number of threads may call it."""
+        with self._one_at_a_time:
+            return self._run([pixels], 1).rows()[0]
+
+    def stream(
+        self, items: Iterable[T], load: Callable[[int, T], np.ndarray | Any], *, chunk: int = 1
+    ) -> Iterator[Result[T]]:
+        """Load items on all cores and infer them in batches; yields a Result each, in order.
+
+        As Engine.stream, but for one thing: answers come when their batch is full, so it is for many images, not for a
+        terminal that images trickle in from.
+        """
+        if isinstance(items, Sized) and len(items) >= COMPILE_FROM:
+            self.compile()
+
+        def work(index: int, taken: Sequence[tuple[int, T]]) -> Result[Any]:
+            return Result(index, None, None, [Result(i, item, None, load(i, item)) for i, item in taken])
+
+        chunk = max(chunk, CHUNK) if self.batch > 1 else chunk
+        ahead = max(2, 2 * self.batch // (self.threads * chunk))
+        groups = in_order(_groups(items, chunk), work, workers=self.threads + 1, ahead=ahead)
+        with contextlib.closing(groups) as loaded:
+            yield from self._in_batches(result for group in loaded for result in group.instead)
+
+    def images_per_second(self) -> float:
+        """Measure the network alone, on images that are on the device already, for about a second."""
+        import torch
+
+        random = np.random.default_rng(0)
+        pixels = list(random.integers(0, 256, (self.batch, *self._sides), dtype=np.uint8))
+        self._run(pixels, self.batch).rows()  # to warm up, and to find out how many fit
+        images = torch.from_numpy(np.stack(pixels[: self.batch])).to(self._device)
+        n, start = 0, time.perf_counter()
+        with self._settings():
+            while time.perf_counter() - start < 1:
+                self._module(self.batch)(images)[0].sum().item()  # which waits for the device
+                n += self.batch
+        return n / (time.perf_counter() - start)
+
+    def compile(self) -> bool:
+        """Let torch compile the network for its batches; False where it cannot, which costs speed and nothing else."""
+        import torch
+
+        plain = self._module(self.batch)
+        self._modules[self.batch] = torch.compile(plain)
+        try:
+            self._run([np.zeros(self._sides, np.uint8)], self.batch).rows()
+        except Exception as error:  # noqa: BLE001  compilers and their tools fail in any way
+            log.warning("torch cannot compile this network (%s); it runs uncompiled", type(error).__name__)
+            self._modules[self.batch] = plain
+        return self._modules[self.batch] is not plain
+
+    def _can_batch(self) -> bool:
+        """Whether a network gives two rows for two images; some have the one image of their export written into them."""
+        from headstart.torch_graph import UnknownOperation, output_shapes, to_torch
+
+        with contextlib.suppress(UnknownOperation):
+            return all(shape[0] == 2 for shape in output_shapes(to_torch(self._network, 2, self._dtype)))
+        return False
+
+    def _module(self, batch: int) -> Callable[..., Any]:
+        from headstart.torch_graph import to_torch
+
+        if batch not in self._modules:
+            self._modules[batch] = to_torch(self._network, batch, self._dtype).to(self._device)
+        return self._modules[batch]
+
+    def _in_batches(self, loaded: Iterable[Result[T]]) -> Iterator[Result[T]]:
+        """Put answers into a stream of loaded items, which stays in order; other items than pixels pass through."""
+        waiting: deque[Result[T]] = deque()
+        flights: deque[_Flight] = deque()
+        pixels: list[np.ndarray] = []
+        for result in loaded:
+            waiting.append(result)
+            if _is_pixels(result.instead):
+                pixels.append(result.instead)
+            if len(pixels) >= self.batch:
+                flights.append(self._run(pixels, self.batch))
+                pixels = []
+            if len(flights) > IN_FLIGHT or not (flights or pixels):
+                yield from _answered(waiting, flights.popleft().rows() if flights else [])
+        if pixels:
+            flights.append(self._run(pixels, self.batch))
+        while flights:
+            yield from _answered(waiting, flights.popleft().rows())
+
+    def _run(self, pixels: Sequence[np.ndarray], batch: int) -> _Flight:
+        """Send images off in batches of one size, halved for good where there is not enough memory for so many."""
+        import torch
+
+        try:
+            parts = [self._launch(pixels[i : i + batch], batch) for i in range(0, len(pixels), batch)]
+            return _Flight([part for part, _ in parts], [ready for _, ready in parts], self.outputs)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            if batch == 1 and len(self._modules) <= 1:
+                raise BackboneError(
+                    f"{self.device} has not enough memory for a single image of this backbone; end what else uses it, "
+                    "choose a smaller backbone or --size, or leave --device away to use the CPU"
+                ) from error
+        self._modules.clear()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.batch = max(1, batch // 2)
+        log.warning("%s has not enough memory for %d images at a time; going on with %d", self.device, batch, self.batch)
+        return self._run(pixels, self.batch)
+
+    def _launch(self, pixels: Sequence[np.ndarray], batch: int) -> tuple[tuple[torch.Tensor, ...], Any]:
+        """Send one batch off, filled up with black; gives its outputs, which are there when the event is."""
+        import torch
+
+        on_gpu = self._device.type == "cuda"
+        images = torch.empty((batch, *self._sides), dtype=torch.uint8, pin_memory=on_gpu)
+        content = images.numpy()
+        content[len(pixels) :] = 0
+        for i, image in enumerate(pixels):
+            content[i] = image
+        with self._settings():
+            results = self._module(batch)(images.to(self._device, non_blocking=True))
+            if not on_gpu:
+                return tuple(result[: len(pixels)] for result in results), None
+            host = tuple(torch.empty(r.shape, dtype=r.dtype, pin_memory=True) for r in results)
+            for there, here in zip(results, host, strict=True):
+                here.copy_(there, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        return tuple(result[: len(pixels)] for result in host), event
+
+    @contextlib.contextmanager
+    def _settings(self) -> Iterator[None]:
+        """Exact float32 where that is computed (cuDNN would take 19 bits of it), and the fastest way for these shapes."""
+        import torch
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if self._device.type == "cuda":
+                stack.enter_context(torch.cuda.device(self._device))
+                stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False))
+            yield
+
+
+class _Flight(NamedTuple):
+    """Images on their way: the outputs of each batch, and the events that tell when they are there."""
+
+    outputs: list[tuple[torch.Tensor, ...]]
+    ready: list[Any]
+    names: list[str]
+
+    def rows(self) -> list[Outputs]:
+        """Wait for the device; gives each image's outputs."""
+        for event in self.ready:
+            if event is not None:
+                event.synchronize()
+        arrays = [[tensor.numpy() for tensor in part] for part in self.outputs]
+        return [
+            {name: np.array(row, np.float32) for name, row in zip(self.names, rows, strict=True)}
+            for part in arrays
+            for rows in zip(*part, strict=True)
+        ]
+
+
+def _found(name: str) -> torch.device:
+    """The torch device of a name; raises BackboneError where it is not there."""
+    import torch
+
+    if name == ON_CPU:
+        return torch.device("cpu")
+    try:
+        device = torch.device(name.lower())
+    except RuntimeError as error:
+        raise BackboneError(f"there is no device {name.lower()!r}; write cuda, or cuda:1 for the second GPU") from error
+    n = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= n:
+        found = f"sees {n} GPUs" if torch.version.cuda else "is built without CUDA"
+        raise BackboneError(
+            f"there is no device {name.lower()!r} here: torch {torch.__version__} {found}; leave --device away to use the "
+            "CPU, or install a torch that fits your driver (https://pytorch.org/get-started/locally)"
+        )
+    return device
+
+
+def _groups(items: Iterable[T], n: int) -> Iterator[list[tuple[int, T]]]:
+    numbered = enumerate(items)
+    while group := list(itertools.islice(numbered, n)):
+        yield group
+
+
+def _is_pixels(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.uint8
+
+
+def _answered(waiting: deque[Result[T]], rows: Sequence[Outputs]) -> Iterator[Result[T]]:
+    """Take what can be answered now from the front of the queue: pixels with their rows, and all that needs none."""
+    remaining = deque(rows)
+    while waiting and (remaining or not _is_pixels(waiting[0].instead)):
+        result = waiting.popleft()
+        if _is_pixels(result.instead):
+            yield Result(result.index, result.item, remaining.popleft())
+        else:
+            yield result

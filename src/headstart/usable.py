@@ -1,0 +1,92 @@
+"""What can be learnt from: the images that could be read, with their codes, labels and splits.
+
+Takes a Dataset and its codes. It decides what is left out of learning, so that the test stays honest, and says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart import datasets, labels
+from headstart.codes import Codes
+from headstart.datasets import NO_CLASS, Dataset, Skipped
+from headstart.errors import DataError
+from headstart.images import display_name
+from headstart.splits import TEST, assign_splits, contradictions, leaks
+from headstart.tables import ImageRef
+
+VALIDATION_SHARE = 0.1  # drawn as test is; where nothing is fine-tuned, its images are learnt from as those of train are
+
+
+@dataclass(frozen=True)
+class Usable:
+    """The images that can be used, with their codes; classes without one are gone.
+
+    names: of the images, for people. codes: (n, d) float16. labels: see labels.py. digests: each image's sha256. splits:
+    (n,) positions in SPLITS. skipped: what was left out. notes: what the user should know.
+    """
+
+    images: list[ImageRef]
+    names: list[str]
+    codes: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    digests: list[bytes]
+    splits: np.ndarray
+    skipped: list[Skipped]
+    notes: list[str]
+
+
+def usable(dataset: Dataset, codes: Codes, where: str, *, seed: int, test: float) -> Usable:
+    """Leave out what could not be used, and what would make the test dishonest, and say so.
+
+    where: the data's name, for messages. Raises DataError where too little is left.
+    """
+    images = dataset.images
+    skipped = [*dataset.skipped, *(Skipped(display_name(images[i]), f.reason) for i, f in codes.failures.items())]
+    notes = []
+    if len(codes.index) == 0:
+        first = next(iter(codes.failures.values())).reason
+        raise DataError(f"none of the {len(images)} files of {where} can be used as an image; the first: {first}")
+    of_image = dataset.labels[codes.index]
+    present = labels.counts(of_image, len(dataset.classes)) > 0
+    if not present.all():
+        gone = [name for name, there in zip(dataset.classes, present, strict=True) if not there]
+        notes.append(f"no image of {', '.join(map(repr, gone))} can be used; that is no class of this run")
+        of_image = labels.only(of_image, present)
+    classes = tuple(name for name, there in zip(dataset.classes, present, strict=True) if there)
+    datasets.check_classes(of_image, classes, where)
+    splits = assign_splits(
+        dataset.splits[codes.index], codes.digests, of_image, seed=seed, validation=VALIDATION_SHARE, test=test
+    )
+    names = [display_name(images[i]) for i in codes.index]
+    contradicting = contradictions(of_image, codes.digests)
+    if contradicting:
+        first = " and ".join(names[i] for i in contradicting[0])
+        notes.append(f"{len(contradicting)} photos have more than one label, byte for byte the same; the first: {first}")
+    notes += [f"{path}: {reason}" for path, reason in dataset.skipped if reason == NO_CLASS]
+    leaking = leaks(splits, codes.digests)
+    if len(leaking):
+        notes.append(
+            f"{len(leaking)} images of train or validation stand, byte for byte the same, in the test split of the data; "
+            "they are left out of learning, so that the test stays honest"
+        )
+        skipped += [Skipped(names[i], "the very same image is in the test split") for i in leaking]
+    kept = np.delete(np.arange(len(of_image)), leaking)
+    learnt = labels.counts(of_image[kept][splits[kept] != TEST], len(classes))
+    if not learnt.all():
+        left = ", ".join(repr(classes[i]) for i in np.flatnonzero(learnt == 0)[:3])
+        raise DataError(f"{where} leaves {left} with no image to learn from; move some of its test images to train")
+    return Usable(
+        [images[codes.index[i]] for i in kept],
+        [names[i] for i in kept],
+        codes.values[kept] if len(leaking) else codes.values,
+        of_image[kept],
+        classes,
+        [codes.digests[i] for i in kept],
+        splits[kept],
+        skipped,
+        notes,
+    )
