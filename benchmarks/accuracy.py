@@ -25,7 +25,7 @@ from headstart.codes import Store
 from headstart.datasets import load_dataset
 from headstart.evaluate import mcnemar, wilson_interval
 from headstart.ladder import Candidate, Ladder
-from headstart.looks import Look, look_at
+from headstart.looks import Look, look_at, pixels_for
 from headstart.select import content_folds
 from headstart.zoo import AUTO, Wish, find_backbones, wider_backbone
 from machine import arguments, machine, report, table
@@ -53,7 +53,8 @@ def run_set(folder: Path, network: Path, seeds: int) -> dict[str, np.ndarray]:
                 known[look] = look_at(images, look, store).values
             return known[look][rows]
 
-        wider = partial(wider_backbone, wish=Wish(AUTO), cache_dir=Path(name))
+        pixels = pixels_for(images, first.preprocess.size)
+        wider = partial(wider_backbone, wish=Wish(AUTO), cache_dir=Path(name), pixels=pixels)
         right = {rung: np.zeros((seeds, len(labels)), bool) for rung in ("recipe", *RUNGS)}
         for seed in range(seeds):
             salted = [sha256(f"{seed} ".encode() + digest).digest() for digest in looked.digests]

@@ -1,8 +1,8 @@
 """The 2016 tutorial's experiment, repeated: CIFAR-10 by transfer learning, on a CPU, from a cold cache.
 
 "Tensorflow retrain on CIFAR-10" took 3-4 hours for the codes of 60,000 images (Inception v3) and less than a minute for the
-head, and had 87.7 % of the test images right. Here `headstart.train` does all of it, from the Parquet files to the run
-folder: frozen backbone, last layer only, regularisation chosen on held-out images.
+head, and had 87.7 % of the test images right. Here `headstart.train` does all of it, from the Parquet files to
+the run folder: a frozen backbone, and the ladder with a budget of eight minutes.
 """
 
 from __future__ import annotations
@@ -10,15 +10,23 @@ from __future__ import annotations
 import resource
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import headstart
 from headstart.backbones import load_backbone
-from headstart.engine import Engine
+from headstart.codes import Store, compute_codes
+from headstart.datasets import load_dataset
+from headstart.engine import Engine, available_cores
+from headstart.select import choose_head
+from headstart.splits import TEST
 from machine import Line, arguments, infer_alone, lines_table, machine, report, seconds, table
 
 N_IMAGES = 60_000
+BUDGET, WHOLE_SECONDS, GIB, ACCURACY = 480, 600, 6, 0.885  # issue 3: all of it in ten minutes, under 6 GiB, 88.5 % right
 SECONDS, AT_RATE = 150, 500  # DESIGN.md section 5: codes of 60,000 images in 150 s where Lite0 infers 500 a second
 TUTORIAL = {"codes": "3-4 hours", "head": "< 1 minute", "test accuracy": "87.7 %"}
 
@@ -44,23 +52,45 @@ def experiment(source: Path, folder: Path) -> dict[str, Any]:
     peaks: dict[str, float] = {}
 
     def watch(stage: str, done: int, total: int) -> None:
-        if done == total or done % 1000 == 0:
-            peaks[stage] = resident_gib()
+        if stage != "codes":
+            peaks["learnt"] = resident_gib()
+        elif (done == total or done % 1000 == 0) and "learnt" not in peaks:  # the first pass, before anything is learnt
+            peaks["codes"] = resident_gib()
 
-    run = headstart.train(source, folder / "run", cache=folder / "cache", progress=watch)
-    about = run.about
+    start = time.perf_counter()
+    run = headstart.train(source, folder / "run", cache=folder / "cache", budget=BUDGET, progress=watch)
+    whole = time.perf_counter() - start
+    about, peak = run.about, resident_gib()
+    head_seconds, last_layer = last_layer_alone(source, folder / "cache")
     store = sum(path.stat().st_size for path in (folder / "cache").glob("*.sqlite*"))
     return {
         "images": {name: about["images"][name] for name in ("used", "test", "skipped", "computed")},
         "seconds": about["seconds"],
         "images_per_second": about["images"]["computed"] / about["seconds"]["codes"],
-        "resident_gib": {"codes": peaks["codes"], "all": resident_gib()},
+        "resident_gib": {"codes": peaks["codes"], "all": peak},
         "store_mib": store / 2**20,
-        "l2": about["choice"]["l2"],
-        "trials": len(about["choice"]["trials"]),
+        "whole_seconds": whole,
+        "head_seconds": head_seconds,
+        "last_layer": last_layer,
+        "choice": {name: value for name, value in about["choice"].items() if name != "trials"},
+        "ladder": about["ladder"],
         "accuracy": run.evaluation.accuracy,
         "interval": run.evaluation.interval,
     }
+
+
+def last_layer_alone(source: Path, cache: Path) -> tuple[float, float]:
+    """Seconds to choose and fit a head on the last layer's codes of all training images, and its test accuracy."""
+    data = load_dataset(source)
+    with Store(cache) as store:
+        codes = compute_codes(data.images, load_backbone(cache_dir=cache), store)
+    labels, test = data.labels[codes.index], data.splits[codes.index] == TEST
+    digests = [codes.digests[i] for i in np.flatnonzero(~test)]
+    learn = codes.values[~test]
+    start = time.perf_counter()
+    choice = choose_head(learn, labels[~test], len(data.classes), digests, threads=available_cores())
+    head_seconds = time.perf_counter() - start
+    return head_seconds, float((choice.head.logits(codes.values[test]).argmax(axis=1) == labels[test]).mean())
 
 
 def held(result: dict[str, Any]) -> list[Line]:
@@ -77,9 +107,12 @@ def held(result: dict[str, Any]) -> list[Line]:
             SECONDS * share * AT_RATE / rate,
         ),
         Line("CIFAR-10: resident memory, codes", result["resident_gib"]["codes"], "GiB", 2),
-        Line("CIFAR-10: resident memory, the whole training", result["resident_gib"]["all"], "GiB"),
-        Line(f"CIFAR-10: head, {result['trials']} strengths tried", result["seconds"]["head"], "s", 5),
-        Line("CIFAR-10: everything, from Parquet to run folder", sum(result["seconds"].values()), "s"),
+        Line("CIFAR-10: resident memory, the whole training", result["resident_gib"]["all"], "GiB", GIB),
+        Line("CIFAR-10: head on the last layer's codes, regularisation chosen", result["head_seconds"], "s", 5),
+        Line("CIFAR-10: everything, from Parquet to run folder", result["whole_seconds"], "s", WHOLE_SECONDS),
+        Line(
+            "CIFAR-10: images of the test split labelled wrongly", 100 * (1 - result["accuracy"]), "%", 100 * (1 - ACCURACY)
+        ),
     ]
 
 
@@ -88,11 +121,27 @@ def beside_the_tutorial(result: dict[str, Any]) -> str:
     low, high = result["interval"]
     ours = {
         "codes": f"{result['seconds']['codes']:.0f} s",
-        "head": f"{result['seconds']['head']:.1f} s",
+        "head": f"{result['head_seconds']:.1f} s",
+        "test accuracy": f"{result['last_layer']:.1%}",
+    }
+    climbed = {
+        "codes": "",
+        "head": f"{result['whole_seconds']:.0f} s for everything",
         "test accuracy": f"{result['accuracy']:.1%} ({low:.1%}-{high:.1%})",
     }
-    rows = [(what, TUTORIAL[what], ours[what]) for what in TUTORIAL]
-    return table(("CIFAR-10", "tutorial of 2016, Inception v3", "headstart, efficientnet-lite0, last layer"), rows)
+    rows = [(what, TUTORIAL[what], ours[what], climbed[what]) for what in TUTORIAL]
+    header = ("CIFAR-10", "tutorial of 2016, Inception v3", "headstart, efficientnet-lite0, last layer", "with the ladder")
+    rungs = [
+        (
+            rung["name"],
+            "-" if rung["accuracy"] is None else f"{rung['accuracy']:.1%}",
+            f"{rung['seconds']:.0f}",
+            "yes" if rung["is_taken"] else "no",
+            f"{rung['look']} {rung['why']}",
+        )
+        for rung in result["ladder"]
+    ]
+    return f"{table(header, rows)}\n\n{table(('rung', 'held-out accuracy', 's', 'taken', ''), rungs)}"
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from headstart.datasets import load_dataset
 from headstart.engine import available_cores
 from headstart.evaluate import wilson_interval
 from headstart.finetune import FineTuning, finetune
-from headstart.heads import Head, losses
+from headstart.head import Head, losses
 from headstart.select import choose_head, content_folds
 from headstart.splits import TEST, TRAIN, VALIDATION, assign_splits
 from headstart.torch_networks import TorchNetwork, torch_network

@@ -16,7 +16,7 @@ import numpy as np
 
 from headstart.backbones import load_backbone
 from headstart.engine import Engine, Hardware
-from headstart.heads import Head, softmax
+from headstart.head import Head, softmax
 from headstart.images import decode, read_bytes
 from headstart.tables import ImageRef, TableImage
 

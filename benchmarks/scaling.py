@@ -15,7 +15,9 @@ import numpy as np
 from headstart.backbones import load_backbone
 from headstart.codes import Store, compute_codes, default_cache_dir
 from headstart.datasets import load_dataset
-from headstart.heads import HALF_DECADES, SoftmaxRegression, softmax
+from headstart.head import softmax
+from headstart.heads import HALF_DECADES
+from headstart.regression import SoftmaxRegression
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SETS = [DATA / name for name in ("flowers", "alpaca", "ants_bees", "star_clusters")]

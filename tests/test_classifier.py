@@ -11,13 +11,14 @@ from PIL import Image
 
 import headstart
 from conftest import picture, write_deep_backbone
-from headstart import heads
+from headstart import hidden_layer
 from headstart.backbones import load_backbone
 from headstart.classifier import Classifier, _seal, _sealed
 from headstart.codes import Store
 from headstart.engine import Engine, Hardware
 from headstart.errors import BackboneError, ClassifierError
-from headstart.heads import HEADS, Head
+from headstart.head import Head
+from headstart.heads import HEADS
 from headstart.images import load_image
 from headstart.looks import Look, look_at
 
@@ -265,7 +266,7 @@ def test_any_runtime_gives_these_probabilities_in_the_way_that_the_documents_tel
 
 @pytest.fixture
 def few_steps(monkeypatch):
-    monkeypatch.setattr(heads, "STEPS", 100)
+    monkeypatch.setattr(hidden_layer, "STEPS", 100)
 
 
 @pytest.fixture

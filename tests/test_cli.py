@@ -376,3 +376,44 @@ def test_the_version_is_the_packages(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert re.match(r"headstart \d+\.\d+\.\d+", capsys.readouterr().out)
+
+
+def test_train_shows_the_ladder(photos, deep_onnx, tmp_path, capsys):
+    assert cli.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(deep_onnx), "--budget", "1m"]) == 0
+    out = capsys.readouterr().out
+    assert "the ladder, each rung judged on held-out photos" in out
+    assert re.search(r"last layer +\d+\.\d % \(.*yes", out) and "deeper codes" in out
+
+
+@pytest.mark.parametrize("wrong", ["soon", "inf", "5d", ""])
+def test_a_budget_is_a_time(wrong, photos, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", str(photos), "--budget", wrong])
+    assert end.value.code == 2 and "30s" in capsys.readouterr().err
+
+
+def test_views_are_drawn(photos, tmp_path, capsys):
+    photo = str(photos / "red" / "red 0.png")
+    assert cli.main(["views", photo, "-o", str(tmp_path / "grid.jpg"), "--views", "mirrored,rotation=30"]) == 0
+    from PIL import Image
+
+    with Image.open(tmp_path / "grid.jpg") as grid:
+        assert grid.format == "JPEG" and grid.width > 600 and grid.height > 400
+    assert cli.main(["views", photo, "-o", str(tmp_path / "grid.jpg")]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert cli.main(["views", str(photos / "none.png"), "-o", str(tmp_path / "g.png")]) == 1
+    assert cli.main(["views", photo, "-o", str(tmp_path / "g.png"), "--views", "sideways"]) == 1
+
+
+def test_importing_what_is_no_tensorflow_file_says_why(photos, tmp_path, capsys):
+    assert cli.main(["backbones", "import", str(photos / "red" / "red 0.png"), "-o", str(tmp_path / "x.onnx")]) == 1
+    assert cli.main(["backbones", "import"]) == 1
+    assert "headstart backbones import FILE" in capsys.readouterr().err
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_process_beside_the_first_does_nothing_where_there_is_nothing_to_share(photos, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["train", str(photos)]) == 0
+    assert capsys.readouterr().out == ""

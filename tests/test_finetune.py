@@ -17,10 +17,11 @@ pytest.importorskip("timm")
 
 from conftest import COLOURS, write_photos  # noqa: E402
 from headstart import finetune as finetuning  # noqa: E402
+from headstart import finetune_images, finetune_recipe, finetune_views, team, unfrozen  # noqa: E402
 from headstart.classifier import Classifier  # noqa: E402
 from headstart.errors import DataError, HeadstartError, MissingExtra  # noqa: E402
 from headstart.finetune import Epoch, FineTuning, finetune  # noqa: E402
-from headstart.heads import Head  # noqa: E402
+from headstart.head import Head  # noqa: E402
 from headstart.images import Preprocess, load_image  # noqa: E402
 from headstart.splits import TEST, TRAIN, VALIDATION  # noqa: E402
 from headstart.torch_networks import TorchNetwork  # noqa: E402
@@ -90,7 +91,7 @@ class Photos:
         given = {"epochs": 2, "batch": 8, "lr": 0.01, "unfreeze": "all", "precision": "f32", "threads": 1, "device": "cpu"}
         hooks = {name: options.pop(name) for name in ("on_epoch", "progress") if name in options}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(finetuning, "FEW_TO_JUDGE", judged_from)
+            patch.setattr(finetune_recipe, "FEW_TO_JUDGE", judged_from)
             return finetune(*self.job(network, head), options=FineTuning(**{**given, **options}), **hooks)
 
 
@@ -159,12 +160,12 @@ def test_a_network_that_cannot_be_cut_is_fine_tuned_whole(data, last_training):
 
 
 def test_lower_layers_learn_more_slowly():
-    net = finetuning._Unfrozen(tiny_network(), head_of(np.zeros((16, 3))), 1)
+    net = unfrozen.Unfrozen(tiny_network(), head_of(np.zeros((16, 3))), 1)
     groups = net.groups(0.01)
     assert len({id(p) for g in groups for p in g["params"]}) == len(list(net.whole.parameters()))
     rates = [g["lr"] for g in groups]
     assert rates == sorted(rates, reverse=True) and rates[0] == 0.01
-    assert rates[-1] == pytest.approx(0.01 * finetuning.LAYER_DECAY**4)
+    assert rates[-1] == pytest.approx(0.01 * unfrozen.LAYER_DECAY**4)
     assert all(g["weight_decay"] == 0 for g in groups for p in g["params"] if p.ndim < 2)
 
 
@@ -184,7 +185,7 @@ def test_heads_on_codes_of_length_one_and_of_many_labels(data, last_training):
 
 @pytest.mark.parametrize("n, unfreeze", [(3, "head"), (300, "last"), (5_000, "half"), (50_000, "all")])
 def test_more_photos_unfreeze_more(n, unfreeze):
-    assert finetuning._unfreeze(n) == unfreeze
+    assert finetune_recipe.default_unfreeze(n) == unfreeze
 
 
 def test_the_rate_rises_and_falls():
@@ -350,9 +351,9 @@ def test_part_of_the_way_is_gone_where_all_of_it_is_too_far(data, last_training,
 def good_module(data):
     """The tiny network after fine-tuning, as a torch module."""
     training = finetuning._Training(
-        finetuning._Job(*data.job()),
+        team.Job(*data.job()),
         FineTuning(epochs=8, lr=0.02, batch=8, unfreeze="all", precision="f32", threads=1, device="cpu"),
-        finetuning._Team(0, 1, torch.device("cpu")),
+        team.Team(0, 1, torch.device("cpu")),
         lambda *_: None,
         lambda _: None,
     )
@@ -433,23 +434,23 @@ def test_the_middle_view_is_what_the_backbone_sees():
     down, across = np.mgrid[:300, :400] // 2
     picture = np.stack([down, across, 255 - down], axis=2).astype(np.uint8)
     whole = load_image(picture, replace(preprocess, size=73, crop=1.0))
-    seen = finetuning._seen(torch.from_numpy(whole[None]), finetuning._middle_views(1, 0.875), preprocess)
+    seen = finetune_views.seen(torch.from_numpy(whole[None]), finetune_views.middle_views(1, 0.875), preprocess)
     difference = (seen[0].permute(1, 2, 0).numpy() + 1) * 127.5 - load_image(picture, preprocess)
     assert np.abs(difference).max() < 2
 
 
 def test_views_are_drawn_anew_within_the_image_and_half_of_them_mirrored():
-    views = finetuning._drawn_views(1000, np.random.default_rng(0), is_strong=False)
+    views = finetune_views.drawn_views(1000, np.random.default_rng(0), is_strong=False)
     corners = views.theta @ np.array([[-1, -1, 1], [1, 1, 1]]).T
     assert np.abs(corners).max() <= 1 + 1e-6 and (views.colour == 1).all()
     assert 0.4 < (views.theta[:, 0, 0] < 0).mean() < 0.6
     area = np.abs(views.theta[:, 0, 0] * views.theta[:, 1, 1])
     assert area.min() > 0.3 and area.std() > 0.1
-    strong = finetuning._drawn_views(1000, np.random.default_rng(0), is_strong=True)
+    strong = finetune_views.drawn_views(1000, np.random.default_rng(0), is_strong=True)
     turned = strong.theta[:, 1, 0] != 0
     assert 0.2 < turned.mean() < 0.8 and ((strong.colour != 1).sum(axis=1) <= 2).all() and (strong.colour != 1).any()
     squares = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 36, 36, 3), np.uint8))
-    seen = finetuning._seen(squares, strong.of(slice(5)), Preprocess(32))
+    seen = finetune_views.seen(squares, strong.of(slice(5)), Preprocess(32))
     assert seen.shape == (5, 3, 32, 32) and seen.abs().max() <= 1
 
 
@@ -458,7 +459,7 @@ def test_mixed_batches_mix_the_labels_as_the_pixels():
     x = y[:, :, None, None].expand(3, 3, 16, 16).contiguous()  # each image has its label's colour
     kinds = set()
     for seed in range(30):
-        mixed, labels = finetuning._mixed(x, y, np.random.default_rng(seed))
+        mixed, labels = finetune_views.mixed(x, y, np.random.default_rng(seed))
         assert torch.allclose(mixed.mean(dim=(2, 3)), labels, atol=1e-4)
         is_box = len(mixed[0].unique()) == 2 and mixed[0].unique().tolist() == [0, 1]
         kinds.add("same" if torch.equal(mixed, x) else "box" if is_box else "whole")
@@ -472,7 +473,7 @@ def free_port():
 
 
 def test_two_processes_learn_what_one_learns_with_twice_the_batch(data, tmp_path, monkeypatch, last_training):
-    monkeypatch.setattr(finetuning, "PATIENT_SECONDS", 100)
+    monkeypatch.setattr(team, "PATIENT_SECONDS", 100)
     data.finetuned(batch=8, unfreeze="half")
     alone = {name: p.clone() for name, p in last_training().average.items()}
     for name, value in {
@@ -517,9 +518,9 @@ finetune.finetune_worker(lambda name: tiny_network(), device="cpu")
 
 
 def test_images_in_memory_are_not_for_several_processes(data):
-    job = finetuning._Job([np.zeros((3, 3, 3), np.uint8)], *data.job()[1:])
+    job = team.Job([np.zeros((3, 3, 3), np.uint8)], *data.job()[1:])
     with pytest.raises(DataError, match="not from images in memory"):
-        finetuning._packed(job, FineTuning())
+        team.packed(job, FineTuning())
 
 
 def test_a_job_reaches_other_processes_whole(data, tmp_path):
@@ -531,14 +532,14 @@ def test_a_job_reaches_other_processes_whole(data, tmp_path):
     parquet.write_table(table, tmp_path / "train.parquet", row_group_size=4)
     dataset = load_dataset(tmp_path / "train.parquet")
     finer = replace(tiny_network(), preprocess=Preprocess(48, crop=1.0))
-    job = finetuning._Job(list(dataset.images), *data.job(finer)[1:])
-    packed = finetuning._packed(job, FineTuning(epochs=3, seed=5, checkpoint_dir=tmp_path))
-    same, options = finetuning._unpacked(packed, lambda name: tiny_network())
+    job = team.Job(list(dataset.images), *data.job(finer)[1:])
+    packed = team.packed(job, FineTuning(epochs=3, seed=5, checkpoint_dir=tmp_path))
+    same, options = team.unpacked(packed, lambda name: tiny_network())
     assert [image.read() for image in same.images] == contents
     assert np.array_equal(same.labels, job.labels) and same.digests == job.digests
     assert same.network.preprocess == finer.preprocess and same.head.parts == job.head.parts
     assert (options.epochs, options.seed, options.checkpoint_dir) == (3, 5, None)
-    assert finetuning._table_contents(same.images) == dict(enumerate(contents))
+    assert finetune_images._table_contents(same.images) == dict(enumerate(contents))
 
 
 def test_without_torch_the_line_that_installs_it_is_told(monkeypatch):

@@ -3,20 +3,11 @@
 import numpy as np
 import pytest
 
-from headstart import heads
+from headstart import heads, hidden_layer
 from headstart.errors import HeadstartError
-from headstart.heads import (
-    HEADS,
-    Head,
-    SigmoidRegression,
-    SoftmaxRegression,
-    balanced_weights,
-    is_right,
-    losses,
-    sigmoid,
-    softmax,
-    unit_rows,
-)
+from headstart.head import Head, balanced_weights, is_right, losses, sigmoid, softmax, unit_rows
+from headstart.heads import HEADS
+from headstart.regression import SigmoidRegression, SoftmaxRegression
 
 STRENGTH = {"softmax": 1e-3, "sigmoid": 1e-3, "hidden": 0.5, "class-mean": 0.03, "nearest": 5}
 every_head = pytest.mark.parametrize("kind", HEADS)
@@ -25,7 +16,7 @@ every_head = pytest.mark.parametrize("kind", HEADS)
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
     """Blobs need no 1,500 steps of a hidden layer."""
-    monkeypatch.setattr(heads, "STEPS", 150)
+    monkeypatch.setattr(hidden_layer, "STEPS", 150)
 
 
 def blobs(n, d, k, *, seed=0, spread=1.0):
@@ -202,7 +193,7 @@ def test_the_table_names_its_rows(kind):
 
 @pytest.mark.parametrize("kind", ["sigmoid", "hidden"])
 def test_several_labels_an_image_are_learnt(kind, monkeypatch):
-    monkeypatch.setattr(heads, "STEPS", 400)
+    monkeypatch.setattr(hidden_layer, "STEPS", 400)
     codes, labels = two_labels()
     head = learn(kind, codes[:120], labels[:120], 3)
     probabilities = head.probabilities(codes[120:])
@@ -215,7 +206,7 @@ def test_several_labels_an_image_are_learnt(kind, monkeypatch):
 @pytest.mark.parametrize("kind", ["sigmoid", "hidden"])
 def test_labels_that_may_be_several_and_never_are_stay_independent(kind, monkeypatch):
     """Where each image happens to have one label, what is no class at all must still be told as none."""
-    monkeypatch.setattr(heads, "STEPS", 400)
+    monkeypatch.setattr(hidden_layer, "STEPS", 400)
     codes, labels = blobs(200, 24, 3, spread=0.2)
     multi_hot = np.eye(3, dtype=np.float32)[labels]
     kept = (np.arange(200) < 160).astype(np.float32)

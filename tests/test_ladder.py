@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from conftest import write_deep_backbone
-from headstart import heads, ladder
+from headstart import hidden_layer, ladder
 from headstart.backbones import Backbone, load_backbone
+from headstart.errors import BackboneError
 from headstart.ladder import Candidate, Ladder, sample
 from headstart.looks import Look
 
@@ -53,9 +54,10 @@ class Photos:
     def codes_of(self, look, rows) -> np.ndarray:
         self.asked.append((look, rows))
         for b in look.backbones:
-            if (b.name, b.preprocess.size, look.is_mirrored, look.views) not in self.computed:
-                self.now += self.seconds * (b.preprocess.size / 32) ** 2 * (2 if look.is_mirrored else 1)
-            self.computed.add((b.name, b.preprocess.size, look.is_mirrored, look.views))
+            wanted = {(b.name, b.preprocess.size, look.is_mirrored, look.views, int(row)) for row in rows}
+            share = len(wanted - self.computed) / len(self.labels)
+            self.now += self.seconds * share * (b.preprocess.size / 32) ** 2 * (2 if look.is_mirrored else 1)
+            self.computed |= wanted
         layers = [
             layer
             for b in look.backbones
@@ -274,7 +276,7 @@ def test_a_hidden_layer_is_tried_on_all_of_many_images(budget, is_tried, backbon
     monkeypatch.setattr(ladder, "FROM_HIDDEN", 400)
     monkeypatch.setattr(ladder, "FEW_IMAGES", 100)
     monkeypatch.setattr(ladder, "MANY_IMAGES", 100)
-    monkeypatch.setattr(heads, "STEPS", 200)
+    monkeypatch.setattr(hidden_layer, "STEPS", 200)
     photos = Photos(n=400)
     xor(photos, 400)
     learned = photos.ladder(budget=budget).learn(first(backbone(widths=(6,))))
@@ -320,29 +322,54 @@ def test_no_budget_leaves_it_at_the_first_rung(backbone):
 
 
 def test_what_would_take_too_long_is_not_tried_and_told(clock, backbone):
-    photos = clock(Photos(seconds=10))
+    photos = clock(Photos(n=600, seconds=10))
     photos.shows("first", 0.3, 1, 0)
     photos.shows("first", 2, 2, 2, mirrored=True)
     learned = photos.ladder(budget=25).learn(first(backbone()))
     assert learned.look.depth == 2  # the deeper codes were computed with the first
     (mirrored,) = of_name(learned, "mirrored")
     assert mirrored.why == "not tried: about 20 s, of the budget's 25 s 15 s are left"
-    assert photos.now == 10
-    again = clock(Photos(seconds=10))
+    assert photos.now == pytest.approx(10 + 20 * 72 / 600)  # a few were timed
+    again = clock(Photos(n=600, seconds=10))
     again.layers = photos.layers
     assert of_name(again.ladder(budget=35).learn(first(backbone())), "mirrored")[0].accuracy is not None
 
 
 def test_codes_that_were_known_do_not_make_others_seem_free(clock, backbone):
     """As training does it: the first look's codes are there before the climb, and take no time."""
-    photos = clock(Photos(seconds=10))
+    photos = clock(Photos(n=600, seconds=10))
     photos.shows("first", 0.3, 0, 0)
     for name in ("second", "third", "fourth"):
         photos.shows(name, 0.3, 0, 0)
-    photos.computed.add(("first", 32, False, ()))
+    photos.computed |= {("first", 32, False, (), row) for row in range(600)}
     others = [backbone(name, seed=seed) for name, seed in (("second", 1), ("third", 2), ("fourth", 3))]
     photos.ladder(budget=25, views=(), others=others).learn(first(backbone()))
     assert photos.now <= 25
+
+
+def test_one_new_photo_among_many_that_are_kept_does_not_make_the_others_seem_dear(clock, backbone):
+    photos = clock(Photos(n=600, seconds=1000))
+    photos.shows("first", 0.3, 1, 0)
+    for is_mirrored in (False, True):
+        photos.computed |= {("first", 32, is_mirrored, (), row) for row in range(599)}
+    learned = photos.ladder(budget=25).learn(first(backbone()))
+    assert of_name(learned, "mirrored")[0].accuracy is not None
+
+
+def test_a_backbone_that_fails_where_it_is_only_tried_does_not_end_the_run(backbone):
+    photos = Photos()
+    photos.shows("first", 0.3, 1, 0)
+    original = photos.codes_of
+
+    def codes_of(look, rows):
+        if look.is_mirrored:
+            raise BackboneError("codes of red.png are not finite")
+        return original(look, rows)
+
+    photos.codes_of = codes_of
+    learned = photos.ladder().learn(first(backbone()))
+    assert of_name(learned, "mirrored")[0].why == "not possible: codes of red.png are not finite"
+    assert learned.look.depth == 2
 
 
 def test_a_network_without_weights_can_climb(backbone):

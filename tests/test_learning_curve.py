@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from headstart.heads import Head, SoftmaxRegression
+from headstart.head import Head
 from headstart.learning_curve import (
     N_FOLDS,
     Forecast,
@@ -18,6 +18,7 @@ from headstart.learning_curve import (
     learning_curve,
     sentence,
 )
+from headstart.regression import SoftmaxRegression
 
 
 def digests(n):

@@ -7,9 +7,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from conftest import DEPTHWISE_WIDTHS, picture, write_deep_backbone
+from headstart.assembly import assemble, part_names
 from headstart.backbones import load_backbone
 from headstart.images import Preprocess
-from headstart.networks import N_TAPS, assemble, find_taps, opset, part_names, standard_form, with_shapes
+from headstart.networks import opset, standard_form, with_shapes
+from headstart.taps import N_TAPS, find_taps
 
 
 class Net:

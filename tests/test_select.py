@@ -5,8 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from headstart import heads, select
-from headstart.heads import HEADS, losses
+from headstart import hidden_layer, select
+from headstart.head import losses
+from headstart.heads import HEADS
 from headstart.select import choose_head, content_folds
 
 
@@ -101,7 +102,7 @@ def test_balance_reaches_the_head():
 
 @pytest.fixture
 def few_steps(monkeypatch):
-    monkeypatch.setattr(heads, "STEPS", 150)
+    monkeypatch.setattr(hidden_layer, "STEPS", 150)
 
 
 @pytest.mark.parametrize("kind", HEADS)

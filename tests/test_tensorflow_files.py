@@ -21,7 +21,8 @@ from headstart import tensorflow_files
 from headstart.backbones import load_backbone
 from headstart.engine import Engine, Hardware
 from headstart.errors import BackboneError, MissingExtra
-from headstart.tensorflow_files import import_file, preprocess_of, recognised, without_rounding
+from headstart.networks import preprocess_of
+from headstart.tensorflow_files import import_file, recognised, without_rounding
 
 HAS_TENSORFLOW = all(importlib.util.find_spec(package) for package in ("tensorflow", "tf2onnx"))
 needs_tensorflow = pytest.mark.skipif(not HAS_TENSORFLOW, reason="needs the extra tensorflow")

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 import headstart
+import headstart.training
 from conftest import COLOURS, picture, write_photos
-from headstart.errors import CacheError, DataError, OutputError
+from headstart.errors import CacheError, DataError, HeadstartError, OutputError
+from headstart.splits import TEST
 
 
 @pytest.fixture
@@ -226,3 +228,96 @@ def test_a_strangers_network_is_told_as_it_was_understood(train, photos):
 
 def test_few_test_photos_are_told(train, photos):
     assert any("photos to judge by" in note for note in train(photos, test=0.1).about["notes"])
+
+
+def test_the_ladder_is_told_and_budget_0_leaves_it_at_the_first_rung(train, photos, deep_onnx):
+    climbed = train(photos, backbone=str(deep_onnx)).about
+    assert [rung["name"] for rung in climbed["ladder"]][:2] == ["last layer", "deeper codes"]
+    assert all(rung["why"] for rung in climbed["ladder"])
+    assert climbed["choice"]["layers"] in {1, 2, 4}
+    simple = train(photos, backbone=str(deep_onnx), budget=0).about
+    assert [rung["name"] for rung in simple["ladder"]] == ["last layer"]
+    assert (simple["choice"]["layers"], simple["choice"]["mirrored"]) == (1, False)
+
+
+def test_choosing_never_sees_the_test_split(train, photos, deep_onnx, monkeypatch):
+    asked = set()
+    original = headstart.training._Source.codes_of
+
+    def codes_of(self, look, rows):
+        asked.update(self.data.splits[rows].tolist())
+        return original(self, look, rows)
+
+    monkeypatch.setattr("headstart.training._Source.codes_of", codes_of)
+    judge = headstart.training._judged
+    monkeypatch.setattr("headstart.training._judged", lambda *a: asked.add("judged") or judge(*a))
+    learn = headstart.training.Ladder.learn
+
+    def watched(self, first):
+        learned = learn(self, first)
+        assert TEST not in asked
+        return learned
+
+    monkeypatch.setattr("headstart.training.Ladder.learn", watched)
+    train(photos, backbone=str(deep_onnx))
+    assert TEST in asked and "judged" in asked
+
+
+@pytest.mark.parametrize("head", ["softmax", "class-mean", "nearest"])
+def test_every_head_becomes_a_classifier_that_says_what_was_evaluated(train, photos, head):
+    run = train(photos, head=head, precision="f32")
+    assert run.about["choice"]["head"] == head and run.evaluation.accuracy > 0.9
+    rows = {path: row for path, row in predictions(run).items() if row["split"] == "test"}
+    for prediction in headstart.load(run.folder, precision="f32").predict(list(rows)):
+        assert prediction.prediction == rows[prediction.path]["prediction"]
+        assert prediction.probability == pytest.approx(float(rows[prediction.path]["probability"]), abs=2e-2)
+
+
+def test_an_unknown_head_lists_the_known_ones(train, photos):
+    with pytest.raises(HeadstartError, match="class-mean"):
+        train(photos, head="svm")
+
+
+def test_views_are_learnt_from_where_they_help_and_told(train, photos):
+    about = train(photos, views="mirrored,brightness=20").about
+    assert "views brightness=20" in [rung["name"] for rung in about["ladder"]]
+    none = train(photos, views="none").about
+    assert not {"mirrored"} & {rung["name"] for rung in none["ladder"]}
+    with pytest.raises(HeadstartError, match="did you mean rotation"):
+        train(photos, views="rotatoin=3")
+
+
+@pytest.fixture
+def table_of_many(photos, tmp_path):
+    """Each picture has its colour; reds and blues are `warm` or `cold` as well, a few have both colours' labels."""
+    rows = ["path,label"]
+    for path in sorted(photos.rglob("*.png")):
+        colour = path.parent.name
+        rows.append(f"{path},{colour}" + {"red": "|warm", "blue": " | cold"}.get(colour, ""))
+    table = tmp_path / "many.csv"
+    table.write_text("\n".join(rows) + "\n")
+    return table
+
+
+def test_several_labels_an_image(train, table_of_many, photos):
+    run = train(table_of_many, precision="f32")
+    assert run.about["classes"] == ["blue", "cold", "green", "red", "warm"]
+    assert run.evaluation.mean_average_precision > 0.95 and run.evaluation.f1_micro > 0.9
+    assert len(run.about["thresholds"]) == 5 and run.about["choice"]["head"] == "sigmoid"
+    assert run.about["learning_curve"] is None
+    classifier = headstart.load(run.folder, precision="f32")
+    red, blue, green = classifier.predict([photos / c / f"{c} 0.png" for c in ("red", "blue", "green")])
+    assert (red.prediction, blue.prediction, green.prediction) == ("red|warm", "blue|cold", "green")
+    rows = {path: row for path, row in predictions(run).items() if row["split"] == "test"}
+    assert all(p.prediction == rows[p.path]["prediction"] for p in classifier.predict(list(rows)))
+
+
+def test_several_labels_an_image_are_no_business_of_a_softmax(train, table_of_many):
+    with pytest.raises(HeadstartError, match="sigmoid"):
+        train(table_of_many, head="softmax")
+
+
+def test_the_learning_curve_rises_and_says_what_it_says(train, photos):
+    curve = train(photos, learning_curve=True).about["learning_curve"]
+    accuracies = [point["accuracy"] for point in curve["points"]]
+    assert accuracies[-1] > 0.95 and accuracies[-1] >= accuracies[0] and curve["sentence"]

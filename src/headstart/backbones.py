@@ -25,7 +25,6 @@ from headstart.networks import (
     OLDEST_TO_MIRROR,
     PREFIX,
     feature_output,
-    find_taps,
     input_layout,
     n_parameters,
     opset,
@@ -34,9 +33,10 @@ from headstart.networks import (
     standard_form,
     with_shapes,
 )
+from headstart.taps import find_taps
 
 DEFAULT = "efficientnet-lite0"
-BUILDER_VERSION = 2  # raise it when efficientnet_lite.py or networks.py build another network from the same weights
+BUILDER_VERSION = 2  # raise it when efficientnet_lite.py, networks.py or taps.py make another network of the same weights
 USUAL, WHOLE, MORE = "usual", "whole", "more"  # pixels that a backbone looks at
 MORE_SIZE, MORE_STEP = 288, 32  # where networks for 224 pixels do best (benchmarks/accuracy.py); their strides' product
 LEAST_STD = 1e-6  # below it, pixels are no longer finite in float32
@@ -79,9 +79,18 @@ class Backbone:
         """Whether a classifier can put an image and its mirror image through the network at once."""
         import onnx
 
-        outputs = onnx.load_from_string(self.network).graph.output
-        is_free = not any(output.type.tensor_type.shape.dim[0].dim_value for output in outputs)
-        return is_free and self.opset >= OLDEST_TO_MIRROR
+        model = onnx.load_from_string(self.network)
+        if model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or self.opset < OLDEST_TO_MIRROR:
+            return False
+        # Some networks take any number of images and have a single one written into their inner shapes.
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+        for output in model.graph.output:
+            output.type.tensor_type.shape.dim[0].Clear()
+        try:
+            inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output
+        except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+            return False
+        return all(output.type.tensor_type.shape.dim[0].dim_value in (0, 2) for output in inferred)
 
     @cached_property
     def sha256(self) -> str:

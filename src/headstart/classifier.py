@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from headstart.assembly import assemble, part_names
 from headstart.backbones import Backbone
 from headstart.engine import Engine, Hardware
 from headstart.errors import BackboneError, ClassifierError
 from headstart.files import write_output
-from headstart.heads import VOTE, Head
+from headstart.head import VOTE, Head
 from headstart.images import Failure, ImageSource, Preprocess, display_name, load_image
 from headstart.labels import named
 from headstart.looks import Look
-from headstart.networks import OLDEST_TO_MIRROR, STANDARD_DOMAINS, assemble, opset, part_names
+from headstart.networks import OLDEST_TO_MIRROR, STANDARD_DOMAINS, opset
 from headstart.torch_engine import TorchEngine, open_engine
 
 FORMAT = 2

@@ -40,6 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HeadstartError as error:
         print(f"headstart: {error}", file=sys.stderr)
         return 1
+    except MemoryError:
+        print(
+            "headstart: out of memory; try --budget 0 (fewer codes), --views none, --threads 1, or fewer photos",
+            file=sys.stderr,
+        )
+        return 1
     except BrokenPipeError:  # `headstart predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -191,6 +197,9 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--unfreeze", choices=("head", "last", "half", "all"), help="how much of it (default: by the photos)")
     train.add_argument("--epochs", type=_at_least_one, metavar="N", help="of fine-tuning, at most (default: by the photos)")
+    train.add_argument(
+        "--batch", type=_at_least_one, metavar="N", help="of fine-tuning: photos a step (default: by the photos)"
+    )
     train.add_argument("--force", action="store_true", help="keep what was fine-tuned even where it is not better")
     train.add_argument(
         "--learning-curve", action="store_true", help="accuracy against the number of photos, with all the time"

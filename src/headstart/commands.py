@@ -77,7 +77,8 @@ def train(options: argparse.Namespace) -> int:
         print(f"\n{curve['sentence']}")
         if "learning_curve" in options:
             print(terminal.curve_text(curve))
-    if run.evaluation.split == "test" and about["cross_validation"]["n_images"]:
+    is_tuned = about["choice"]["head"] == "fine-tuned"  # then what was held out has chosen the epoch
+    if run.evaluation.split == "test" and not is_tuned and about["cross_validation"]["n_images"]:
         cv = about["cross_validation"]
         low, high = cv["interval"]
         print(

@@ -11,7 +11,7 @@ from headstart.codes import default_cache_dir
 from headstart.efficientnet_lite import imagenet_layer
 from headstart.engine import Hardware
 from headstart.errors import BackboneError
-from headstart.heads import Head
+from headstart.head import Head
 
 
 def imagenet_classes() -> tuple[str, ...]:

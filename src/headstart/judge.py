@@ -1,7 +1,8 @@
 """The judge: fine-tuning replaces the frozen classifier only where it is better on validation beyond chance.
 
 Takes the frozen classifier's look and head; gives what fine-tuning came to, and whether it is taken. Both are compared on
-the validation split, which neither has learnt from: the frozen head is fitted once more, on train alone.
+the validation split, from which neither head has learnt: the frozen one is fitted once more, on train alone. Validation did
+choose though, the rungs of the one and, from 200 images on, the epoch of the other; the test split judges what is kept.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from headstart.aliases import resolve_alias
 from headstart.backbones import BACKBONES
 from headstart.codes import Progress
 from headstart.errors import HeadstartError
 from headstart.evaluate import Comparison, is_better
 from headstart.finetune import FineTuned, FineTuning, finetune
-from headstart.heads import is_right
+from headstart.head import is_right
 from headstart.labels import are_many
 from headstart.ladder import Learned
 from headstart.looks import Look
@@ -55,6 +57,13 @@ class Verdict:
         }
 
 
+def check_name(name: str) -> None:
+    """Raise HeadstartError, before any work, for a backbone that torch does not have."""
+    known = resolve_alias(name) or name
+    if known not in BACKBONES and not known.startswith(TIMM):
+        raise HeadstartError(f"fine-tuning needs a backbone that torch has, a Lite one or {TIMM}NAME, not {name}")
+
+
 def fine_tuned(
     data: Usable,
     codes_of: Callable[[Look, np.ndarray], np.ndarray],
@@ -62,7 +71,6 @@ def fine_tuned(
     *,
     options: FineTuning,
     force: bool = False,
-    balance: bool = False,
     threads: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> Verdict:
@@ -92,7 +100,6 @@ def fine_tuned(
             learnt_from,
             kind=kind,
             parts=look.parts,
-            balance=balance,
             threads=threads,
         )
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from headstart.backbones import Backbone
+from headstart.errors import BackboneError
 from headstart.evaluate import wilson_interval
-from headstart.heads import is_right, losses
+from headstart.head import is_right, losses
 from headstart.labels import members
 from headstart.looks import MIRRORED, Look
 from headstart.select import TIE, Choice, choose_head
@@ -27,8 +28,9 @@ FROM_DEEPEST = 5_000  # images from which on the last of these is tried: of hund
 FEW_IMAGES, MANY_IMAGES = 2_000, 5_000  # a fifth of the images, within these limits, is chosen by
 FROM_HIDDEN = 20_000  # images from which on a hidden layer is tried; below, it gained less than it cost (docs/LOG.md)
 BUDGET = 60.0  # seconds
+FROM_TIMED, N_TIMED = 500, (8, 64)  # images from which on their codes are timed first, and how many of them
 TIE_ERRORS = 0.25  # standard errors, of accuracy and cross entropy together, that a less simple choice must gain
-HIDDEN_TIMES = 3  # seconds of the softmax's fit that a hidden layer takes, at most
+HIDDEN_TIMES = 2.5  # seconds of the softmax's fit that a hidden layer takes, at most
 TEMPERATURES = tuple(2.0 ** (i / 4) for i in range(-4, 9))
 FEW_PER_CLASS = 10  # images a class up to which the nearest class mean is tried
 
@@ -87,8 +89,7 @@ class Ladder:
 
     codes_of: see CodesOf. wider: gives a backbone that looks at the whole photo, or None. others: backbones to compare with
     and to join. views: to be tried, mirroring alone where None. heads: kinds to be tried beside the first. budget: seconds;
-    0 leaves it at the first rung. seconds_a_pixel: what codes cost, in units of price; learnt on the way where nobody
-    knows.
+    0 leaves it at the first rung.
     """
 
     codes_of: CodesOf
@@ -101,9 +102,9 @@ class Ladder:
     heads: Sequence[str] | None = None
     balance: bool = False
     budget: float = BUDGET
-    seconds_a_pixel: float = 0.0
     threads: int | None = None
     progress: Callable[[str, int, int], None] = lambda *_: None
+    _n_timed: int = 0
 
     def learn(self, first: Candidate) -> Learned:
         """Climb, and fit the head on all the images; of many, a hidden layer is tried then."""
@@ -135,20 +136,24 @@ class Ladder:
         started = time.monotonic()
         best, rungs = self._tried(first), []
         rungs.append(_told("last layer" if first.head == "softmax" else first.head, best, True, "where the climb begins"))
-        self.seconds_a_pixel = self.seconds_a_pixel or best.codes_seconds / (len(self._sample) * price(first.look))
         for name, candidates in self._rungs() if self.budget > 0 else ():
             for candidate in candidates(best.candidate):
                 left = self.budget - (time.monotonic() - started)
-                if (too_long := self._too_long(candidate, best, left)) is not None:
+                try:
+                    too_long = self._too_long(candidate, best, left)
+                except BackboneError as error:
+                    too_long = f"not possible: {error}"
+                if too_long is not None:
                     rungs.append(Rung(name, "", None, None, None, 0.0, 0, False, too_long))
                     continue
                 self.progress("rung", len(rungs), 0)
-                trial = self._tried(candidate)
+                try:
+                    trial = self._tried(candidate)
+                except BackboneError as error:  # what is only tried shall not end the run
+                    rungs.append(Rung(name, "", None, None, None, 0.0, 0, False, f"not possible: {error}"))
+                    continue
                 is_better, why = _verdict(best, trial, self.labels[self._sample])
                 rungs.append(_told(name, trial, is_better, why))
-                if _is_new(candidate.look, best.candidate.look):
-                    measured = trial.codes_seconds / (len(self._sample) * price(candidate.look))
-                    self.seconds_a_pixel = max(self.seconds_a_pixel, measured)
                 best = trial if is_better else best
         whole = len(self._sample) == len(self.labels)
         return Climb(best.candidate, best.choice if whole else None, tuple(rungs))
@@ -231,13 +236,31 @@ class Ladder:
     def _too_long(self, candidate: Candidate, best: _Trial, left: float) -> str | None:
         """Why there is no time for a candidate: its codes of all the images, should it be taken, or a fit like the last."""
         fit = best.seconds - best.codes_seconds
-        is_new = _is_new(candidate.look, best.candidate.look)
-        codes = self.seconds_a_pixel * len(self.labels) * price(candidate.look) if is_new else 0.0
+        codes = self._seconds_for(candidate.look) if _is_new(candidate.look, best.candidate.look) else 0.0
         if codes + fit > left:
             return (
                 f"not tried: about {codes + fit:.0f} s, of the budget's {self.budget:.0f} s {max(0.0, left):.0f} s are left"
             )
         return None
+
+    def _seconds_for(self, look: Look) -> float:
+        """About how long all the images' codes would take, by a few of them, evenly spread; what is kept takes no time.
+
+        Two numbers of images are timed, for the difference has no share of what comes once, the network's compilation.
+        """
+        n = len(self.labels)
+        if n < FROM_TIMED:
+            return 0.0
+        self._n_timed += 1  # other images each time: those of the last time are kept by now
+        spread = (np.linspace(0, n, sum(N_TIMED), endpoint=False).astype(np.int64) + 3 * self._n_timed) % n
+        few = spread[:: len(spread) // N_TIMED[0]]
+        seconds = []
+        for rows in (few, np.setdiff1d(spread, few)):
+            start = time.monotonic()
+            self.codes_of(look, rows)
+            seconds.append((time.monotonic() - start, len(rows)))
+        (once, n_few), (more, n_more) = seconds
+        return max(0.0, (more - once) / (n_more - n_few)) * n
 
 
 @dataclass(frozen=True)
@@ -323,9 +346,3 @@ def _fit_together(one: Backbone, other: Backbone) -> bool:
 def _is_new(look: Look, known: Look) -> bool:
     """Whether a look needs other passes than the one that is known."""
     return (look.backbones, look.is_mirrored, look.views) != (known.backbones, known.is_mirrored, known.views)
-
-
-def price(look: Look) -> float:
-    """Roughly, of a look's codes for one image: weights times pixels, twice if mirrored, once more for each view."""
-    passes = (2 if look.is_mirrored else 1) + len(look.views)
-    return passes * sum(max(1, backbone.n_parameters) * backbone.preprocess.size**2 for backbone in look.backbones)

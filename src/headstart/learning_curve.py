@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from headstart.evaluate import Z95, wilson_interval
-from headstart.heads import SoftmaxRegression, is_right, losses
+from headstart.head import is_right, losses
+from headstart.regression import SoftmaxRegression
 from headstart.select import content_folds
 
 N_FOLDS = 5
@@ -35,7 +36,7 @@ LEVEL = (0.05, 0.95)  # of the forecast's range
 
 
 class Judge(Protocol):
-    """What a fit gives: anything that scores codes, a heads.Head for one."""
+    """What a fit gives: anything that scores codes, a head.Head for one."""
 
     def logits(self, codes: np.ndarray) -> np.ndarray:
         """(n, d) codes to (n, k) scores."""
@@ -117,7 +118,7 @@ def learning_curve(
     """Learn from 1, 2, 5, 10, ... photos of each class, up to all, and judge each time on images that were held out.
 
     codes: (n, d). labels: (n,), positions of classes. digests: each image's sha256; byte-identical images share a fold.
-    fit: what learns, by default softmax regression with the l2 that is right for all images; parts: see heads.Head. n_more:
+    fit: what learns, by default softmax regression with the l2 that is right for all images; parts: see head.Head. n_more:
     how many photos a class to look ahead. seed: of the draws. threads: cores of linear algebra, one by default for
     select.py's reason. budget_seconds: stop adding folds, or where even the first takes longer, photos, by then.
     """

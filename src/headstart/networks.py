@@ -30,21 +30,6 @@ FEATURE_NAMES = ("feature", "embed", "codes", "pool", "last_hidden")
 N_IMAGENET_CLASSES = (1000, 1001, 21841, 21843)
 # What may stand between a classifier's last layer and its output.
 AFTER_LAST_LAYER = ("Softmax", "LogSoftmax", "Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Transpose", "Dropout")
-AFTER_CONVOLUTION = (
-    "BatchNormalization",
-    "Clip",
-    "Relu",
-    "HardSwish",
-    "LeakyRelu",
-    "PRelu",
-    "Elu",
-    "Sigmoid",
-    "HardSigmoid",
-)
-RESHAPES = ("Flatten", "Reshape", "Squeeze", "Identity", "Cast", "Dropout")  # what changes no number of a row
-# Deeper layers that codes are read from: 4 or fewer do for hundreds of images, 7 for tens of thousands (docs/LOG.md).
-N_TAPS = 7
-LEAST_CHANNELS, MOST_CHANNELS = 8, 4096
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -80,13 +65,13 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _image_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+def image_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """The inputs that are no weights: networks of before 2020 list those too."""
     weights = {w.name for w in graph.initializer} | {w.values.name for w in graph.sparse_initializer}
     return [i for i in graph.input if i.name not in weights]
 
 
-def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
+def shape_of(value: onnx.ValueInfoProto) -> list[int | None]:
     """A value's dimensions, None for those that are free."""
     return [d.dim_value or None for d in value.type.tensor_type.shape.dim]
 
@@ -95,8 +80,8 @@ def input_layout(model: onnx.ModelProto, path: Path) -> tuple[bool, int | None]:
     """Whether channels come last, and the size if it is fixed."""
     import onnx
 
-    inputs = _image_inputs(model.graph)
-    shapes = [_shape(i) for i in inputs]
+    inputs = image_inputs(model.graph)
+    shapes = [shape_of(i) for i in inputs]
     if len(inputs) != 1 or len(shapes[0]) != 4 or 3 not in (shapes[0][1], shapes[0][3]):
         found = ", ".join(f"{i.name} {_written(s)}" for i, s in zip(inputs, shapes, strict=True)) or "none"
         raise BackboneError(f"{path} has no single image input of shape (n, 3, h, w) or (n, h, w, 3); its inputs: {found}")
@@ -121,7 +106,7 @@ def with_shapes(model: onnx.ModelProto, size: int, channels_last: bool, path: Pa
     """Fix the size of a network's images, and note the shape of every value within it."""
     import onnx
 
-    (image,) = _image_inputs(model.graph)
+    (image,) = image_inputs(model.graph)
     batch, *_ = image.type.tensor_type.shape.dim
     sides = [size, size, 3] if channels_last else [3, size, size]
     shape = [batch.dim_value or batch.dim_param or "n", *sides]
@@ -138,7 +123,7 @@ def feature_output(model: onnx.ModelProto) -> str:
 
     A lone output of 1,000 or 1,001 numbers is an ImageNet classifier's: the row that its last layer reads is the code.
     """
-    shapes = {o.name: _shape(o) for o in model.graph.output}
+    shapes = {o.name: shape_of(o) for o in model.graph.output}
     first = next(iter(shapes), "")
     likely = [name for name in shapes if any(word in name.lower() for word in FEATURE_NAMES)]
     if likely:
@@ -153,81 +138,6 @@ def feature_output(model: onnx.ModelProto) -> str:
     return str(node.input[0]) if node is not None and node.op_type in ("Gemm", "MatMul", "Conv") else first
 
 
-def find_taps(model: onnx.ModelProto, codes: str) -> tuple[str, ...]:
-    """The values at the ends of a network's last blocks, the last block first: where codes of other depths are read.
-
-    Those are what follows the depthwise convolutions (MobileNet, EfficientNet, ConvNeXt), else the sums that close residual
-    blocks (ResNet, transformers), else the joints of branches (Inception, DenseNet), else the convolutions. With
-    Head2Toe (Evci et al. 2022) many layers serve; here the last N_TAPS.
-    """
-    (image,) = _image_inputs(model.graph)
-    try:
-        graph = _needed_for([codes], model.graph, image.name)
-    except BackboneError:  # standard_form tells of it
-        return ()
-    shapes = {v.name: _shape(v) for v in (*model.graph.value_info, *model.graph.output)}
-    weights = {w.name: list(w.dims) for w in graph.initializer}
-    consumers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
-
-    pooled = _map_of(codes, graph, shapes)
-
-    def is_depthwise(node: onnx.NodeProto) -> bool:
-        kernel = weights.get(node.input[1], [0, 0]) if node.op_type == "Conv" and len(node.input) > 1 else [0, 0]
-        return kernel[0] > 1 and kernel[1] == 1
-
-    def is_sum(node: onnx.NodeProto) -> bool:
-        return node.op_type == "Add" and all(shapes.get(name) == shapes.get(node.output[0]) for name in node.input)
-
-    for ends_block in (is_depthwise, is_sum, lambda n: n.op_type == "Concat", lambda n: n.op_type == "Conv"):
-        ends = [_activated(node.output[0], consumers) for node in graph.node if ends_block(node)]
-        ends = [name for name in ends if name not in (codes, pooled) and _is_tap(shapes.get(name, []))]
-        if len(ends) > 1:
-            return tuple(reversed(ends[-N_TAPS:]))
-    return ()
-
-
-def _map_of(codes: str, graph: onnx.GraphProto, shapes: dict[str, list[int | None]]) -> str:
-    """The map, or the tokens, whose mean the codes are: as a tap it would only say them again. Else the codes themselves."""
-    producers = {out: node for node in graph.node for out in node.output}
-    name = codes
-    while (node := producers.get(name)) is not None:
-        if node.op_type in ("GlobalAveragePool", "ReduceMean"):
-            return str(node.input[0])
-        if node.op_type == "AveragePool" and shapes.get(name, [])[2:] == [1, 1]:
-            return str(node.input[0])
-        if node.op_type not in RESHAPES:
-            break
-        name = node.input[0]
-    return codes
-
-
-def _is_tap(shape: list[int | None]) -> bool:
-    """Whether a value is a map, or tokens, of as many channels as a head can use."""
-    if len(shape) == 4:
-        channels = shape[3 if _is_channels_last(shape, images_are=False) else 1]
-    else:
-        channels = shape[2] if len(shape) == 3 else None
-    return channels is not None and LEAST_CHANNELS <= channels <= MOST_CHANNELS
-
-
-def _activated(name: str, consumers: dict[str, list[onnx.NodeProto]]) -> str:
-    """What becomes of a value in the normalisation and activation that follow it."""
-    while True:
-        follow = [n for n in consumers.get(name, []) if n.op_type in AFTER_CONVOLUTION]
-        both = [n for n in consumers.get(name, []) if n.op_type == "Mul"]  # x · sigmoid(x)
-        if len(follow) == 1 and follow[0].op_type in ("Sigmoid", "HardSigmoid") and len(both) == 1:
-            if set(both[0].input) == {name, follow[0].output[0]}:
-                name = both[0].output[0]
-                continue
-            return name
-        if len(follow) != 1 or len(consumers[name]) != 1:
-            return name
-        name = follow[0].output[0]
-
-
 def standard_form(
     model: onnx.ModelProto, preprocess: Preprocess, *, codes: str, taps: Sequence[str] = (), channels_last: bool = False
 ) -> onnx.ModelProto:
@@ -240,14 +150,14 @@ def standard_form(
     import onnx
     from onnx import helper, numpy_helper
 
-    (image,) = _image_inputs(model.graph)
-    graph = _needed_for([codes, *taps], model.graph, image.name)
+    (image,) = image_inputs(model.graph)
+    graph = needed_for([codes, *taps], model.graph, image.name)
     batch = image.type.tensor_type.shape.dim[0].dim_value or "n"
-    shapes = {v.name: _shape(v) for v in (*model.graph.value_info, *model.graph.output)}
+    shapes = {v.name: shape_of(v) for v in (*model.graph.value_info, *model.graph.output)}
     if len(shapes.get(codes, [])) not in (2, 4):
         raise _no_codes(codes, shapes.get(codes, []))
     opset_imports = _standard_opset(model, graph)
-    _add_prefix(graph)
+    add_prefix(graph)
 
     scale = np.float32(1) / (np.float32(255) * np.asarray(preprocess.std, np.float32))
     offset = -np.asarray(preprocess.mean, np.float32) / np.asarray(preprocess.std, np.float32)
@@ -277,76 +187,6 @@ def standard_form(
     return helper.make_model(whole, opset_imports=opset_imports, ir_version=model.ir_version, producer_name="headstart")
 
 
-def assemble(networks: Sequence[onnx.ModelProto], n_outputs: int, *, is_mirrored: bool = False) -> onnx.ModelProto:
-    """Put networks in standard form side by side, all looking at one `image`, and all their codes into one row, `codes`.
-
-    n_outputs: how many layers of each are read; what only others need is left out. is_mirrored: the image and its mirror
-    image go through together, and their codes are averaged. The codes of each layer alone are the values of `part_names`.
-    """
-    import onnx
-    from onnx import helper, numpy_helper
-
-    nodes, weights, sparse, tail, widths = [], [], [], [], []
-    parts = iter(part_names(sum(min(n_outputs, len(network.graph.output)) for network in networks)))
-    for i, network in enumerate(networks):
-        outputs = list(network.graph.output)[:n_outputs]
-        graph = _needed_for([o.name for o in outputs], network.graph, "image")
-        inner = f"{i}/"
-        _add_prefix(graph, inner)
-        for node in graph.node:
-            node.input[:] = ["both" if name == inner + "image" and is_mirrored else name for name in node.input]
-            node.input[:] = ["image" if name == inner + "image" else name for name in node.input]
-        nodes += graph.node
-        weights += graph.initializer
-        sparse += graph.sparse_initializer
-        for output in outputs:
-            widths.append(output.type.tensor_type.shape.dim[1].dim_value)
-            row, part = inner + output.name, next(parts)
-            tail += (
-                _mean_of_both(row, part, widths[-1], weights)
-                if is_mirrored
-                else [helper.make_node("Identity", [row], [part])]
-            )
-    front = []
-    if is_mirrored:
-        ends = {"turn.start": -1, "turn.end": -(2**31), "turn.axis": 2, "turn.step": -1}
-        weights += [numpy_helper.from_array(np.array([number], np.int64), name) for name, number in ends.items()]
-        front = [
-            helper.make_node("Slice", ["image", *ends], ["mirror"]),
-            helper.make_node("Concat", ["image", "mirror"], ["both"], axis=0),
-        ]
-    tail.append(helper.make_node("Concat", list(part_names(len(widths))), ["codes"], axis=1))
-    image = networks[0].graph.input[0]
-    batch = image.type.tensor_type.shape.dim[0]
-    shape = [batch.dim_param or batch.dim_value, sum(widths)]
-    codes = helper.make_tensor_value_info("codes", onnx.TensorProto.FLOAT, shape)
-    whole = helper.make_graph([*front, *nodes, *tail], "headstart", [image], [codes], weights, sparse_initializer=sparse)
-    return helper.make_model(
-        whole,
-        opset_imports=[helper.make_opsetid("", opset(networks[0]))],
-        ir_version=max(network.ir_version for network in networks),
-        producer_name="headstart",
-    )
-
-
-def _mean_of_both(row: str, part: str, width: int, weights: list[Any]) -> list[onnx.NodeProto]:
-    """(2n, d), first the n images and then their mirror images, to (n, d); in operations that no opset has changed."""
-    from onnx import helper, numpy_helper
-
-    weights.append(numpy_helper.from_array(np.array([2, -1, width], np.int64), f"{part}.shape"))
-    return [
-        helper.make_node("Reshape", [row, f"{part}.shape"], [f"{part}.both"]),
-        helper.make_node("Transpose", [f"{part}.both"], [f"{part}.beside"], perm=(1, 2, 0)),
-        helper.make_node("GlobalAveragePool", [f"{part}.beside"], [f"{part}.mean"]),
-        helper.make_node("Flatten", [f"{part}.mean"], [part], axis=1),
-    ]
-
-
-def part_names(n: int) -> tuple[str, ...]:
-    """What the codes of single layers are called within an assembled network."""
-    return tuple(f"part{i}" for i in range(n))
-
-
 def opset(network: onnx.ModelProto) -> int:
     """The version of the ONNX standard that a network is written in."""
     return max(int(o.version) for o in network.opset_import if o.domain in STANDARD_DOMAINS)
@@ -365,7 +205,7 @@ def _pooled(value: str, shape: list[int | None], name: str, channels_last: bool)
     n_codes = shape[1]
     perm: tuple[int, ...] | None = None
     if len(shape) == 4:
-        is_last = _is_channels_last(shape, channels_last)
+        is_last = is_channels_last(shape, channels_last)
         n_codes, perm = shape[3 if is_last else 1], TO_CHANNELS_FIRST if is_last else AS_IT_IS
     elif len(shape) == 3:
         n_codes, perm = shape[2], (0, 2, 1)
@@ -390,7 +230,7 @@ def _no_codes(output: str, shape: list[int | None]) -> BackboneError:
     )
 
 
-def _is_channels_last(shape: list[int | None], images_are: bool) -> bool:
+def is_channels_last(shape: list[int | None], images_are: bool) -> bool:
     """Whether a map is (n, h, w, d): images are square and so are their maps; where that leaves both, it is as they are."""
     _, first, second, third = shape
     return images_are if first == second == third else first == second
@@ -405,7 +245,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(inner)
 
 
-def _needed_for(outputs: Sequence[str], graph: onnx.GraphProto, image: str) -> onnx.GraphProto:
+def needed_for(outputs: Sequence[str], graph: onnx.GraphProto, image: str) -> onnx.GraphProto:
     """The nodes and weights that outputs are computed from; raises BackboneError where there is no such output."""
     import onnx
 
@@ -444,7 +284,7 @@ def _standard_opset(model: onnx.ModelProto, graph: onnx.GraphProto) -> list[Any]
     return opsets
 
 
-def _add_prefix(graph: onnx.GraphProto, prefix: str = PREFIX) -> None:
+def add_prefix(graph: onnx.GraphProto, prefix: str = PREFIX) -> None:
     """Put PREFIX before every name, within inner graphs too (onnx.compose leaves out the weights that those use)."""
     for part in _graphs(graph):
         for node in part.node:

@@ -17,6 +17,7 @@ from typing import IO, Any, TypeAlias
 
 from headstart.classifier import Prediction
 from headstart.errors import MissingExtra, OutputError
+from headstart.labels import SEPARATOR
 
 Write: TypeAlias = Callable[[Prediction], None]
 COLUMNS = ("path", "status", "reason", "prediction", "probability", "top")
@@ -129,9 +130,12 @@ def people_row(prediction: Prediction, width: int) -> str:
     path = one_line(prediction.path)
     if prediction.prediction is None:
         return f"{'-':<{width}}  {'-':>7}  {path}  ({prediction.status}: {prediction.reason})"
-    others: Sequence[str] = [f"{one_line(name)} {percent(p)}" for name, p in prediction.top[1:] if p >= 0.01]
+    given = {prediction.prediction, *prediction.prediction.split(SEPARATOR)}  # a class of one label may have a | in its name
+    others: Sequence[str] = [
+        f"{one_line(name)} {percent(p)}" for name, p in prediction.top if p >= 0.01 and name not in given
+    ]
     also = f"  ({', '.join(others)})" if others else ""
-    return f"{one_line(prediction.prediction):<{width}}  {percent(prediction.probability):>7}  {path}{also}"
+    return f"{one_line(prediction.prediction) or '(none)':<{width}}  {percent(prediction.probability):>7}  {path}{also}"
 
 
 def _utf8(text: str | None) -> str | None:

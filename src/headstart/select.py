@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from headstart.errors import HeadstartError
-from headstart.heads import HEADS, OUTPUTS, Fitter, Head, balanced_weights, is_right, losses
+from headstart.head import OUTPUTS, Head, balanced_weights, is_right, losses
+from headstart.heads import HEADS, Fitter
 
 MANY_LABELS = ("sigmoid", "hidden")  # the heads that tell several labels an image
 N_FOLDS = 5
@@ -95,6 +96,7 @@ def _choose_head(
     weights = balanced_weights(labels, n_classes) if is_balanced else np.ones(len(labels), np.float32)
     fold = content_folds(digests, labels, N_FOLDS)
     folds = [fold == i for i in range(1 if len(labels) >= MANY_IMAGES else N_FOLDS)]
+    folds = [_of_known_classes(held_out, labels, n_classes) for held_out in folds]
     folds = [held_out for held_out in folds if held_out.any() and not held_out.all()]
     held_out = np.concatenate([np.flatnonzero(f) for f in folds]) if folds else np.arange(0)
     strengths = HEADS[kind].strengths
@@ -120,6 +122,13 @@ def _choose_head(
     )
     logits = tried[best][1] if tried else np.zeros((0, n_classes), np.float32)
     return Choice(problem.head(solution), kind, strengths[best], held_out, logits, trials)
+
+
+def _of_known_classes(held_out: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Of a fold, the images whose class the others have, too: nothing can be said of a class that nobody has learnt."""
+    if labels.ndim == 2:
+        return held_out
+    return held_out & (np.bincount(labels[~held_out], minlength=n_classes) > 0)[labels]
 
 
 def _blas_threads(threads: int | None, n_numbers: int) -> AbstractContextManager[Any]:

@@ -86,7 +86,7 @@ def percent(share: float | None) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, text: Sequence[int] = ()) -> str:
-    """Align columns by the width that characters have on a terminal: the first `left` ones and those of `text` to the left."""
+    """Align columns by the width of characters on a terminal: the first `left` ones and those of `text` to the left."""
     from rich.cells import cell_len
 
     cells = [[one_line(c) for c in row] for row in (header, *rows)]

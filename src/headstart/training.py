@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,9 +20,10 @@ import numpy as np
 
 from headstart import datasets, labels
 from headstart.augment import parse_views
-from headstart.backbones import BACKBONES, DEFAULT, Backbone
+from headstart.backbones import DEFAULT, Backbone
 from headstart.classifier import FILE_NAME, Classifier
 from headstart.codes import Codes, Progress, Store, default_cache_dir
+from headstart.datasets import Dataset
 from headstart.engine import Hardware, available_cores
 from headstart.errors import DataError, HeadstartError
 from headstart.evaluate import (
@@ -34,9 +35,10 @@ from headstart.evaluate import (
     wilson_interval,
 )
 from headstart.files import write_output
-from headstart.heads import HEADS, Head, is_right
+from headstart.head import Head, is_right
+from headstart.heads import HEADS, MOST_NEIGHBOURS
 from headstart.images import display_name
-from headstart.ladder import BUDGET, Candidate, Ladder, Learned, price
+from headstart.ladder import BUDGET, Candidate, Ladder, Learned
 from headstart.learning_curve import Fit
 from headstart.learning_curve import learning_curve as draw_learning_curve
 from headstart.learning_curve import sentence as curve_sentence
@@ -48,6 +50,7 @@ from headstart.usable import Usable, usable
 from headstart.zoo import AUTO, Wish, find_backbones, notes_on, wider_backbone
 
 FEW_TESTED = 30
+CURVE_L2 = 0.03  # where the chosen head has none
 CURVE_SECONDS = 1.0  # for a learning curve that nobody asked for
 
 
@@ -91,6 +94,7 @@ def train(
     finetune: bool = False,
     unfreeze: str | None = None,
     epochs: int | None = None,
+    batch: int | None = None,
     force: bool = False,
     learning_curve: bool = False,
     test: float = 0.2,
@@ -109,23 +113,21 @@ def train(
     `auto` compares all that are installed. head: a row of headstart.heads.HEADS; `auto` leaves it to held-out data. views:
     what augment.parse_views reads, to be learnt from as well if that is better; `auto` tries mirroring only, `none`
     nothing. budget: seconds that choosing beyond the first rung may take; 0 keeps the last layer's codes. balance: let
-    every class count the same. test: the share of the images to test with, where the data gives no test split. seed: which
-    images those are. cache: the folder that keeps codes, by default the user's cache folder. device, threads, precision:
-    see engine.Hardware. progress: called as (stage, done, total).
+    every class count the same. finetune: let the backbone learn as well (extra torch), and keep that only if it is better
+    on validation beyond chance, or with force; unfreeze: how much of it, a key of finetune.UNFREEZE; epochs: how long at
+    most; batch: images a step. learning_curve: draw it with all the time it takes; else it has CURVE_SECONDS. test: the
+    share of the images to test with, where the data gives no test split. seed: which images those are. cache: the folder
+    that keeps codes, by default the user's cache folder. device, threads, precision: see engine.Hardware. progress: called
+    as (stage, done, total).
 
     Raises HeadstartError, whose message says what to do, for anything that the caller can mend.
     """
     arguments = {k: v for k, v in locals().items() if k not in ("photos", "run", "progress")}
     _check_share(test)
     _check_head(head)
-    tuning = None
-    if finetune:
-        from headstart.finetune import FineTuning
-
-        checkpoints = (Path(cache) if cache is not None else default_cache_dir()) / "checkpoints"
-        tuning = FineTuning(
-            unfreeze, epochs, seed=seed, checkpoint_dir=checkpoints, device=_torch_device(device), threads=threads
-        )
+    _check_tuning(finetune, {"unfreeze": unfreeze, "epochs": epochs, "batch": batch, "force": force or None}, balance)
+    if seed < 0:
+        raise HeadstartError(f"the seed is {seed}; expected 0 or more")
     tried_views = None if views == "auto" else [str(view) for view in parse_views(views)]
     run = None if run is None else Path(run)
     if run is not None:
@@ -135,8 +137,26 @@ def train(
     cache_dir = Path(cache) if cache is not None else default_cache_dir()
     wish = Wish(backbone, size, mean, std, output)
 
+    tuning = None
+    if finetune:
+        from headstart.finetune import FineTuning
+        from headstart.judge import check_name
+
+        check_name(wish.name)
+        tuning = FineTuning(
+            unfreeze,
+            epochs,
+            batch,
+            seed=seed,
+            checkpoint_dir=cache_dir / "checkpoints",
+            device=_torch_device(device),
+            threads=threads,
+            precision=precision,
+        )
+
     with stages("list"):
         dataset = datasets.load_dataset(photos)
+        first_head = _first_head(head, dataset)
     with stages("backbone"):
         network, others = find_backbones(wish, cache_dir)
         first = Look((network,), depth=len(network.widths) if budget > 0 else 1)
@@ -145,7 +165,7 @@ def train(
             codes = look_at(dataset.images, first, store, hardware=hardware, progress=progress)
         with stages("splits"):
             data = usable(dataset, codes, str(photos), seed=seed, test=test)
-        if backbone not in BACKBONES and backbone != AUTO:
+        if network.source:
             data.notes.append(_of_a_strangers_network(network))
         data.notes.extend(notes_on((network, *others)))
         with stages("choose"):
@@ -163,26 +183,27 @@ def train(
                 heads=None if head == AUTO else [],
                 balance=balance,
                 budget=budget,
-                seconds_a_pixel=_seconds_a_pixel(codes, first, stages),
                 threads=hardware.threads or available_cores(),
                 progress=progress,
-            ).learn(Candidate(replace(first, depth=1), _first_head(head, data.labels)))
+            ).learn(Candidate(replace(first, depth=1), first_head))
         verdict = None
         if tuning is not None:
             with stages("fine-tune"):
                 from headstart.judge import fine_tuned
 
-                verdict = fine_tuned(
-                    data,
-                    source.codes_of,
-                    learned,
-                    options=tuning,
-                    force=force,
-                    balance=balance,
-                    threads=hardware.threads or available_cores(),
-                    progress=progress,
-                )
-                learned = verdict.learned
+                try:
+                    verdict = fine_tuned(
+                        data,
+                        source.codes_of,
+                        learned,
+                        options=tuning,
+                        force=force,
+                        threads=hardware.threads or available_cores(),
+                        progress=progress,
+                    )
+                    learned = verdict.learned
+                except HeadstartError as error:  # the frozen classifier is there, and is not lost for it
+                    data.notes.append(f"fine-tuning came to nothing, the frozen classifier stays: {error}")
         with stages("evaluate"):
             tested = source.codes_of(replace(learned.look, views=()), np.flatnonzero(data.splits == TEST))
             judged = _judged(data, learned.choice, tested)
@@ -199,7 +220,7 @@ def train(
                     [data.digests[i] for i in learn],
                     fit=_fit_as_chosen(learned, len(data.classes)),
                     parts=learned.look.parts,
-                    l2=learned.choice.strength,
+                    l2=learned.choice.strength if learned.choice.kind in ("softmax", "sigmoid") else CURVE_L2,
                     seed=seed,
                     budget_seconds=None if learning_curve else CURVE_SECONDS,
                     progress=progress,
@@ -210,7 +231,9 @@ def train(
         about = _about(photos, arguments, data, codes, learned, judged)
         about["fine_tuning"] = None if verdict is None else verdict.to_json()
         about["learning_curve"] = None if curve is None else {**curve.to_json(), "sentence": curve_sentence(curve)}
-        classifier = Classifier.build(learned.look, learned.choice.head, data.classes, _of_the_artefact(about), hardware)
+        classifier = Classifier.build(
+            learned.look, learned.choice.head, data.classes, _of_the_artefact(about, learned.look.backbones), hardware
+        )
     about["model"] = {
         "file": FILE_NAME,
         "bytes": len(classifier.content),
@@ -273,7 +296,7 @@ def _judged(data: Usable, choice: Choice, tested: np.ndarray) -> _Judged:
     thresholds = None
     evaluation: Evaluation | MultiLabelEvaluation
     if labels.are_many(data.labels):
-        thresholds = best_thresholds(choice.probabilities, data.labels[others])
+        thresholds = best_thresholds(choice.probabilities, data.labels[others]).astype(np.float32)
         evaluation = evaluate_multilabel(probabilities, data.labels[judged], data.classes, thresholds, split=split)
     else:
         evaluation = evaluate(probabilities, data.labels[judged], data.classes, split=split)
@@ -322,12 +345,12 @@ def _about(
             "interval": wilson_interval(cv_correct, len(choice.held_out)),
         },
         "evaluation": judged.evaluation.to_json(),
-        "thresholds": None if judged.thresholds is None else [round(float(t), 6) for t in judged.thresholds],
+        "thresholds": None if judged.thresholds is None else judged.thresholds.tolist(),
         "versions": versions(),
     }
 
 
-def _of_the_artefact(about: dict[str, Any]) -> dict[str, Any]:
+def _of_the_artefact(about: dict[str, Any], backbones: Sequence[Backbone]) -> dict[str, Any]:
     """What model.onnx says of itself: nothing of the machine or the folders that it was made in."""
     left_out = ("classes", "confusion")  # in run.json, and as large as the square of the number of classes
     evaluation = {k: v for k, v in about["evaluation"].items() if k not in left_out}
@@ -337,6 +360,7 @@ def _of_the_artefact(about: dict[str, Any]) -> dict[str, Any]:
         "images": about["images"],
         "evaluation": evaluation,
         **({"thresholds": about["thresholds"]} if about["thresholds"] else {}),
+        "license_notes": notes_on(backbones),
         "head": {"kind": about["choice"]["head"], "strength": about["choice"]["strength"]},
         "versions": {"onnx": about["versions"]["onnx"]},
     }
@@ -351,15 +375,10 @@ def _of_a_strangers_network(network: Backbone) -> str:
     )
 
 
-def _seconds_a_pixel(codes: Codes, look: Look, stages: Stages) -> float:
-    """What codes cost here, as the first ones did; 0 where they were kept."""
-    return stages.seconds["codes"] / (codes.n_computed * price(look)) if codes.n_computed else 0.0
-
-
 def _fit_as_chosen(learned: Learned, n_classes: int) -> Fit | None:
     """What the learning curve learns with: the kind of head that was chosen, None where that is regression anyway."""
     kind, strength, parts = learned.choice.kind, learned.choice.strength, learned.look.parts
-    if kind in ("softmax", "sigmoid"):
+    if kind in ("softmax", "sigmoid", "hidden"):  # a hidden layer takes minutes; regression shows where the curve leads
         return None
 
     def fit(codes: np.ndarray, of_image: np.ndarray) -> Head:
@@ -374,15 +393,30 @@ def _torch_device(device: str) -> str | None:
     return device.lower() if device.upper().startswith("CUDA") else None
 
 
-def _first_head(head: str, of_image: np.ndarray) -> str:
-    """The kind of head to begin with; raises HeadstartError for one that cannot tell several labels an image."""
-    if not labels.are_many(of_image):
-        return "softmax" if head == AUTO else head
-    if head not in (AUTO, *MANY_LABELS):
+def _first_head(head: str, dataset: Dataset) -> str:
+    """The kind of head to begin with; raises HeadstartError, before any work, for one that cannot learn these labels."""
+    is_many, n, n_classes = labels.are_many(dataset.labels), len(dataset.images), len(dataset.classes)
+    if is_many and head not in (AUTO, *MANY_LABELS):
         raise HeadstartError(
             f"these images have several labels each; of the heads only {' and '.join(MANY_LABELS)} tell them"
         )
-    return "sigmoid" if head == AUTO else head
+    if head == "sigmoid" and not is_many and n_classes > 2:
+        raise HeadstartError(
+            f"a sigmoid head tells two classes apart, or several labels an image; here are {n_classes} classes: use softmax"
+        )
+    if head == "nearest" and n > MOST_NEIGHBOURS:
+        raise HeadstartError(
+            f"the k-nearest head carries all images' codes along, {MOST_NEIGHBOURS:,} at most; here are {n:,}: use softmax"
+        )
+    return head if head != AUTO else "sigmoid" if is_many else "softmax"
+
+
+def _check_tuning(finetune: bool, options: dict[str, object], balance: bool) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given and not finetune:
+        raise HeadstartError(f"{', '.join(given)} belong to fine-tuning; add --finetune")
+    if finetune and balance:
+        raise HeadstartError("fine-tuning lets every photo count the same; leave --balance away, or --finetune")
 
 
 def _check_head(head: str) -> None:

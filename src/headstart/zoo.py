@@ -31,9 +31,11 @@ from headstart.backbones import (
 )
 from headstart.errors import BackboneError
 from headstart.files import write_atomically
-from headstart.networks import PREPROCESS_KEY, find_taps, preprocess_of, standard_form, with_shapes
+from headstart.networks import PREPROCESS_KEY, preprocess_of, standard_form, with_shapes
+from headstart.taps import find_taps
 
 AUTO, TIMM = "auto", "timm:"
+EXPORT_VERSION = 1  # raise it when taps.py, networks.py or torch_networks.py make another network of the same weights
 LICENSE_KEY = "headstart.license"
 log = logging.getLogger("headstart")
 
@@ -104,13 +106,17 @@ def find_backbones(wish: Wish, cache_dir: Path) -> tuple[Backbone, tuple[Backbon
 
 
 def wider_backbone(backbone: Backbone, wish: Wish, cache_dir: Path, pixels: str = MORE) -> Backbone | None:
-    """The same backbone looking at the whole photo, or None where it cannot; wish: what it was loaded by."""
+    """The same backbone looking at the whole photo, or None where it cannot; wish: what it was loaded by.
+
+    pixels: MORE or WHOLE; a network of one size looks at the whole photo in that.
+    """
     name = backbone.name if wish.name == AUTO else wish.name
-    try:
-        wider = find_backbone(replace(wish, name=name), cache_dir, pixels=pixels)
-    except BackboneError:
-        return None
-    return wider if wider.widths == backbone.widths and wider.preprocess != backbone.preprocess else None
+    for looked_at in dict.fromkeys((pixels, WHOLE)):
+        with contextlib.suppress(BackboneError):
+            wider = find_backbone(replace(wish, name=name), cache_dir, pixels=looked_at)
+            if wider.widths == backbone.widths and wider.preprocess != backbone.preprocess:
+                return wider
+    return None
 
 
 def notes_on(backbones: Sequence[Backbone]) -> list[str]:
@@ -137,10 +143,10 @@ def _exported_once(name: str, cache_dir: Path) -> Backbone:
 
     folder = cache_dir / "backbones"
     stem = re.sub(r"[^\w.-]", "_", name.removeprefix(TIMM))
-    for path in sorted(folder.glob(f"timm-{stem}-*.onnx")):
+    for path in sorted(folder.glob(f"timm-{stem}-v{EXPORT_VERSION}-*.onnx")):
         with contextlib.suppress(OSError):
             content = path.read_bytes()
-            if path.stem == f"timm-{stem}-{hashlib.sha256(content).hexdigest()[:16]}":
+            if path.stem == f"timm-{stem}-v{EXPORT_VERSION}-{hashlib.sha256(content).hexdigest()[:16]}":
                 model = onnx.load_from_string(content)
                 preprocess = preprocess_of(model)
                 license = next((p.value for p in model.metadata_props if p.key == LICENSE_KEY), "unknown")
@@ -155,5 +161,5 @@ def _exported_once(name: str, cache_dir: Path) -> Backbone:
     onnx.helper.set_model_props(standard, said)
     content = standard.SerializeToString(deterministic=True)
     with contextlib.suppress(OSError):  # a read-only cache costs an export at every start
-        write_atomically(folder / f"timm-{stem}-{hashlib.sha256(content).hexdigest()[:16]}.onnx", content)
+        write_atomically(folder / f"timm-{stem}-v{EXPORT_VERSION}-{hashlib.sha256(content).hexdigest()[:16]}.onnx", content)
     return describe(name, content, network.preprocess, network.license, "codes")

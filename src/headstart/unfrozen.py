@@ -1,0 +1,124 @@
+"""A network of which only the upper layers learn, with the head behind it.
+
+Takes a torch network, a head of one layer and the share of layers to set free; gives scores, weights and, in the end, a
+backbone in standard form. It decides which layers are apart from the rest, and how fast each of the others learns.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from headstart.backbones import Backbone
+from headstart.head import SMALLEST_LENGTH, Head
+from headstart.networks import n_parameters, standard_form
+from headstart.torch_networks import TorchNetwork, is_chain, layers_of, to_onnx
+
+LAYER_DECAY, WEIGHT_DECAY = 0.8, 0.02
+
+
+class Unfrozen:
+    """A copy of a network with a head behind it, of which only the upper layers and the head learn.
+
+    trunk: the layers that never change, where they can be run apart from the rest; what they give can then be kept.
+    """
+
+    def __init__(self, network: TorchNetwork, head: Head, share: float) -> None:
+        if len(head.layers) != 1 or head.votes is not None or head.parts not in ((), (network.n_codes,)):
+            raise ValueError("fine-tuning begins at a head of one layer on the codes of the last layer")
+        ((weight, bias),) = head.layers
+        self.network, self.is_unit = network, bool(head.parts)
+        self.module = copy.deepcopy(network.module).cpu().float().eval().requires_grad_(False)
+        self.head = nn.Linear(*weight.shape)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight.T)))
+            self.head.bias.copy_(torch.from_numpy(np.ascontiguousarray(bias)))
+        self.whole = nn.ModuleDict({"module": self.module, "head": self.head})
+        layers = layers_of(self.module)
+        n_open = min(len(layers), max(1, round(share * len(layers)))) if share else 0
+        self.frozen, self.open = layers[: len(layers) - n_open], layers[len(layers) - n_open :]
+        for part in _parts(self.open):
+            part.requires_grad_(True)
+        if share == 1:
+            self.module.requires_grad_(True)  # with what belongs to no layer, a transformer's positions
+        self.trunk, self.top = self._cut(network.preprocess.size)
+
+    def _cut(self, size: int) -> tuple[Any, Any]:
+        if not self.open:
+            return self.module, nn.Identity()
+        if self.frozen and is_chain(self.module, size):
+            return nn.Sequential(*_parts(self.frozen)), nn.Sequential(*_parts(self.open))
+        return None, self.module
+
+    def logits(self, x: Any) -> Any:
+        """What the trunk gives, or pixels where there is no trunk, to scores (n, k)."""
+        codes = self.top(x)
+        return self.head(functional.normalize(codes.float(), dim=1, eps=SMALLEST_LENGTH) if self.is_unit else codes)
+
+    def groups(self, lr: float) -> list[dict[str, Any]]:
+        """What learns, each layer at LAYER_DECAY of the rate of the one above; norms and biases are not pulled to zero."""
+        layers = [[p for part in layer for p in part.parameters()] for layer in self.open]
+        known = {id(p) for layer in layers for p in layer}
+        layers[:0] = [[p for p in self.module.parameters() if p.requires_grad and id(p) not in known]]
+        layers.append(list(self.head.parameters()))
+        groups = []
+        for depth, layer in enumerate(reversed(layers)):
+            for decay, some in ((WEIGHT_DECAY, [p for p in layer if p.ndim > 1]), (0.0, [p for p in layer if p.ndim < 2])):
+                if some:
+                    groups.append({"params": some, "lr": lr * LAYER_DECAY**depth, "weight_decay": decay})
+        return groups
+
+    def free(self) -> dict[str, Any]:
+        """Every weight that learns, by its name."""
+        return {name: p for name, p in self.whole.named_parameters() if p.requires_grad}
+
+    def put(self, weights: dict[str, Any]) -> None:
+        """Put other numbers into the weights that learn."""
+        with torch.no_grad():
+            for name, p in self.free().items():
+                p.copy_(weights[name])
+
+    @contextmanager
+    def under(self, weights: dict[str, Any]) -> Iterator[None]:
+        """Put other weights in for a while."""
+        own = copied(self.free())
+        self.put(weights)
+        try:
+            yield
+        finally:
+            self.put(own)
+
+    def layer(self) -> tuple[np.ndarray, np.ndarray]:
+        """The head's weight (d, k) and bias (k,), float32."""
+        weight, bias = (p.detach().float().cpu().numpy().copy() for p in (self.head.weight.T, self.head.bias))
+        return weight, bias
+
+    def backbone(self) -> Backbone:
+        """The network as it is now, in standard form."""
+        given = self.network
+        network = standard_form(to_onnx(self.module, given.preprocess.size), given.preprocess, codes="codes")
+        return Backbone(
+            name=f"{given.name} (fine-tuned)",
+            network=network.SerializeToString(deterministic=True),
+            preprocess=given.preprocess,
+            widths=(given.n_codes,),
+            n_parameters=n_parameters(network),
+            license=given.license,
+            output="codes",
+        )
+
+
+def copied(weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights by their names, of which a step changes nothing any more."""
+    return {name: w.detach().clone() for name, w in weights.items()}
+
+
+def _parts(layers: list[list[Any]]) -> list[Any]:
+    return [part for layer in layers for part in layer]

@@ -1,0 +1,89 @@
+"""The judge: what was fine-tuned is taken where it is better beyond chance, and only there."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from headstart import judge
+from headstart.errors import HeadstartError
+from headstart.finetune import FineTuning
+from headstart.heads import Head
+from headstart.ladder import Learned
+from headstart.looks import Look
+from headstart.select import choose_head
+from headstart.splits import TEST, TRAIN, VALIDATION
+from headstart.usable import Usable
+
+N = 60
+
+
+@pytest.fixture
+def lite(tiny):
+    """A backbone that goes by the name of one that torch has."""
+    return replace(tiny, name="efficientnet-lite0")
+
+
+@pytest.fixture
+def data(lite):
+    """Codes that say nothing of the labels, so that the frozen head guesses; a third of the images are validation's."""
+    rng = np.random.default_rng(0)
+    splits = np.array([TRAIN, TRAIN, VALIDATION, TEST] * (N // 4), np.int8)
+    digests = [bytes([i]) * 32 for i in range(N)]
+    codes = rng.normal(size=(N, lite.n_codes)).astype(np.float16)
+    labels = rng.integers(0, 2, N)
+    return Usable([b""] * N, [""] * N, codes, labels, ("a", "b"), digests, splits, [], [])
+
+
+@pytest.fixture
+def learned(lite, data):
+    learn = data.splits != TEST
+    digests = [d for d, used in zip(data.digests, learn, strict=True) if used]
+    return Learned(Look((lite,)), choose_head(data.codes[learn], data.labels[learn], 2, digests), ())
+
+
+def judged(monkeypatch, data, learned, right, **options):
+    """What the judge says of a tuned network that labels a share `right` of the validation images rightly."""
+    validation = np.flatnonzero(data.splits == VALIDATION)
+    n_right = round(right * len(validation))
+    answers = np.where(np.arange(len(validation)) < n_right, data.labels[validation], 1 - data.labels[validation])
+    tuned = SimpleNamespace(
+        backbone=replace(learned.look.backbones[0], name="tuned"),
+        head=Head(((np.zeros((48, 2), np.float32), np.zeros(2, np.float32)),)),
+        validation_index=validation,
+        validation_probabilities=np.where(np.eye(2)[answers] > 0, 0.9, 0.1).astype(np.float32),
+    )
+    monkeypatch.setattr(judge, "torch_network", lambda name: SimpleNamespace(preprocess=None))
+    monkeypatch.setattr(judge, "replace", lambda value, **_: value)
+    monkeypatch.setattr(judge, "finetune", lambda *_, **__: tuned)
+    return judge.fine_tuned(data, lambda look, rows: data.codes[rows], learned, options=FineTuning(), **options)
+
+
+def test_what_is_better_beyond_chance_is_taken_with_its_own_held_out_answers(monkeypatch, data, learned):
+    verdict = judged(monkeypatch, data, learned, 1.0)
+    assert verdict.is_taken and verdict.comparison.verdict == "better"
+    assert verdict.learned.look.name == "tuned"
+    choice = verdict.learned.choice
+    held_out = np.flatnonzero(data.splits != TEST)[choice.held_out]
+    assert (data.splits[held_out] == VALIDATION).all()
+    assert (choice.probabilities.argmax(axis=1) == data.labels[held_out]).all()
+
+
+@pytest.mark.parametrize("right", [0.6, 0.0])
+def test_what_is_not_better_beyond_chance_is_left(monkeypatch, data, learned, right):
+    verdict = judged(monkeypatch, data, learned, right)
+    assert not verdict.is_taken and verdict.learned is learned
+    assert judged(monkeypatch, data, learned, right, force=True).is_taken
+
+
+def test_backbones_that_torch_does_not_have_are_refused(data, learned, tiny):
+    with pytest.raises(HeadstartError, match="fine-tuning needs one backbone that torch has"):
+        strangers = replace(learned, look=Look((replace(tiny, name="mine"),)))
+        judge.fine_tuned(data, lambda look, rows: data.codes[rows], strangers, options=FineTuning())
+
+
+def test_without_validation_there_is_nothing_to_judge_on(data, learned):
+    none = replace(data, splits=np.where(data.splits == VALIDATION, TRAIN, data.splits))
+    with pytest.raises(HeadstartError, match="validation"):
+        judge.fine_tuned(none, lambda look, rows: data.codes[rows], learned, options=FineTuning())
