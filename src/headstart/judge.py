@@ -18,14 +18,14 @@ from headstart.backbones import BACKBONES
 from headstart.codes import Progress
 from headstart.errors import HeadstartError
 from headstart.evaluate import Comparison, is_better
-from headstart.finetune import FineTuned, FineTuning, finetune
-from headstart.head import is_right
+from headstart.finetune import FineTuned, FineTuning, dismiss_workers, finetune
+from headstart.head import Head, is_right
 from headstart.labels import are_many
 from headstart.ladder import Learned
 from headstart.looks import Look
 from headstart.select import Choice, choose_head
 from headstart.splits import TRAIN, VALIDATION
-from headstart.torch_networks import TIMM, torch_network
+from headstart.torch_networks import TIMM, TorchNetwork, torch_network
 from headstart.usable import Usable
 
 MOST_LOGIT = 50.0
@@ -79,37 +79,14 @@ def fine_tuned(
     codes_of: gives a look's codes of some of the data's images. force: take it even where it is not better. Raises
     HeadstartError where the backbone has no torch module, or where there is no validation split to judge on.
     """
-    backbone = learned.look.backbones[0]
-    if len(learned.look.backbones) > 1 or not (backbone.name in BACKBONES or backbone.name.startswith(TIMM)):
-        raise HeadstartError(
-            f"fine-tuning needs one backbone that torch has, a Lite one or {TIMM}NAME; here is {learned.look.name}: "
-            "name one with --backbone"
-        )
-    train, validation = (np.flatnonzero(data.splits == split) for split in (TRAIN, VALIDATION))
-    if not len(validation):
-        raise HeadstartError(
-            "fine-tuning is judged on a validation split, and no photo fell to it: add photos, or a val folder"
-        )
-    learnt_from = [data.digests[i] for i in train]
-
-    def fitted(look: Look, kind: str) -> Choice:
-        return choose_head(
-            codes_of(look, train),
-            data.labels[train],
-            len(data.classes),
-            learnt_from,
-            kind=kind,
-            parts=look.parts,
-            threads=threads,
-        )
-
-    last = Look((backbone,))
-    frozen = fitted(learned.look, learned.choice.kind)
-    start = fitted(last, "sigmoid" if are_many(data.labels) else "softmax").head
-    network = replace(torch_network(backbone.name), preprocess=backbone.preprocess)
+    try:
+        frozen, start, network = _begun(data, codes_of, learned, threads)
+    except HeadstartError:
+        dismiss_workers(device=options.device)  # under torchrun they wait for us
+        raise
     tuned = finetune(data.images, data.labels, data.splits, data.digests, network, start, options=options, progress=progress)
     judged = tuned.validation_index
-    before = frozen.head.logits(_first_view(codes_of(learned.look, judged)))
+    before = frozen.logits(_first_view(codes_of(learned.look, judged)))
     after = np.clip(np.log(np.maximum(tuned.validation_probabilities, 1e-20)), -MOST_LOGIT, 0)
     if are_many(data.labels):
         after = after - np.log1p(-np.minimum(tuned.validation_probabilities, 1 - 1e-7))
@@ -123,6 +100,32 @@ def fine_tuned(
     place[np.flatnonzero(data.splits <= VALIDATION)] = np.arange(int((data.splits <= VALIDATION).sum()))
     choice = Choice(tuned.head, "fine-tuned", 0.0, place[judged], after.astype(np.float32), ())
     return Verdict(tuned, comparison, True, Learned(Look((tuned.backbone,)), choice, learned.rungs))
+
+
+def _begun(
+    data: Usable, codes_of: Callable[[Look, np.ndarray], np.ndarray], learned: Learned, threads: int | None
+) -> tuple[Head, Head, TorchNetwork]:
+    """The frozen classifier's head fitted on train alone, the head to start from, and the network."""
+    backbone = learned.look.backbones[0]
+    if len(learned.look.backbones) > 1 or not (backbone.name in BACKBONES or backbone.name.startswith(TIMM)):
+        raise HeadstartError(
+            f"fine-tuning needs one backbone that torch has, a Lite one or {TIMM}NAME; here is {learned.look.name}: "
+            "name one with --backbone"
+        )
+    train = np.flatnonzero(data.splits == TRAIN)
+    if not (data.splits == VALIDATION).any():
+        raise HeadstartError(
+            "fine-tuning is judged on a validation split, and no photo fell to it: add photos, or a val folder"
+        )
+    digests = [data.digests[i] for i in train]
+
+    def fitted(look: Look, kind: str) -> Head:
+        codes, n_classes = codes_of(look, train), len(data.classes)
+        return choose_head(codes, data.labels[train], n_classes, digests, kind=kind, parts=look.parts, threads=threads).head
+
+    start = fitted(Look((backbone,)), "sigmoid" if are_many(data.labels) else "softmax")
+    network = replace(torch_network(backbone.name), preprocess=backbone.preprocess)
+    return fitted(learned.look, learned.choice.kind), start, network
 
 
 def _first_view(codes: np.ndarray) -> np.ndarray:
