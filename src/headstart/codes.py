@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from headstart.assembly import assemble
 from headstart.augment import view_key, view_pixels
 from headstart.backbones import Backbone
 from headstart.engine import Engine, Hardware, Result
 from headstart.errors import BackboneError
 from headstart.images import Failure, display_name, load_image, read_bytes
-from headstart.networks import output_names
 from headstart.store import Shelf, Stamp, chunks
 from headstart.store import Store as Store
 from headstart.tables import ImageRef, TableImage
@@ -109,7 +109,7 @@ def compute_codes(
     todo = [i for i, digest in enumerate(digests) if digest is None]
     n_computed = 0
     if todo:
-        engine = open_engine(backbone.network, hardware)
+        engine = open_engine(_in_one_row(backbone), hardware)
         look = partial(view_pixels, view=view, seed=seed)
         stream = _stream(images, todo, stamp_of, backbone, shelf, engine, look)
         with shelf or contextlib.nullcontext(), contextlib.closing(stream):  # however it ends, the workers end first
@@ -219,10 +219,17 @@ def _stream(
     for result in engine.stream(todo, load, chunk=chunk):
         digest, stamp = notes.pop(result.item, (b"", None))
         if result.outputs is not None:
-            row = np.concatenate([result.outputs[name] for name in output_names(len(backbone.widths))])
-            yield _Fresh(result.item, digest, row, stamp, True)
+            yield _Fresh(result.item, digest, result.outputs["codes"], stamp, True)
         else:
             yield _Fresh(result.item, digest, result.instead, stamp, False)
+
+
+def _in_one_row(backbone: Backbone) -> bytes:
+    """The backbone's network with the codes of all layers in one output: eight cost 7 % of the time, in Python alone."""
+    import onnx
+
+    network = assemble([onnx.load_from_string(backbone.network)], len(backbone.widths))
+    return network.SerializeToString(deterministic=True)
 
 
 def _content(image: ImageRef) -> Any:

@@ -25,7 +25,7 @@ from headstart.select import TIE, Choice, choose_head
 
 DEPTHS = (2, 5, 8)  # how many layers' codes a head may read: with the last depthwise stage, the last four, the last seven
 FROM_DEEPEST = 5_000  # images from which on the last of these is tried: of hundreds it is chosen too often (docs/LOG.md)
-FEW_IMAGES, MANY_IMAGES = 2_000, 5_000  # a fifth of the images, within these limits, is chosen by
+FEW_IMAGES, MANY_IMAGES = 1_500, 5_000  # a fifth of the images, within these limits, is chosen by
 FROM_HIDDEN = 20_000  # images from which on a hidden layer is tried; below, it gained less than it cost (docs/LOG.md)
 BUDGET = 60.0  # seconds
 FROM_TIMED, N_TIMED = 500, (8, 64)  # images from which on their codes are timed first, and how many of them

@@ -17,6 +17,7 @@ from headstart.standardised import Span, Standardised
 
 MEMORY = 10  # pairs of steps that the quasi-Newton method remembers
 MAX_STEPS = 300
+FEW_ROWS = 5_000
 
 
 class SoftmaxRegression(Standardised):
@@ -100,8 +101,9 @@ class SoftmaxRegression(Standardised):
         An inverse, not a factor: solving with one is SciPy's, whose threads fight with NumPy's for the same cores (flowers:
         3.3 s instead of 0.1 s).
         """
-        # That of half a decade away serves as well, and takes no time: 0.1 s for 1,280 codes, seconds for all depths.
-        if not 0.25 < self._last_whitener[0] / l2 < 4:
+        # That of another l2 serves as well, at more passes: with many rows a pass costs more, with few an inverse does.
+        far = 4 if len(self.rows) > FEW_ROWS else 1000
+        if not 1 / far < self._last_whitener[0] / l2 < far:
             hessian = np.float32(self._curvature) * self._gram
             hessian.flat[:: len(hessian) + 1] += np.float32(l2 + 1e-6 * (1 + np.trace(hessian) / len(hessian)))
             self._last_whitener = l2, np.linalg.inv(hessian)
