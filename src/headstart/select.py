@@ -20,7 +20,7 @@ from headstart.heads import HEADS, Fitter
 MANY_LABELS = ("sigmoid", "hidden")  # the heads that tell several labels an image
 N_FOLDS = 5
 FEW_NUMBERS = 4_000_000  # codes x images, below which one core learns the head
-MANY_IMAGES = 5_000  # from here on one fold is held out: its standard error is small enough to choose by
+MANY_IMAGES = 2_500  # from here on one fold is held out: its standard error is small enough to choose by
 TIE = 1e-3  # nats of held-out cross entropy that a weaker regularisation, or any less simple choice, must gain
 
 
@@ -71,7 +71,7 @@ def choose_head(
     codes: (n, d), or (n, v, d) with other views of each image beside the one that is judged, which comes first. labels: (n,)
     positions of classes, or (n, k) of 0 and 1. digests: each image's sha256; byte-identical images share a fold. kind: a row
     of heads.HEADS. parts: how many of the d codes are of each depth. balance: let every class count the same. threads: cores
-    that linear algebra may use. Five folds are held out in turn; of 5,000 images or more, one.
+    that linear algebra may use. Five folds are held out in turn; of 2,500 images or more, one.
     """
     if labels.ndim == 2 and kind not in MANY_LABELS:
         raise HeadstartError(f"several labels an image are told by the heads {' and '.join(MANY_LABELS)}, not by {kind}")
