@@ -24,7 +24,7 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "train.svg"
 
 def main() -> None:
     """Run, record, write."""
-    console = Console(record=True, width=118, file=open(os.devnull, "w"))
+    console = Console(record=True, width=146, file=open(os.devnull, "w"))
     with tempfile.TemporaryDirectory() as tmp:
         (Path(tmp) / "flowers").symlink_to(SHARED / "data" / "flowers")
         for words in (["train", "flowers"], ["predict", "flowers-run"]):
