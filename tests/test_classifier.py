@@ -98,7 +98,8 @@ def test_what_cannot_be_read_is_a_prediction_that_says_why(classifier, photo, tm
     predictions = classifier.predict([tmp_path / "none.jpg", tmp_path / "text.jpg", photo, b"", wrong])
     assert [p.status for p in predictions] == ["missing", "not an image", "ok", "empty", "unsupported"]
     assert all(p.reason and p.prediction is None and p.top == () for p in predictions if p.status != "ok")
-    assert list(predictions[0].to_json()) == ["path", "status", "reason", "prediction", "probability", "top"]
+    names = ["path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set"]
+    assert list(predictions[0].to_json()) == names
 
 
 def test_many_arrays_are_many_images(classifier):
@@ -346,7 +347,7 @@ def test_the_file_says_which_look_it_is_of(deep, other_deep, tmp_path):
     head = learnt("softmax", look_at(PICTURES, look, None).values, look.parts)
     Classifier.build(look, head, ["a", "b", "c"]).save(tmp_path / "model.onnx")
     about = headstart.load(tmp_path).about
-    assert (about["format"], about["labels"]) == (2, "one")
+    assert (about["format"], about["labels"]) == (3, "one")
     assert about["backbone"] == {
         "name": "deep+other",
         "sha256": [deep.sha256, other_deep.sha256],

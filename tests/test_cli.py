@@ -18,7 +18,7 @@ import headstart
 from conftest import write_photos
 from headstart import cli
 
-ROW = ["path", "status", "reason", "prediction", "probability", "top"]
+ROW = ["path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set"]
 
 
 @pytest.fixture
@@ -83,6 +83,8 @@ def test_a_row_is_the_same_in_every_format(run, photos, tmp_path, capsys, form):
         for row in rows:
             row["top"] = json.loads(row["top"])
             row["probability"] = float(row["probability"]) if row["probability"] else None
+            row["unfamiliarity"] = float(row["unfamiliarity"]) if row["unfamiliarity"] else None
+            row["unfamiliar"], row["set"] = {"True": True, "False": False}.get(row["unfamiliar"]), row["set"] or None
             row["reason"], row["prediction"] = row["reason"] or None, row["prediction"] or None
     else:
         rows = json.loads(target.read_text()) if form == "json" else list(map(json.loads, target.read_text().splitlines()))

@@ -10,32 +10,34 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headstart.assembly import assemble, part_names
 from headstart.backbones import Backbone
+from headstart.conformal import SCORES, prediction_sets, strangest_allowed
 from headstart.engine import Engine, Hardware
-from headstart.errors import BackboneError, ClassifierError
+from headstart.errors import ClassifierError, HeadstartError
 from headstart.files import write_output
-from headstart.head import VOTE, Head
+from headstart.head import Head
 from headstart.images import Failure, ImageSource, Preprocess, display_name, load_image
+from headstart.joining import check_together, join
 from headstart.labels import named
 from headstart.looks import Look
-from headstart.networks import OLDEST_TO_MIRROR, STANDARD_DOMAINS, opset
+from headstart.networks import STANDARD_DOMAINS
 from headstart.torch_engine import TorchEngine, open_engine
+from headstart.unfamiliar import Unfamiliarity
 
-FORMAT = 2
+FORMAT = 3
 FILE_NAME = "model.onnx"
 MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
 METADATA_KEY = "headstart"
 HASH_KEY = "headstart.sha256"
 DEFAULT_TOP = 3
-OLDEST_TO_VOTE = 11  # the opset whose TopK is today's
+DEFAULT_SETS = "smallest"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Prediction:
 
     status: `ok`, else one of images.FAILURES, with the reason. prediction: of a classifier that tells several labels an
     image, all that apply, with | between them, perhaps none; probability is the highest in any case. top: the likeliest
-    classes with their probabilities, highest first.
+    classes with their probabilities, highest first. unfamiliarity: 0.5 for a typical photo, above 1 where it looks like
+    nothing in the training images, which is then what `unfamiliar` says; None of a classifier that cannot tell. set: with a
+    coverage asked for, the classes that hold the right one so often, likeliest first.
     """
 
     path: str
@@ -53,10 +57,14 @@ class Prediction:
     prediction: str | None = None
     probability: float | None = None
     top: tuple[tuple[str, float], ...] = ()
+    unfamiliar: bool | None = None
+    unfamiliarity: float | None = None
+    set: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row that every output format shares."""
-        return {**asdict(self), "top": [list(pair) for pair in self.top]}
+        of_set = None if self.set is None else list(self.set)
+        return {**asdict(self), "top": [list(pair) for pair in self.top], "set": of_set}
 
 
 class Classifier:
@@ -81,19 +89,23 @@ class Classifier:
         classes: Sequence[str],
         about: dict[str, Any] | None = None,
         hardware: Hardware = Hardware(),
+        *,
+        unfamiliarity: Unfamiliarity | None = None,
     ) -> Classifier:
         """Join backbones and a head into one network.
 
         backbone: one, of whose last layer's codes the head is, or a Look. about: what else the file should say of itself, as
-        JSON; `thresholds` are those of several labels an image.
+        JSON; `thresholds` are those of several labels an image, `conformal` what prediction sets need. unfamiliarity: what
+        tells photos that look like nothing that was learnt from.
         """
         look = backbone if isinstance(backbone, Look) else Look((backbone,))
-        _check_together(look)
+        check_together(look)
         described = {
             "format": FORMAT,
             "classes": list(classes),
             "labels": "many" if head.output == "sigmoid" else "one",
             "preprocess": asdict(look.backbones[0].preprocess),
+            "has_unfamiliarity": unfamiliarity is not None,
             "backbone": {
                 "name": look.name,
                 "sha256": [b.sha256 for b in look.backbones],
@@ -106,7 +118,7 @@ class Classifier:
             **(about or {}),
         }
         described = json.loads(json.dumps(described))  # as it will be when it is loaded
-        return cls(_sealed(_joined(look, head), described), described, hardware)
+        return cls(_sealed(join(look, head, unfamiliarity), described), described, hardware)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], hardware: Hardware = Hardware()) -> Classifier:
@@ -123,36 +135,85 @@ class Classifier:
         """Write the one file that is the classifier, whole or not at all; raises OutputError where it cannot be."""
         write_output(Path(path), self.content)
 
-    def predict(self, images: ImageSource | Iterable[ImageSource], *, top: int = DEFAULT_TOP) -> list[Prediction]:
+    def predict(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        top: int = DEFAULT_TOP,
+        coverage: float | None = None,
+        sets: str = DEFAULT_SETS,
+    ) -> list[Prediction]:
         """Classify images: paths, encoded bytes, Pillow images or (h, w, 3) uint8 RGB arrays, one or many.
 
         Gives a Prediction for each, in order; an image that cannot be used is a Prediction whose status says why. top: how
-        many of the likeliest classes each lists.
+        many of the likeliest classes each lists. coverage: in (0, 1), how often the right class shall be in each
+        Prediction's `set`; sets: how those are made, a key of conformal.SCORES. Raises HeadstartError for sets that cannot
+        be had.
         """
-        return list(self.stream([images] if _is_one(images) else images, top=top))  # type: ignore[arg-type, list-item]
+        some = [images] if _is_one(images) else images
+        return list(self.stream(some, top=top, coverage=coverage, sets=sets))  # type: ignore[arg-type]
 
-    def stream(self, images: Iterable[ImageSource], *, top: int = DEFAULT_TOP) -> Iterator[Prediction]:
+    def stream(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        top: int = DEFAULT_TOP,
+        coverage: float | None = None,
+        sets: str = DEFAULT_SETS,
+    ) -> Iterator[Prediction]:
         """Classify images one after the other as they come, in order, in constant memory."""
+        strangest = None if coverage is None else self._strangest(coverage, sets)
+        return self._predictions(images, top, strangest, sets)
+
+    def _predictions(
+        self, images: Iterable[ImageSource], top: int, strangest: float | None, sets: str
+    ) -> Iterator[Prediction]:
         for result in self.engine.stream(images, lambda _, image: load_image(image, self.preprocess)):
             name = display_name(result.item)
             if result.outputs is None:
                 failure: Failure = result.instead
                 yield Prediction(name, *failure)
-            else:
-                yield self._prediction(name, result.outputs["probabilities"], top)
+                continue
+            prediction = self._prediction(name, result.outputs["probabilities"], result.outputs.get("unfamiliarity"), top)
+            if strangest is not None:
+                p = result.outputs["probabilities"]
+                is_in = prediction_sets(p[None], strangest, sets)[0]
+                likeliest = np.argsort(-p, kind="stable")
+                prediction = replace(prediction, set=tuple(self.classes[i] for i in likeliest if is_in[i]))
+            yield prediction
+
+    def _strangest(self, coverage: float, sets: str) -> float:
+        """What belongs to a set, see headstart.conformal; raises HeadstartError for what cannot be promised."""
+        if not 0 < coverage < 1:
+            raise HeadstartError(f"the coverage is {coverage}; expected a share between 0 and 1, as in 0.95")
+        if sets not in SCORES:
+            raise HeadstartError(f"there are no sets {sets!r}; expected one of {', '.join(SCORES)}")
+        kept = self.about.get("conformal")
+        if not kept:
+            why = "tells several labels an image" if self.thresholds is not None else "was made without held-out photos"
+            raise HeadstartError(f"this classifier {why}, and so can promise no coverage")
+        if strangest_allowed(kept[sets], kept["n"], coverage) == float("inf"):
+            most = kept["n"] / (kept["n"] + 1)
+            raise HeadstartError(
+                f"a coverage of {coverage} cannot be promised by {kept['n']:,} held-out photos; at most {most:.3f} can"
+            )
+        return strangest_allowed(kept[sets], kept["n"], coverage)
 
     @cached_property
     def engine(self) -> Engine | TorchEngine:
         """The compiled network; made at the first image."""
         return open_engine(self.content, self.hardware)
 
-    def _prediction(self, name: str, probabilities: np.ndarray, top: int) -> Prediction:
+    def _prediction(self, name: str, probabilities: np.ndarray, unfamiliarity: np.ndarray | None, top: int) -> Prediction:
         likeliest = np.argsort(-probabilities, kind="stable")[: max(1, top)]
         pairs = tuple((self.classes[i], float(probabilities[i])) for i in likeliest)
         prediction = pairs[0][0]
         if self.thresholds is not None:
             prediction = named(probabilities >= self.thresholds, self.classes)
-        return Prediction(name, "ok", None, prediction, pairs[0][1], pairs[: max(0, top)])
+        told: dict[str, Any] = {}
+        if unfamiliarity is not None:
+            told = {"unfamiliarity": float(unfamiliarity[0]), "unfamiliar": bool(unfamiliarity[0] > 1)}
+        return Prediction(name, "ok", None, prediction, pairs[0][1], pairs[: max(0, top)], **told)
 
     def __repr__(self) -> str:
         return f"<Classifier of {len(self.classes)} classes on {self.about['backbone']['name']}>"
@@ -169,93 +230,6 @@ def _is_one(images: Any) -> bool:
     if isinstance(images, np.ndarray):
         return images.ndim <= 3 and images.dtype.kind not in "OUS"
     return isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(images, "getexif")
-
-
-def _check_together(look: Look) -> None:
-    """Raise BackboneError for networks that cannot stand in one file, or not be given an image and its mirror image."""
-    first = look.backbones[0]
-    for other in look.backbones[1:]:
-        if (other.opset, other.preprocess.size) != (first.opset, first.preprocess.size):
-            raise BackboneError(
-                f"{first.name} and {other.name} differ in opset or size of their images, and cannot be joined"
-            )
-    for backbone in look.backbones:
-        if look.is_mirrored and not backbone.can_mirror:
-            why = f"is of opset {backbone.opset}" if backbone.opset < OLDEST_TO_MIRROR else "takes one image at a time"
-            raise BackboneError(f"{backbone.name} {why}, and so cannot be given a photo together with its mirror image")
-
-
-def _joined(look: Look, head: Head) -> Any:
-    """The look's networks with the head behind their codes, as an onnx.ModelProto."""
-    import onnx
-    from onnx import helper
-
-    networks = [onnx.load_from_string(backbone.network) for backbone in look.backbones]
-    model = assemble(networks, look.depth, is_mirrored=look.is_mirrored)
-    nodes, weights = _head_nodes(head, opset(model))
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(weights)
-    (codes,) = model.graph.output
-    batch = codes.type.tensor_type.shape.dim[0]
-    shape = [batch.dim_param or batch.dim_value, head.n_classes]
-    del model.graph.output[:]
-    model.graph.output.extend([helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, shape), codes])
-    return model
-
-
-def _head_nodes(head: Head, version: int) -> tuple[list[Any], list[Any]]:
-    """A head's nodes, from the parts of the codes to `probabilities`, and its weights."""
-    from onnx import helper, numpy_helper
-
-    nodes, rows = [], "codes"
-    if head.parts:
-        units = [f"{name}.unit" for name in part_names(len(head.parts))]
-        pairs = zip(part_names(len(head.parts)), units, strict=True)
-        nodes = [helper.make_node("LpNormalization", [part], [unit], axis=1, p=2) for part, unit in pairs]
-        nodes.append(helper.make_node("Concat", units, ["units"], axis=1))
-        rows = "units"
-    weights = []
-    for i, (weight, bias) in enumerate(head.layers):
-        names, logits = [f"head.weight{i}", f"head.bias{i}"], f"head.logits{i}"
-        weights += [numpy_helper.from_array(array, name) for array, name in zip((weight, bias), names, strict=True)]
-        nodes.append(helper.make_node("Gemm", [rows, *names], [logits]))
-        rows = logits
-        if i < len(head.layers) - 1:
-            rows = f"head.relu{i}"
-            nodes.append(helper.make_node("Relu", [logits], [rows]))
-    if head.output == "softmax":
-        nodes.append(helper.make_node("Softmax", [rows], ["probabilities"], axis=1))
-    elif head.output == "sigmoid":
-        nodes.append(helper.make_node("Sigmoid", [rows], ["probabilities"]))
-    else:
-        more = _vote_nodes(rows, head, version)
-        return nodes + more[0], weights + more[1]
-    return nodes, weights
-
-
-def _vote_nodes(closeness: str, head: Head, version: int) -> tuple[list[Any], list[Any]]:
-    """From closeness to each stored image to the share of the nearest that has each class."""
-    from onnx import helper, numpy_helper
-
-    if version < OLDEST_TO_VOTE:
-        raise BackboneError(
-            f"the k-nearest head needs a network of opset {OLDEST_TO_VOTE} or later; this one has {version}: export it "
-            "again, or choose another head"
-        )
-    assert head.votes is not None
-    shares = (head.votes + np.float32(VOTE / head.n_neighbours)) / np.float32(1 + VOTE * head.n_classes / head.n_neighbours)
-    weights = [
-        numpy_helper.from_array(np.array([head.n_neighbours], np.int64), "head.n_neighbours"),
-        numpy_helper.from_array(shares, "head.shares"),
-    ]
-    nodes = [
-        helper.make_node("TopK", [closeness, "head.n_neighbours"], ["head.closest", "head.nearest"], axis=1),
-        helper.make_node("Gather", ["head.shares", "head.nearest"], ["head.votes"], axis=0),
-        helper.make_node("Transpose", ["head.votes"], ["head.ballots"], perm=(0, 2, 1)),
-        helper.make_node("GlobalAveragePool", ["head.ballots"], ["head.mean"]),
-        helper.make_node("Flatten", ["head.mean"], ["probabilities"], axis=1),
-    ]
-    return nodes, weights
 
 
 def _sealed(model: Any, about: dict[str, Any]) -> bytes:
@@ -331,6 +305,7 @@ def _checked(content: bytes, file: Path) -> dict[str, Any]:
             "image": [size, size, 3],
             "probabilities": [len(about["classes"])],
             "codes": [about["backbone"]["n_codes"]],
+            **({"unfamiliarity": [1]} if about["has_unfamiliarity"] else {}),
         }
     except (ValueError, KeyError, TypeError) as error:
         raise ClassifierError(f"{file} does not describe itself as a headstart classifier does: {error!r}") from error

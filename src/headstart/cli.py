@@ -223,6 +223,17 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
     predict.add_argument(
         "--top", type=_at_least_one, default=3, metavar="N", help="list the N likeliest classes (default: 3)"
     )
+    predict.add_argument(
+        "--coverage",
+        type=float,
+        metavar="SHARE",
+        help="give each photo a set of classes that holds the right one so often, as in 0.95",
+    )
+    predict.add_argument(
+        "--sets",
+        choices=("smallest", "adaptive"),
+        help="how those are made: smallest on average (default), or adaptive, larger for hard photos",
+    )
     forms = predict.add_mutually_exclusive_group()
     for form in ("csv", "jsonl", "json", "parquet"):
         forms.add_argument(f"--{form}", dest="form", action="store_const", const=form, default=None, help=f"rows as {form}")

@@ -103,6 +103,7 @@ def predict(options: argparse.Namespace) -> int:
     if form == "parquet" and not options.output and sys.stdout.isatty():
         raise OutputError("Parquet is no text for a terminal; name a file with -o")
     classifier = _classifier(options)
+    sets = {name: value for name, value in vars(options).items() if name in ("coverage", "sets")}
     width = min(24, max(map(len, classifier.classes)))
     total = sources.count(options.paths) if sys.stderr.isatty() and not options.quiet else 0
     n, n_bad = 0, 0
@@ -117,7 +118,8 @@ def predict(options: argparse.Namespace) -> int:
             opened = rows.people_rows(file, width)
         with opened as write:
             prediction: Prediction
-            for n, prediction in enumerate(classifier.stream(sources.open_up(options.paths), top=options.top), start=1):
+            stream = classifier.stream(sources.open_up(options.paths), top=options.top, **sets)
+            for n, prediction in enumerate(stream, start=1):
                 write(prediction)
                 n_bad += prediction.status != "ok"
                 progress("predict", n, total)

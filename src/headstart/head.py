@@ -23,6 +23,7 @@ class Head:
     the codes of single layers of the backbone, each of which is brought to length 1 first; () leaves them as they are.
     output: `softmax` (one label an image), `sigmoid` (any number of labels) or `votes`. votes: (n, k) float32, which class
     each of the n images that the layer compares with has, and n_neighbours, how many of them are asked; else None.
+    temperature: what logits are divided by, so that probabilities mean what they say (headstart.calibration).
     """
 
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -30,6 +31,7 @@ class Head:
     output: str = "softmax"
     votes: np.ndarray | None = None
     n_neighbours: int = 0
+    temperature: float = 1.0
 
     @property
     def n_classes(self) -> int:
@@ -45,7 +47,11 @@ class Head:
 
     def probabilities(self, codes: np.ndarray) -> np.ndarray:
         """(n, d) codes of any float type to (n, k) float32; rows sum to 1, but for `sigmoid`."""
-        return OUTPUTS[self.output](self.logits(codes))
+        return self.output_of(self.logits(codes))
+
+    def output_of(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities (n, k) from scores, at the head's temperature."""
+        return OUTPUTS[self.output](logits / np.float32(self.temperature))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -59,7 +65,8 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return (0.5 * (1 + np.tanh(0.5 * logits))).astype(logits.dtype)
 
 
-OUTPUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"softmax": softmax, "sigmoid": sigmoid, "votes": np.exp}
+# Votes are logarithms of shares: softmax gives the shares back.
+OUTPUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"softmax": softmax, "sigmoid": sigmoid, "votes": softmax}
 
 
 def unit_rows(rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:

@@ -98,7 +98,8 @@ def fine_tuned(
         return Verdict(tuned, comparison, False, learned)
     place = np.full(len(data.splits), -1)
     place[np.flatnonzero(data.splits <= VALIDATION)] = np.arange(int((data.splits <= VALIDATION).sum()))
-    choice = Choice(tuned.head, "fine-tuned", 0.0, place[judged], after.astype(np.float32), ())
+    turn = np.zeros(len(judged), np.int64)
+    choice = Choice(tuned.head, "fine-tuned", 0.0, place[judged], turn, after.astype(np.float32), ())
     return Verdict(tuned, comparison, True, Learned(Look((tuned.backbone,)), choice, learned.rungs))
 
 

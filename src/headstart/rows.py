@@ -1,7 +1,7 @@
 """Predictions as rows: for people, CSV, JSON lines, JSON and Parquet, each written as it comes, in constant memory.
 
-A row is {path, status, reason, prediction, probability, top} in every format; `top` is JSON text in CSV and a list of
-(label, probability) structures in Parquet, which knows no lists of mixed type.
+A row is {path, status, reason, prediction, probability, top, unfamiliar, unfamiliarity, set} in every format; `top` and `set`
+are JSON text in CSV, and `top` is a list of (label, probability) structures in Parquet, which knows no lists of mixed type.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from headstart.errors import MissingExtra, OutputError
 from headstart.labels import SEPARATOR
 
 Write: TypeAlias = Callable[[Prediction], None]
-COLUMNS = ("path", "status", "reason", "prediction", "probability", "top")
+COLUMNS = ("path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set")
+AS_JSON = ("top", "set")  # lists, as text in CSV
 ROWS_AT_A_TIME = 1024
 
 
@@ -33,7 +34,8 @@ def csv_rows(file: IO[bytes]) -> Iterator[Write]:
 
         def write(prediction: Prediction) -> None:
             row = prediction.to_json()
-            row["top"] = json.dumps(row["top"], ensure_ascii=False)
+            for name in AS_JSON:
+                row[name] = None if row[name] is None else json.dumps(row[name], ensure_ascii=False)
             writer.writerow([row[c] for c in COLUMNS])
 
         yield write
@@ -63,7 +65,9 @@ def parquet_rows(file: IO[bytes]) -> Iterator[Write]:
         raise MissingExtra("writing Parquet", "parquet") from error
     pair = pyarrow.struct([("label", pyarrow.string()), ("probability", pyarrow.float32())])
     text = [(name, pyarrow.string()) for name in COLUMNS[:4]]
-    schema = pyarrow.schema([*text, ("probability", pyarrow.float32()), ("top", pyarrow.list_(pair))])
+    numbers = [("unfamiliar", pyarrow.bool_()), ("unfamiliarity", pyarrow.float32())]
+    lists = [("top", pyarrow.list_(pair)), *numbers, ("set", pyarrow.list_(pyarrow.string()))]
+    schema = pyarrow.schema([*text, ("probability", pyarrow.float32()), *lists])
     waiting: list[dict[str, Any]] = []
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
 
@@ -76,6 +80,7 @@ def parquet_rows(file: IO[bytes]) -> Iterator[Write]:
             for name in ("path", "reason", "prediction"):
                 row[name] = _utf8(row[name])
             row["top"] = [{"label": _utf8(label), "probability": p} for label, p in row["top"]]
+            row["set"] = None if row["set"] is None else [_utf8(label) for label in row["set"]]
             waiting.append(row)
             if len(waiting) >= ROWS_AT_A_TIME:
                 flush()
@@ -135,6 +140,10 @@ def people_row(prediction: Prediction, width: int) -> str:
         f"{one_line(name)} {percent(p)}" for name, p in prediction.top if p >= 0.01 and name not in given
     ]
     also = f"  ({', '.join(others)})" if others else ""
+    if prediction.set is not None:
+        also = f"  {{{', '.join(map(one_line, prediction.set))}}}"
+    if prediction.unfamiliar:
+        also += f"  unfamiliar ({prediction.unfamiliarity:.1f}): like nothing it was shown"
     return f"{one_line(prediction.prediction) or '(none)':<{width}}  {percent(prediction.probability):>7}  {path}{also}"
 
 

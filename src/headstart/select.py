@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from headstart.errors import HeadstartError
-from headstart.head import OUTPUTS, Head, balanced_weights, is_right, losses
+from headstart.head import Head, balanced_weights, is_right, losses
 from headstart.heads import HEADS, Fitter
 
 MANY_LABELS = ("sigmoid", "hidden")  # the heads that tell several labels an image
@@ -37,21 +37,23 @@ class Trial:
 class Choice:
     """The head that was chosen, fitted on all the images, and why.
 
-    kind: of heads.HEADS; strength: of its regularisation. held_out: (m,) int64, the rows that were held out in turn. logits:
-    (m, k) float32, what the fits that had not seen them gave. trials: all that was tried, strongest regularisation first.
+    kind: of heads.HEADS; strength: of its regularisation. held_out: (m,) int64, the rows that were held out in turn. fold:
+    (m,) int64, in which turn. logits: (m, k) float32, what the fits that had not seen them gave. trials: all that was tried,
+    strongest regularisation first.
     """
 
     head: Head
     kind: str
     strength: float
     held_out: np.ndarray
+    fold: np.ndarray
     logits: np.ndarray
     trials: tuple[Trial, ...]
 
     @property
     def probabilities(self) -> np.ndarray:
         """(m, k) float32, of the images that were held out."""
-        return OUTPUTS[self.head.output](self.logits)
+        return self.head.output_of(self.logits)
 
 
 def choose_head(
@@ -75,7 +77,7 @@ def choose_head(
     """
     if labels.ndim == 2 and kind not in MANY_LABELS:
         raise HeadstartError(f"several labels an image are told by the heads {' and '.join(MANY_LABELS)}, not by {kind}")
-    with _blas_threads(threads, codes.size):
+    with blas_threads(threads, codes.size):
         return _choose_head(codes, labels, n_classes, digests, kind, parts, balance, progress)
 
 
@@ -99,6 +101,7 @@ def _choose_head(
     folds = [_of_known_classes(held_out, labels, n_classes) for held_out in folds]
     folds = [held_out for held_out in folds if held_out.any() and not held_out.all()]
     held_out = np.concatenate([np.flatnonzero(f) for f in folds]) if folds else np.arange(0)
+    turn = np.repeat(np.arange(len(folds)), [int(f.sum()) for f in folds])
     strengths = HEADS[kind].strengths
     tried: dict[int, tuple[float, np.ndarray, list[Any]]] = {}
 
@@ -121,7 +124,7 @@ def _choose_head(
         Trial(strengths[i], ce, float(is_right(z, labels[held_out]).mean())) for i, (ce, z, _) in sorted(tried.items())
     )
     logits = tried[best][1] if tried else np.zeros((0, n_classes), np.float32)
-    return Choice(problem.head(solution), kind, strengths[best], held_out, logits, trials)
+    return Choice(problem.head(solution), kind, strengths[best], held_out, turn, logits, trials)
 
 
 def _of_known_classes(held_out: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -131,7 +134,7 @@ def _of_known_classes(held_out: np.ndarray, labels: np.ndarray, n_classes: int) 
     return held_out & (np.bincount(labels[~held_out], minlength=n_classes) > 0)[labels]
 
 
-def _blas_threads(threads: int | None, n_numbers: int) -> AbstractContextManager[Any]:
+def blas_threads(threads: int | None, n_numbers: int) -> AbstractContextManager[Any]:
     """Hold NumPy's linear algebra to the cores that we may use: by itself it does not know of cgroup limits.
 
     Small problems get one core. Its threads wait for each other actively, so where another program has a core they lose far

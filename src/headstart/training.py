@@ -46,6 +46,8 @@ from headstart.looks import Look, look_at, pixels_for
 from headstart.runs import HeldOut, check_free, draft_of, own_version, publish, versions, write_tables
 from headstart.select import MANY_LABELS, Choice
 from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION
+from headstart.trust import Trust, build_trust
+from headstart.unfamiliar import KEPT
 from headstart.usable import Usable, usable
 from headstart.zoo import AUTO, Wish, find_backbones, notes_on, wider_backbone
 
@@ -205,16 +207,27 @@ def train(
                 except HeadstartError as error:  # the frozen classifier is there, and is not lost for it
                     data.notes.append(f"fine-tuning came to nothing, the frozen classifier stays: {error}")
         with stages("evaluate"):
-            tested = source.codes_of(replace(learned.look, views=()), np.flatnonzero(data.splits == TEST))
+            seen = replace(learned.look, views=())
+            learnt = source.codes_of(seen, learn)
+            trust = build_trust(
+                learnt,
+                data.labels[learn],
+                data.classes,
+                [data.digests[i] for i in learn],
+                learned.choice,
+                n_codes=learned.look.parts[0],
+                threads=hardware.threads or available_cores(),
+            )
+            learned = replace(learned, choice=trust.choice)
+            tested = source.codes_of(seen, np.flatnonzero(data.splits == TEST))
             judged = _judged(data, learned.choice, tested)
             evaluation = judged.evaluation
         with stages("curve"):
             curve = None
             is_frozen = verdict is None or not verdict.is_taken  # a tuned backbone has seen what would be held out
             if is_frozen and not labels.are_many(data.labels):
-                codes_learnt = source.codes_of(replace(learned.look, views=()), learn)
                 curve = draw_learning_curve(
-                    codes_learnt,
+                    learnt,
                     data.labels[learn],
                     len(data.classes),
                     [data.digests[i] for i in learn],
@@ -231,8 +244,14 @@ def train(
         about = _about(photos, arguments, data, codes, learned, judged)
         about["fine_tuning"] = None if verdict is None else verdict.to_json()
         about["learning_curve"] = None if curve is None else {**curve.to_json(), "sentence": curve_sentence(curve)}
+        about |= trust.to_json()
         classifier = Classifier.build(
-            learned.look, learned.choice.head, data.classes, _of_the_artefact(about, learned.look.backbones), hardware
+            learned.look,
+            learned.choice.head,
+            data.classes,
+            _of_the_artefact(about, trust, learned.look.backbones),
+            hardware,
+            unfamiliarity=trust.unfamiliarity,
         )
     about["model"] = {
         "file": FILE_NAME,
@@ -350,7 +369,7 @@ def _about(
     }
 
 
-def _of_the_artefact(about: dict[str, Any], backbones: Sequence[Backbone]) -> dict[str, Any]:
+def _of_the_artefact(about: dict[str, Any], trust: Trust, backbones: Sequence[Backbone]) -> dict[str, Any]:
     """What model.onnx says of itself: nothing of the machine or the folders that it was made in."""
     left_out = ("classes", "confusion")  # in run.json, and as large as the square of the number of classes
     evaluation = {k: v for k, v in about["evaluation"].items() if k not in left_out}
@@ -360,10 +379,18 @@ def _of_the_artefact(about: dict[str, Any], backbones: Sequence[Backbone]) -> di
         "images": about["images"],
         "evaluation": evaluation,
         **({"thresholds": about["thresholds"]} if about["thresholds"] else {}),
+        "calibration": _calibration_in_short(trust),
+        "unfamiliar": {"threshold": 1.0, "familiar_share": KEPT} if trust.unfamiliarity else None,
+        "conformal": trust.conformal,
         "license_notes": notes_on(backbones),
         "head": {"kind": about["choice"]["head"], "strength": about["choice"]["strength"]},
         "versions": {"onnx": about["versions"]["onnx"]},
     }
+
+
+def _calibration_in_short(trust: Trust) -> dict[str, Any] | None:
+    told = trust.calibration and trust.calibration.to_json()
+    return told and {name: value for name, value in told.items() if not name.startswith("bins")}
 
 
 def _of_a_strangers_network(network: Backbone) -> str:

@@ -1,0 +1,152 @@
+"""Calibration: probabilities that mean what they say. Of photos called 80 % sure, 80 % should be right.
+
+Takes scores of held-out photos and their labels; gives the temperature to divide scores by, and how far probabilities are
+from the truth, before and after. It decides how much a few photos may change (less than many), and how the error is
+measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from headstart.evaluate import wilson_interval
+from headstart.head import OUTPUTS, losses
+
+N_BINS = 10
+FEWEST_IN_BIN = 5
+SPREAD = 0.5  # of the logarithm of the temperature that is believed before any photo is seen
+LOWEST, HIGHEST = 0.05, 20.0
+N_FOLDS = 5
+N_DRAWS = 200  # of labels, for the error that a perfectly calibrated classifier would show
+GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Photos of similar probability: its mean, and the share of them that is right, with its 95 % Wilson interval."""
+
+    probability: float
+    accuracy: float
+    n: int
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far probabilities can be believed, on n held-out images.
+
+    temperature: what scores are divided by. error_before, error_after: expected calibration error of the highest
+    probability, in [0, 1], by bins of equal numbers of images; `after` with temperatures that the judged fifth had no part
+    in. bias: what a perfectly calibrated classifier would show on as many images, by chance alone.
+    """
+
+    temperature: float
+    n_images: int
+    error_before: float
+    error_after: float
+    bias: float
+    bins_before: tuple[Bin, ...]
+    bins: tuple[Bin, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries and lists, for run.json."""
+        return asdict(self)
+
+
+def calibrate(logits: np.ndarray, labels: np.ndarray, output: str = "softmax") -> Calibration | None:
+    """Choose the temperature that fits held-out scores best (Guo et al. 2017), and measure what it changes.
+
+    logits: (n, k) of images that the fits had not seen. labels: (n,), or (n, k) of 0 and 1, where each of the n · k
+    decisions counts by itself. output: of the head, a key of head.OUTPUTS. None where there is no image to judge by.
+    """
+    if not len(logits):
+        return None
+    temperature, own = 1.0, np.ones(len(logits), np.float32)
+    fold = np.arange(len(logits)) % N_FOLDS  # rows stand in the order of their contents' hashes, or of the data
+    for i in range(N_FOLDS if len(logits) >= 2 * N_FOLDS else 0):
+        own[fold == i] = best_temperature(logits[fold != i], labels[fold != i])
+    if losses(logits / own[:, None], labels).mean() < losses(logits, labels).mean():
+        temperature = best_temperature(logits, labels)
+    else:  # a choice like every other: what does not help held-out photos is not taken
+        own[:] = 1
+    before = _told(OUTPUTS[output](logits), labels)
+    after = _told(OUTPUTS[output](logits / own[:, None]), labels)
+    return Calibration(
+        temperature,
+        len(logits),
+        calibration_error(*before),
+        calibration_error(*after),
+        chance_error(after[0]),
+        bins_of(*before),
+        bins_of(*after),
+    )
+
+
+def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Minimise the cross entropy of softmax(logits / T), or of sigmoids where labels are (n, k); T is a float32.
+
+    A normal distribution of log T about 0 is believed beforehand: a handful of photos that are all told rightly would
+    otherwise make any classifier perfectly sure of itself.
+    """
+
+    def loss(log_t: float) -> float:
+        prior = log_t**2 / (2 * SPREAD**2 * len(logits))
+        return float(losses(logits / np.float32(np.exp(log_t)), labels).mean()) + prior
+
+    low, high = float(np.log(LOWEST)), float(np.log(HIGHEST))
+    while high - low > 1e-3:  # golden section: the cross entropy has one minimum in 1 / T, and so in log T
+        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        low, high = (low, right) if loss(left) < loss(right) else (left, high)
+    return float(np.float32(np.exp((low + high) / 2)))
+
+
+def _told(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How sure each answer is, and whether it is right: the highest probability, or every label's own."""
+    if labels.ndim == 2:
+        sure = np.maximum(probabilities, 1 - probabilities).ravel()
+        return sure, ((probabilities > 0.5) == (labels > 0)).ravel()
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+
+
+def calibration_error(probabilities: np.ndarray, is_right: np.ndarray) -> float:
+    """Expected calibration error (Naeini et al. 2015) by bins of equal mass (Nguyen & O'Connor 2015): (n,) and (n,)."""
+    return sum(b.n * abs(b.accuracy - b.probability) for b in bins_of(probabilities, is_right)) / max(1, len(probabilities))
+
+
+def bins_of(probabilities: np.ndarray, is_right: np.ndarray) -> tuple[Bin, ...]:
+    """Ten bins of equal numbers of images, the least sure first; fewer where there are few images."""
+    # Photos of the very same probability, as votes have, stand in no order that has to do with who is right.
+    shuffled = np.random.default_rng(0).permutation(len(probabilities))
+    order = shuffled[np.argsort(probabilities[shuffled], kind="stable")]
+    n_bins = max(1, min(N_BINS, len(order) // FEWEST_IN_BIN))
+    return tuple(
+        Bin(
+            float(probabilities[rows].mean()),
+            float(is_right[rows].mean()),
+            len(rows),
+            wilson_interval(int(is_right[rows].sum()), len(rows)),
+        )
+        for rows in np.array_split(order, n_bins)
+        if len(rows)
+    )
+
+
+def chance_error(probabilities: np.ndarray, *, seed: int = 0) -> float:
+    """The mean error that is found where every probability is true: labels are drawn by them (Vaicenavicius et al. 2019).
+
+    With few images an error is found in any case; what is measured means something only as far as it is above this.
+    """
+    order = np.sort(probabilities.astype(np.float64))
+    n_bins = max(1, min(N_BINS, len(order) // FEWEST_IN_BIN))
+    starts = np.array([part[0] for part in np.array_split(np.arange(len(order)), n_bins) if len(part)])
+    sums = np.add.reduceat(order, starts)
+    rng = np.random.default_rng(seed)
+    n_draws = max(10, min(N_DRAWS, 2_000_000 // len(order)))
+    errors = [
+        np.abs(np.add.reduceat((rng.random(len(order)) < order).astype(np.float64), starts) - sums).sum()
+        for _ in range(n_draws)
+    ]
+    return float(np.mean(errors)) / len(order)

@@ -1,0 +1,64 @@
+"""Conformal prediction: sets of classes that hold the right one as often as was asked for.
+
+Takes held-out probabilities and labels; gives, for any coverage, the set of classes for each image. The promise needs
+nothing but that new photos come as the held-out ones did: it is about photos of these classes, taken like these. It decides
+how many numbers a classifier keeps for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+N_KEPT = 1_000  # of the held-out scores, evenly spread, rounded to the safe side
+ROUNDING = 1e-5
+
+
+def _smallest(probabilities: np.ndarray) -> np.ndarray:
+    """1 - p: the smallest sets on average (Sadinle, Lei, Wasserman 2019, least ambiguous sets)."""
+    return 1 - probabilities
+
+
+def _adaptive(probabilities: np.ndarray) -> np.ndarray:
+    """The probability of all classes at least as likely: sets grow where the classifier is unsure, so that hard photos are
+    covered about as often as easy ones (Romano, Sesia, Candès 2020, equation 5, without its random part)."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    sums = np.cumsum(np.take_along_axis(probabilities, order, axis=1), axis=1)
+    scores = np.empty_like(probabilities)
+    np.put_along_axis(scores, order, sums, axis=1)
+    return scores
+
+
+SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"smallest": _smallest, "adaptive": _adaptive}
+"""How strange each class would be for each image: (n, k) probabilities to (n, k) scores."""
+
+
+def held_out_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, list[float]]:
+    """For each way of SCORES how strange the right classes were, ascending, at most N_KEPT: of (n, k) and (n,), n > 0."""
+    kept = {}
+    for name, score in SCORES.items():
+        of_label = np.sort(np.take_along_axis(score(probabilities.astype(np.float64)), labels[:, None], axis=1)[:, 0])
+        ranks = np.ceil(np.arange(1, min(N_KEPT, len(of_label)) + 1) * len(of_label) / min(N_KEPT, len(of_label)))
+        kept[name] = [float(np.ceil(s / ROUNDING) * ROUNDING) for s in of_label[ranks.astype(np.int64) - 1]]
+    return kept
+
+
+def strangest_allowed(scores: list[float], n: int, coverage: float) -> float:
+    """The score up to which a class belongs to the set: the ceil((n + 1) · coverage)-th of n held-out ones (Vovk et al.
+    2005).
+
+    scores: as held_out_scores keeps them of n images. Infinite, so that every class belongs to it, where n is too small for
+    so much coverage.
+    """
+    rank = int(np.ceil((n + 1) * coverage - 1e-9))
+    if rank > n:
+        return float("inf")
+    return scores[int(np.ceil(rank * len(scores) / n - 1e-9)) - 1]
+
+
+def prediction_sets(probabilities: np.ndarray, strangest: float, way: str = "smallest") -> np.ndarray:
+    """(n, k) probabilities to (n, k) booleans; the likeliest class always belongs to the set."""
+    is_in = SCORES[way](probabilities.astype(np.float64)) <= strangest
+    is_in[np.arange(len(is_in)), probabilities.argmax(axis=1)] = True
+    return is_in

@@ -1,0 +1,76 @@
+"""Findings: what a run knows of each of its photos, so that every picture of it can be drawn again without the photos.
+
+Arrays, kept as findings.npz in the run folder; no pickle is ever read. report, map, plots and tensorboard draw from them.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from headstart.errors import DataError
+from headstart.files import write_output
+
+FILE_NAME = "findings.npz"
+TEXT = "names"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run knows of each of its n photos.
+
+    names: (n,) str, as in predictions.csv. labels: (n,) int64, positions of classes, or (n, k) uint8 of 0 and 1. splits:
+    (n,) int8, positions in splits.SPLITS. digests: (n, 32) uint8, each photo's sha256. held_out: (m,) int64, ascending: the
+    rows that a fit judged that had not seen them. probabilities: (m, k) float32, what it gave, calibrated. unfamiliarity:
+    (n,) float32, where above 1 a photo counts as unfamiliar; each photo as if it had not been learnt from. space: (n, e)
+    float16, codes of the last layer, brought to length 1, along their e first principal axes: (codes - space_mean) @
+    space_axes, with space_mean (d,) and space_axes (d, e) float32. positions: (n, 2) float32 on the map, NaN where a photo
+    is not on it.
+    """
+
+    names: tuple[str, ...]
+    labels: np.ndarray
+    splits: np.ndarray
+    digests: np.ndarray
+    held_out: np.ndarray
+    probabilities: np.ndarray
+    unfamiliarity: np.ndarray
+    space: np.ndarray
+    space_mean: np.ndarray
+    space_axes: np.ndarray
+    positions: np.ndarray
+
+    def save(self, folder: Path) -> None:
+        """Write them into a run folder, whole or not at all; raises OutputError where that cannot be."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != TEXT}
+        arrays["probabilities"] = self.probabilities.astype(np.float16)
+        content = io.BytesIO()
+        np.savez_compressed(content, names=_text(self.names), **arrays)  # type: ignore[arg-type]
+        write_output(folder / FILE_NAME, content.getvalue())
+
+    @classmethod
+    def load(cls, folder: Path) -> Findings:
+        """Read those of a run folder; raises DataError where there are none, or where they are not whole."""
+        path = folder / FILE_NAME
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+                values = {f.name: arrays[f.name] for f in fields(cls)}
+        except FileNotFoundError:
+            raise DataError(
+                f"{folder} holds no {FILE_NAME}: it is no run folder, or one of an earlier release; train again"
+            ) from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is not whole, or not headstart's: {error}") from error
+        values[TEXT] = tuple(values[TEXT].tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1])
+        values["probabilities"] = values["probabilities"].astype(np.float32)
+        return cls(**values)
+
+
+def _text(names: Sequence[str]) -> np.ndarray:
+    """Names as bytes: a file's name has no NUL, but may have bytes that are no UTF-8."""
+    return np.frombuffer("".join(f"{name}\0" for name in names).encode("utf-8", "surrogateescape"), np.uint8)

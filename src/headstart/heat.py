@@ -1,0 +1,212 @@
+"""Heat maps: where in a photo the evidence for a class lies.
+
+Takes a finished classifier's network and the square that it sees; gives the contribution of each place to the class's
+score. A head that is linear on codes that are means of maps is linear on the maps, so this is exact (class activation maps;
+Zhou et al. 2016): the mean of the heat, and what the head adds in any case, are the score. It holds for deeper layers,
+mirrored photos and, the ReLUs being what they are for this photo, for a hidden layer. It decides what is done for any other
+classifier: the square is covered piece by piece, and what its probability loses is the heat (Zeiler & Fergus 2014).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from headstart.assembly import part_names
+from headstart.classifier import Classifier
+from headstart.engine import Engine, Hardware
+from headstart.head import SMALLEST_LENGTH, Head
+from headstart.joining import read_head
+
+POOLS = ("GlobalAveragePool", "ReduceMean", "AveragePool")
+RESHAPES = ("Flatten", "Reshape", "Squeeze", "Identity", "Cast", "Dropout", "Transpose")
+N_COVERED = 8  # places a side, of a classifier whose codes are no means
+AWAY = 1e-2  # the most that codes may differ from the means of what is taken for their maps, as a part of their length
+GREY = 128
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Where the evidence for one class lies.
+
+    values: (h, w) float32 over the square that the classifier sees, in units of the score (logit), more where it speaks for
+    the class; its mean is the score beside what the head adds in any case, `constant`. is_exact: else it is what covering
+    each place takes from the probability.
+    """
+
+    label: int
+    values: np.ndarray
+    constant: float
+    is_exact: bool
+
+    @property
+    def shown(self) -> np.ndarray:
+        """(h, w) float32 in [0, 1] for pictures: 0 where nothing speaks for the class, 1 where most does."""
+        positive = np.maximum(self.values, 0)
+        return (positive / max(float(positive.max(initial=0)), 1e-9)).astype(np.float32)
+
+
+class Explainer:
+    """Explains a classifier's predictions; its network is compiled once more, to give the maps."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self._parts = tuple(classifier.about["backbone"]["parts"])
+        self._is_mirrored = bool(classifier.about["backbone"]["mirrored"])
+
+    def explain(self, square: np.ndarray, label: int | None = None) -> Heat:
+        """Find where the evidence for a class lies, by default for the likeliest.
+
+        square: (size, size, 3) uint8, as images.load_image gives it with the classifier's preprocessing.
+        """
+        outputs = self._engine.infer(square)
+        label = int(outputs["probabilities"].argmax()) if label is None else label
+        maps = self._maps(outputs)
+        if maps is None or self._head.votes is not None:
+            return self._by_covering(square, label)
+        weight, constant = linear_for(self._head, outputs["codes"], label)
+        starts = (0, *itertools.accumulate(self._parts))
+        grid = tuple(max(sides) for sides in zip(*(m.shape[-2:] for m in maps), strict=True))
+        total = np.zeros(grid, np.float32)
+        for part, (start, end) in zip(maps, itertools.pairwise(starts), strict=True):
+            total += _stretched(np.tensordot(weight[start:end], part, 1), grid)
+        return Heat(label, total, constant, True)
+
+    def _maps(self, outputs: dict[str, np.ndarray]) -> list[np.ndarray] | None:
+        """Each part's map (d, h, w), the mirrored one turned back; None where the codes are not the means of maps."""
+        starts = (0, *itertools.accumulate(self._parts))
+        maps = []
+        for i, (start, end) in enumerate(itertools.pairwise(starts)):
+            name = _output(i, 0)
+            if name not in outputs:
+                return None
+            found = [_as_map(outputs[name], end - start)]
+            if self._is_mirrored:
+                found.append(_as_map(outputs[_output(i, 1)], end - start, is_mirrored=True))
+            if any(part is None for part in found):
+                return None
+            whole = np.mean(found, axis=0)  # type: ignore[arg-type]
+            codes = outputs["codes"][start:end]
+            if np.linalg.norm(whole.mean(axis=(1, 2)) - codes) > AWAY * max(float(np.linalg.norm(codes)), SMALLEST_LENGTH):
+                return None
+            maps.append(whole)
+        return maps
+
+    def _by_covering(self, square: np.ndarray, label: int) -> Heat:
+        whole = float(self._engine.infer(square)["probabilities"][label])
+        values = np.zeros((N_COVERED, N_COVERED), np.float32)
+        edges = np.linspace(0, len(square), N_COVERED + 1).astype(int)
+        for i, j in itertools.product(range(N_COVERED), repeat=2):
+            covered = square.copy()
+            covered[edges[i] : edges[i + 1], edges[j] : edges[j + 1]] = GREY
+            values[i, j] = whole - float(self._engine.infer(covered)["probabilities"][label])
+        return Heat(label, values, whole, False)
+
+    @cached_property
+    def _model(self) -> Any:
+        import onnx
+
+        return onnx.load_from_string(self.classifier.content)
+
+    @cached_property
+    def _head(self) -> Head:
+        return read_head(self._model, self._parts)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        """In 32 bits: a heat is a difference of many numbers."""
+        network = _with_maps(self._model, len(self._parts), 1 + self._is_mirrored)
+        return Engine(network, Hardware(threads=self.classifier.hardware.threads, precision="f32"))
+
+
+def linear_for(head: Head, codes: np.ndarray, label: int) -> tuple[np.ndarray, float]:
+    """The head as it is for one photo, linear: weights (d,) on its codes (d,) and a constant, whose sum is the class's
+    score.
+
+    Softmax leaves open what is added to all scores; here their mean is 0, so that evidence for every class is none for this.
+    """
+    lengths = np.ones(len(codes), np.float32)
+    for start, end in itertools.pairwise((0, *itertools.accumulate(head.parts))):
+        lengths[start:end] = max(float(np.linalg.norm(codes[start:end])), SMALLEST_LENGTH)
+    *inner, (last, bias) = head.layers
+    is_one_of = head.output == "softmax" and last.shape[1] > 1
+    weight = last[:, label] - (last.mean(axis=1) if is_one_of else 0)
+    constant = float(bias[label] - (bias.mean() if is_one_of else 0))
+    seen = [codes / lengths]
+    for layer, layer_bias in inner:
+        seen.append(np.maximum(seen[-1] @ layer + layer_bias, 0))
+    for (layer, layer_bias), after in zip(reversed(inner), reversed(seen[1:]), strict=True):
+        weight = weight * (after > 0)
+        constant += float(layer_bias @ weight)
+        weight = layer @ weight
+    return (weight / lengths / head.temperature).astype(np.float32), constant / head.temperature
+
+
+def _stretched(values: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """A map on a finer grid, its mean kept."""
+    import cv2
+
+    if values.shape == grid:
+        return values
+    fine = cv2.resize(values, grid[::-1], interpolation=cv2.INTER_LINEAR)
+    return fine + (values.mean() - fine.mean())
+
+
+def _as_map(values: np.ndarray, n: int, *, is_mirrored: bool = False) -> np.ndarray | None:
+    """(n, h, w) of a network's value, (n, h, w), (h, w, n), (n, tokens) or (tokens, n); None where it is none of these."""
+    if values.ndim == 3 and values.shape[0] != n and values.shape[2] == n:
+        values = values.transpose(2, 0, 1)
+    if values.ndim == 2:
+        values = values if values.shape[0] == n else values.T
+        side = int(np.sqrt(values.shape[1]))
+        values = values.reshape(-1, side, side) if side * side == values.shape[1] else values[:, None]
+    if values.ndim != 3 or values.shape[0] != n:
+        return None
+    return values[:, :, ::-1] if is_mirrored else values
+
+
+def _output(part: int, photo: int) -> str:
+    return f"map{part}.{photo}"
+
+
+def _with_maps(model: Any, n_parts: int, n_photos: int) -> bytes:
+    """The network with the map of each part among its outputs, of the image and of its mirror image."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    producers = {name: node for node in whole.graph.node for name in node.output}
+    for photo in range(n_photos):
+        whole.graph.initializer.append(numpy_helper.from_array(np.array([photo], np.int64), f"photo{photo}"))
+    for part, row in enumerate(part_names(n_parts)):
+        source = _map_behind(_row_behind(row, producers), producers)
+        for photo in range(n_photos) if source else ():
+            name = _output(part, photo)
+            whole.graph.node.append(helper.make_node("Gather", [source, f"photo{photo}"], [name], axis=0))
+            whole.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    content: bytes = whole.SerializeToString()
+    return content
+
+
+def _row_behind(part: str, producers: dict[str, Any]) -> str:
+    """The row of codes that a part is, or that it is the mean over both images of (assembly._mean_of_both)."""
+    node = producers[part]
+    while node.op_type != "Identity" and f"{part}.shape" not in node.input:
+        node = producers[node.input[0]]
+    return str(node.input[0])
+
+
+def _map_behind(name: str, producers: dict[str, Any]) -> str | None:
+    """What is averaged to a row; None where something else makes the row."""
+    while (node := producers.get(name)) is not None:
+        if node.op_type in POOLS:
+            return str(node.input[0])
+        if node.op_type not in RESHAPES:
+            return None
+        name = node.input[0]
+    return None

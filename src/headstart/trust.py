@@ -1,0 +1,151 @@
+"""Trust: what a classifier needs to know to say how sure it is, and that it does not know.
+
+Takes the codes and labels that were learnt from and the head that was chosen; gives the head at its temperature, what tells
+unfamiliar photos, and what prediction sets need. All of it comes from the images that were held out in turn: the test split
+never comes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from headstart.calibration import Calibration, calibrate
+from headstart.conformal import held_out_scores
+from headstart.heads import HEADS
+from headstart.select import Choice, blas_threads, content_folds
+from headstart.unfamiliar import KEPT, Unfamiliarity, fit_unfamiliarity, left_out, roc_auc
+
+MOST_LEFT_OUT = 5  # classes that are left out for a trial, and the images of the trial: it takes half a second
+MOST_IN_TRIAL = 600
+TRIAL_STRENGTH = 0.03
+FEWEST_FOR_TRIAL = 5  # images of a class
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A class that a trial head was never shown: how well its n images are told from the others' held-out ones.
+
+    auroc: by unfamiliarity; auroc_max_probability: by the highest probability alone. flagged: the share of its images above
+    the threshold that keeps KEPT of the others.
+    """
+
+    label: str
+    n: int
+    auroc: float
+    auroc_max_probability: float
+    flagged: float
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a classifier knows of its own limits.
+
+    choice: with its head at the temperature of the calibration. unfamiliarity: None where nothing was held out; of_held_out:
+    that of the choice's held-out rows, (m,). conformal: what Classifier.predict needs for prediction sets; None for several
+    labels an image. left_out: see LeftOut.
+    """
+
+    choice: Choice
+    calibration: Calibration | None
+    unfamiliarity: Unfamiliarity | None
+    of_held_out: np.ndarray
+    conformal: dict[str, Any] | None
+    left_out: tuple[LeftOut, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The entries `calibration` and `unfamiliar` of run.json."""
+        unfamiliar = None
+        if self.unfamiliarity is not None:
+            unfamiliar = {
+                "method": "distance and energy" if self.unfamiliarity.cues[1] else "distance",
+                "threshold": 1.0,
+                "familiar_share": KEPT,
+                "left_out": [asdict(row) for row in self.left_out],
+            }
+        return {"calibration": self.calibration and self.calibration.to_json(), "unfamiliar": unfamiliar}
+
+
+def build_trust(
+    codes: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    digests: Sequence[bytes],
+    choice: Choice,
+    *,
+    n_codes: int,
+    threads: int | None = None,
+) -> Trust:
+    """Calibrate the choice, and learn what is familiar.
+
+    codes: (n, d), all that was learnt from; n_codes: how many of the d are the last layer's. labels: (n,), or (n, k) of 0 and
+    1. digests: of the images, by which they were held out. threads: cores that linear algebra may use.
+    """
+    with blas_threads(threads, len(codes) * n_codes):
+        return _build_trust(codes, labels, classes, digests, choice, n_codes)
+
+
+def _build_trust(
+    codes: np.ndarray, labels: np.ndarray, classes: Sequence[str], digests: Sequence[bytes], choice: Choice, n_codes: int
+) -> Trust:
+    calibration = calibrate(choice.logits, labels[choice.held_out], choice.head.output)
+    if calibration is not None:
+        choice = replace(choice, head=replace(choice.head, temperature=calibration.temperature))
+    is_tuned = choice.kind not in HEADS  # its one head has not seen what was held out, and its scores are the log-odds
+    scores = choice.head.logits(codes[choice.held_out]) if is_tuned else choice.logits
+    fitted = fit_unfamiliarity(
+        codes,
+        labels,
+        len(classes),
+        n_codes=n_codes,
+        held_out=choice.held_out,
+        fold=choice.fold,
+        logits=scores / np.float32(choice.head.temperature),
+        has_energy=choice.head.votes is None,
+    )
+    conformal = None
+    if labels.ndim == 1 and len(choice.held_out):
+        kept = held_out_scores(choice.probabilities, labels[choice.held_out])
+        conformal = {"n": len(choice.held_out), **kept}
+    return Trust(
+        choice,
+        calibration,
+        fitted[0] if fitted else None,
+        fitted[1] if fitted else np.zeros(0, np.float32),
+        conformal,
+        tuple(_left_out(codes[:, :n_codes], labels, classes, digests)) if fitted and not is_tuned else (),
+    )
+
+
+def _left_out(codes: np.ndarray, labels: np.ndarray, classes: Sequence[str], digests: Sequence[bytes]) -> Sequence[LeftOut]:
+    """Try some classes, each of which a head is learnt without, on a sample of the images."""
+    if labels.ndim == 2 or len(classes) < 3:
+        return []
+    of_class = np.bincount(labels, minlength=len(classes))
+    some = np.argsort(-of_class, kind="stable")[:MOST_LEFT_OUT]
+    rows = np.sort(np.array(sorted(range(len(labels)), key=lambda i: digests[i])[:MOST_IN_TRIAL], np.int64))
+    codes, labels = codes[rows], labels[rows]
+    held_out = content_folds([digests[i] for i in rows], labels, 3) == 0
+    found = []
+    for left in np.sort(some).tolist():
+        others = np.flatnonzero(~held_out & (labels != left))
+        if (labels == left).sum() < FEWEST_FOR_TRIAL or len(np.unique(labels[others])) < 2:
+            continue
+        renumbered = np.cumsum(np.arange(len(classes)) != left) - 1
+        fitter = HEADS["softmax"].fitter(codes[others], renumbered[labels[others]], len(classes) - 1)
+        logits = fitter.head(fitter.fit(TRIAL_STRENGTH)).logits(codes)
+        strange, unsure, is_left = left_out(codes, logits, labels, len(classes), held_out, left)
+        threshold = np.quantile(strange[~is_left], KEPT)
+        found.append(
+            LeftOut(
+                classes[left],
+                int(is_left.sum()),
+                roc_auc(strange, is_left),
+                roc_auc(unsure, is_left),
+                float((strange[is_left] > threshold).mean()),
+            )
+        )
+    return found

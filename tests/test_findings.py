@@ -1,0 +1,77 @@
+"""What a run knows of its photos survives the disk, and nothing that is not ours is read."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+from headstart.errors import DataError
+from headstart.findings import FILE_NAME, Findings
+from headstart.sprites import make_sprites
+
+
+def some(n: int = 4) -> Findings:
+    rng = np.random.default_rng(0)
+    odd = ["a b.jpg", 'x/"<script>".png', "\U0001f33b‮.jpg", "bad\udcff.jpg"]
+    return Findings(
+        names=tuple(odd[:n]),
+        labels=np.arange(n) % 2,
+        splits=np.zeros(n, np.int8),
+        digests=rng.integers(0, 256, (n, 32), dtype=np.uint8),
+        held_out=np.arange(n),
+        probabilities=rng.random((n, 2)).astype(np.float32),
+        unfamiliarity=rng.random(n).astype(np.float32),
+        space=rng.normal(size=(n, 3)).astype(np.float16),
+        space_mean=rng.normal(size=5).astype(np.float32),
+        space_axes=rng.normal(size=(5, 3)).astype(np.float32),
+        positions=np.full((n, 2), np.nan, np.float32),
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_saved_and_loaded_they_are_the_same(n, tmp_path):
+    findings = some(n)
+    findings.save(tmp_path)
+    again = Findings.load(tmp_path)
+    assert again.names == findings.names
+    for field in dataclasses.fields(Findings)[1:]:
+        np.testing.assert_allclose(getattr(again, field.name), getattr(findings, field.name), atol=1e-3)
+
+
+def test_what_is_not_there_or_not_whole_is_told(tmp_path):
+    with pytest.raises(DataError, match="train again"):
+        Findings.load(tmp_path)
+    some().save(tmp_path)
+    whole = (tmp_path / FILE_NAME).read_bytes()
+    (tmp_path / FILE_NAME).write_bytes(whole[:-30])
+    with pytest.raises(DataError, match="not whole"):
+        Findings.load(tmp_path)
+
+
+def test_nothing_in_the_file_is_ever_executed(tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(pickle.dumps({"names": 1}))
+    with pytest.raises(DataError):
+        Findings.load(tmp_path)
+    np.savez(tmp_path / FILE_NAME, names=np.array([{"a": 1}], object))
+    with pytest.raises(DataError):
+        Findings.load(tmp_path)
+
+
+def test_sprites_stand_in_the_order_of_their_pictures():
+    import simplejpeg
+
+    def plain(colour):
+        return simplejpeg.encode_jpeg(np.full((40, 60, 3), colour, np.uint8), colorspace="RGB")
+
+    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
+    pictures = [None if i == 5 else plain(colours[i % 3]) for i in range(70 * 70)]
+    sprites = make_sprites(pictures, 32)
+    assert (sprites.columns, sprites.per_sheet, len(sprites.sheets)) == (64, 4096, 2)
+    for i in (0, 1, 5, 64, 4096, 4899):
+        sheet = simplejpeg.decode_jpeg(sprites.sheets[i // 4096], "RGB").astype(int)
+        row, column = divmod(i % 4096, 64)
+        seen = sheet[row * 32 + 16, column * 32 + 16]
+        expected = (128, 128, 128) if i == 5 else colours[i % 3]
+        assert np.abs(seen - expected).max() < 30
+    assert make_sprites([], 32).sheets == ()
