@@ -353,10 +353,12 @@ class _DamagedError(sqlite3.DatabaseError):
 
 def _is_store(connection: sqlite3.Connection) -> bool:
     """Whether a file is a store; raises _DamagedError where it is another program's database, not an empty one."""
+    # In this order: another process may make the store between the two, and its tables alone would look like a stranger's.
+    has_tables = connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application == APPLICATION_ID:
         return True
-    if application or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+    if application or has_tables:
         raise _DamagedError("it is another program's database")
     return False
 
