@@ -1,0 +1,333 @@
+"""Check: what is wrong with a folder of photos, before or without training; a row of KINDS for each kind of issue.
+
+Takes photos, or what a run knows of them already (Evidence); gives Issues, worst first. It decides what is told: what stands
+out from its own set and is wrong by itself as well, so that a clean set is told next to nothing. Nothing is ever changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart import datasets
+from headstart.backbones import DEFAULT
+from headstart.codes import Progress, Store, default_cache_dir
+from headstart.datasets import Skipped
+from headstart.duplicates import group_digests, near_duplicates
+from headstart.engine import Hardware, available_cores
+from headstart.errors import DataError, HeadstartError
+from headstart.evaluate import wilson_interval
+from headstart.evidence import BORDER, Evidence, Group, Issue
+from headstart.glance import Glances, glance_at
+from headstart.images import display_name
+from headstart.label_errors import find_label_errors, out_of_fold
+from headstart.labels import are_many, counts, named
+from headstart.looks import Look, look_at
+from headstart.oddities import find_beyond, find_outliers, find_unreadable
+from headstart.readings import whole_percent
+from headstart.splits import SPLITS
+from headstart.zoo import Wish, find_backbone
+
+REDUNDANT = 0.4  # the score of a copy that says the same: it counts double, no more
+SURE = 0.9  # probability from which on copies with different labels keep one
+SMALL_CLASS = 10  # photos
+MOST_SMALL = 5  # classes that are told one by one
+CONFUSED = 0.2  # share of two classes' photos taken for the other, at the least: the lower end of its interval
+MOST_PAIRS = 10  # of similar classes
+
+
+def find_issues(evidence: Evidence) -> tuple[Issue, ...]:
+    """Find the issues of every kind, worst first: by score, then in the order of KINDS."""
+    found = [issue for kind in KINDS.values() for issue in kind.find(evidence)]
+    return tuple(sorted(found, key=lambda issue: issue.score))
+
+
+# ---- the same photo more than once
+
+
+def _leaks(evidence: Evidence) -> Iterator[Issue]:
+    told: set[int] = set()
+    for group in (*evidence.near, *evidence.exact):
+        if not evidence.leaks(group) or told.issuperset(group.members):
+            continue
+        told.update(group.members)
+        places = Counter(SPLITS[evidence.splits[i]] for i in group.members if evidence.splits[i] >= 0)
+        where = " and ".join(f"{n} in {split}" for split, n in places.items())
+        what = (
+            "the very same photo"
+            if _has_exact_leak(evidence, group)
+            else f"nearly the same photo ({whole_percent(group.similarity)} alike)"
+        )
+        yield evidence.issue(
+            "leak",
+            group.members,
+            0.0 if _has_exact_leak(evidence, group) else 0.1 * (1 - group.similarity),
+            f"{what} stands on both sides of the splits: {where}{_labels_differ(evidence, group)}; what was learnt by heart "
+            "there counts as known here",
+            "take it out of all splits but one, best out of train: else the test says more than is true",
+        )
+
+
+def _has_exact_leak(evidence: Evidence, group: Group) -> bool:
+    splits: dict[bytes, set[int]] = {}
+    for i in group.members:
+        splits.setdefault(evidence.digests[i], set()).add(int(evidence.splits[i]))
+    return any(len(found - {-1}) > 1 for found in splits.values())
+
+
+def _labels_differ(evidence: Evidence, group: Group) -> str:
+    labels = dict.fromkeys(evidence.label(i) for i in group.members)
+    return f", labelled {' and '.join(labels)}" if len(labels) > 1 else ""
+
+
+def _duplicates(evidence: Evidence, kind: str) -> Iterator[Issue]:
+    for group in evidence.exact if kind == "duplicate" else evidence.near:
+        if evidence.leaks(group):
+            continue  # told as that
+        n = len(group.members)
+        what = f"{n} files hold the same photo" + (
+            ", byte for byte" if group.is_exact else f" ({whole_percent(group.similarity)} alike)"
+        )
+        differ = _labels_differ(evidence, group)
+        if differ:
+            label = _agreed(evidence, group)
+            hint = f"; it looks like {label}" if label else ""
+            todo = f"keep the one labelled {label}" if label else "decide which label is right, or take all of them out"
+            yield evidence.issue(kind, group.members, (1 - group.similarity) / 2, f"{what}{differ}{hint}", todo, label)
+        else:
+            yield evidence.issue(
+                kind,
+                group.members,
+                REDUNDANT + (1 - group.similarity) / 5,
+                f"{what}, all labelled {evidence.label(group.members[0])}",
+                "keep one of them: the others say nothing new, and it counts more than once",
+            )
+
+
+def _agreed(evidence: Evidence, group: Group) -> str | None:
+    """Of the labels of a group's photos the one that the others' photos speak for, if they do clearly."""
+    if are_many(evidence.labels):
+        return None
+    members = list(group.members)
+    mean = evidence.probabilities[members].mean(axis=0)
+    best = int(mean.argmax())
+    return evidence.classes[best] if mean[best] >= SURE and best in evidence.labels[members] else None
+
+
+# ---- labels and classes
+
+
+def _wrong_labels(evidence: Evidence) -> Iterator[Issue]:
+    found = find_label_errors(evidence.probabilities, evidence.labels)
+    if are_many(evidence.labels):
+        yield from _wrong_among_several(evidence, found.quality, found.is_flagged, found.suggested)
+        return
+    for i in np.flatnonzero(found.is_flagged).tolist():
+        label, probability = evidence.classes[found.suggested[i]], evidence.probabilities[i, found.suggested[i]]
+        sentence = f"labelled {evidence.label(i)}, but looks like {label} ({whole_percent(probability)})"
+        yield evidence.issue("label", [i], found.quality[i], sentence, f"look at it; if it is {label}, relabel it", label)
+
+
+def _wrong_among_several(
+    evidence: Evidence, quality: np.ndarray, is_flagged: np.ndarray, suggested: np.ndarray
+) -> Iterator[Issue]:
+    for i in np.flatnonzero(is_flagged.any(axis=1)).tolist():
+        said = [
+            f"{evidence.classes[j]} seems {_doubt(evidence.labels[i, j])} ({whole_percent(evidence.probabilities[i, j])})"
+            for j in np.flatnonzero(is_flagged[i]).tolist()
+        ]
+        sentence = f"labelled {evidence.label(i) or 'nothing'}, but {', '.join(said)}"
+        label = named(suggested[i], evidence.classes) or None
+        yield evidence.issue("label", [i], quality[i].min(), sentence, "look at it, and mend its labels", label)
+
+
+def _doubt(applies: int) -> str:
+    return "wrong" if applies else "missing"
+
+
+def _similar_classes(evidence: Evidence) -> Iterator[Issue]:
+    k = len(evidence.classes)
+    if are_many(evidence.labels) or k < 2 or not len(evidence.labels):
+        return
+    pairs = evidence.labels * k + evidence.probabilities.argmax(axis=1)
+    confusion = np.bincount(pairs, minlength=k * k).reshape(k, k)
+    wrong = np.triu(confusion + confusion.T, 1)
+    found = []
+    for i, j in np.argwhere(wrong >= 3).tolist():
+        n = int(wrong[i, j] + confusion[i, i] + confusion[j, j])
+        found.append((wilson_interval(int(wrong[i, j]), n)[0], int(wrong[i, j]), n, i, j))
+    for least, n_wrong, n, i, j in sorted(found, reverse=True)[:MOST_PAIRS]:
+        if least < CONFUSED:
+            return
+        a, b = evidence.classes[i], evidence.classes[j]
+        yield Issue(
+            "similar-classes",
+            (),
+            (a, b),
+            float(np.clip(BORDER * CONFUSED / least, 0, 1)),
+            f"{a} and {b} are hardly told apart: {n_wrong} of {n} photos are taken for the other "
+            f"({whole_percent(n_wrong / n)}; by guessing it were 50 %)",
+            "look whether people can tell them; if not, make them one class. If so, add photos that show the difference",
+        )
+
+
+def _small_classes(evidence: Evidence) -> Iterator[Issue]:
+    sizes = counts(evidence.labels, len(evidence.classes))
+    small = [int(i) for i in np.argsort(sizes, kind="stable") if sizes[i] < SMALL_CLASS]
+    means = "too few to learn what they have in common, and one or two to test with, so its accuracy says little"
+    todo = f"add photos, {SMALL_CLASS} at the least, better 50; or join it with another class"
+    for i in small if len(small) <= MOST_SMALL else ():
+        n, name = int(sizes[i]), evidence.classes[i]
+        sentence = f"{name} has {n} photo{'s' if n != 1 else ''}: {means}"
+        yield Issue("small-class", (), (name,), BORDER * n / SMALL_CLASS, sentence, todo)
+    if len(small) > MOST_SMALL:
+        names = tuple(evidence.classes[i] for i in small)
+        least = ", ".join(f"{evidence.classes[i]} ({sizes[i]})" for i in small[:3])
+        sentence = f"{len(small)} of {len(sizes)} classes have fewer than {SMALL_CLASS} photos, the fewest {least}: {means}"
+        yield Issue("small-class", (), names, BORDER * float(sizes[small].mean()) / SMALL_CLASS, sentence, todo)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of issue: what it is called, what it means, and what finds it."""
+
+    title: str
+    meaning: str
+    find: Callable[[Evidence], Iterator[Issue]]
+
+
+KINDS = {
+    "leak": Kind(
+        "Leaks", "the same photo, or nearly, on both sides of the splits that the data gives: the test is not honest", _leaks
+    ),
+    "duplicate": Kind("Duplicates", "files that are the same byte for byte", partial(_duplicates, kind="duplicate")),
+    "near-duplicate": Kind(
+        "Near duplicates",
+        "the same photo resaved, resized, cropped a little or mirrored",
+        partial(_duplicates, kind="near-duplicate"),
+    ),
+    "label": Kind(
+        "Label errors", "photos that the others of their class do not speak for, but those of another do", _wrong_labels
+    ),
+    "outlier": Kind("Outliers", "photos that look like none of the others", find_outliers),
+    "unreadable": Kind("Unreadable files", "files that cannot be used as photos, and are left out", find_unreadable),
+    "blank": Kind("Blank photos", "photos without any contrast", partial(find_beyond, kind="blank")),
+    "blurred": Kind("Blurred photos", "photos with less detail than the others", partial(find_beyond, kind="blurred")),
+    "dark": Kind("Dark photos", "photos that are nearly black, where the others are not", partial(find_beyond, kind="dark")),
+    "bright": Kind(
+        "Bright photos", "photos that are nearly white, where the others are not", partial(find_beyond, kind="bright")
+    ),
+    "tiny": Kind("Tiny photos", "photos of far fewer pixels than the others", partial(find_beyond, kind="tiny")),
+    "odd-aspect": Kind(
+        "Odd shapes", "photos far longer than wide, of which most is not looked at", partial(find_beyond, kind="odd-aspect")
+    ),
+    "similar-classes": Kind("Similar classes", "classes that their photos hardly tell apart", _similar_classes),
+    "small-class": Kind("Small classes", "classes of too few photos to learn and to judge", _small_classes),
+}
+
+
+# ---- from photos
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """What `check_photos` gives. n_of_class: how many photos each class has."""
+
+    issues: tuple[Issue, ...]
+    n_images: int
+    classes: tuple[str, ...]
+    n_of_class: tuple[int, ...]
+    evidence: Evidence
+
+    def to_json(self) -> dict[str, Any]:
+        """As issues.json has it, with what was looked at."""
+        found = Counter(issue.kind for issue in self.issues)
+        return {
+            "images": self.n_images,
+            "skipped": len(self.evidence.skipped),
+            "images_of_class": dict(zip(self.classes, self.n_of_class, strict=True)),
+            "kinds": {kind: found[kind] for kind in KINDS},
+            "issues": [issue.to_json() for issue in self.issues],
+        }
+
+
+def check_photos(
+    photos: str | os.PathLike[str],
+    *,
+    backbone: str = DEFAULT,
+    cache: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    device: str = "CPU",
+    threads: int | None = None,
+    precision: str = "auto",
+    progress: Progress = lambda *_: None,
+) -> Checked:
+    """Look for issues in a folder or table of labelled photos; nothing is changed.
+
+    backbone, cache, device, threads, precision, progress: as in training.train. seed: how photos are dealt into the folds
+    that judge each other. Raises HeadstartError for anything that the caller can mend.
+    """
+    if seed < 0:
+        raise HeadstartError(f"the seed is {seed}; expected 0 or more")
+    hardware = Hardware(device, threads, precision)
+    cache_dir = Path(cache) if cache is not None else default_cache_dir()
+    dataset = datasets.load_dataset(photos)
+    network = find_backbone(Wish(backbone), cache_dir)
+    with Store(cache_dir) as store:
+        codes = look_at(dataset.images, Look((network,)), store, hardware=hardware, progress=progress)
+        images = [dataset.images[i] for i in codes.index]
+        glances = glance_at(images, codes.digests, store, threads=threads, progress=progress)
+    failed = [Skipped(display_name(dataset.images[i]), failure.reason) for i, failure in codes.failures.items()]
+    if not images:
+        reason = failed[0].reason if failed else "there is none"
+        raise DataError(f"none of the {len(dataset.images)} files of {photos} can be used as an image; the first: {reason}")
+    evidence = gather(
+        [display_name(image) for image in images],
+        dataset.labels[codes.index],
+        dataset.classes,
+        codes.digests,
+        dataset.splits[codes.index],
+        codes.values,
+        glances,
+        [*dataset.skipped, *failed],
+        is_split_given=bool((dataset.splits >= 0).any()),
+        seed=seed,
+        threads=threads or available_cores(),
+        progress=progress,
+    )
+    sizes = counts(evidence.labels, len(dataset.classes)).tolist()
+    return Checked(find_issues(evidence), len(images), dataset.classes, tuple(sizes), evidence)
+
+
+def gather(
+    names: Sequence[str],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    digests: Sequence[bytes],
+    splits: np.ndarray,
+    codes: np.ndarray,
+    glances: Glances,
+    skipped: Sequence[Skipped],
+    *,
+    is_split_given: bool,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Progress = lambda *_: None,
+) -> Evidence:
+    """Complete what is known of photos by their near duplicates and by what fits say that have not seen them.
+
+    codes: (n, d) of the last layer; all else as in Evidence. seed: how they are dealt into folds.
+    """
+    pairs = near_duplicates(codes, glances, digests)
+    groups = group_digests(digests, pairs)
+    dealt = [hashlib.sha256(b"%d " % seed + digest).digest() for digest in groups] if seed else groups
+    probabilities = out_of_fold(codes, labels, len(classes), dealt, threads=threads, progress=progress)
+    return Evidence(names, labels, classes, digests, splits, is_split_given, codes, probabilities, glances, pairs, skipped)

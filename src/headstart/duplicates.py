@@ -1,0 +1,286 @@
+"""Duplicates: the same photo twice, byte for byte, or resaved, resized, cropped a little, brightened, mirrored, with a logo.
+
+Takes codes, glances and sha256; gives groups and pairs of positions, the same whatever order the photos come in. It decides
+which photos are the same one: those whose small pictures, laid one upon the other, agree in detail and in colour. Two photos
+of one flower are not. The codes only say which pairs to look at; benchmarks/duplicates.py measures all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from headstart.engine import available_cores
+from headstart.glance import MIRROR_BITS, Glances
+from headstart.head import unit_rows
+
+CODES_SHARE = 0.2  # of a similarity: cosine of the codes; the rest is what the pictures agree in
+SAME = 0.78  # similarity: 98 % and more of all copies of photos reach it, no two other photos do; of star fields some do
+N_NEAREST = 5  # by codes, and as many by hashes: star fields change their codes when they are resaved, not their hashes
+N_AXES = 64
+FLAT = 0.02  # contrast below which a photo shows nothing that another could share
+COARSE = 12  # pixels a side, where pairs are sifted: the sum of correlation and of the codes' cosine must reach LIKELY
+LIKELY = 1.3  # of 2: of photos that are cropped by 10 % 98 in 100 have 1.4 and more
+LEAST = 0.4  # the correlation alone
+FINE = 48  # pixels a side, where they are compared
+MARGIN = FINE // 8  # what one photo may lack of the other on each side
+SCALES = (36, 32, 40, 34, 38, 33, 35, 37, 39)  # sides that the middle of one may have in the other: 36, and 11 % around
+FIRST = 3  # so many are tried with half the pixels a side before: it costs little, and most pairs prove hopeless there
+HOPE, SURE = 0.55, 0.95  # correlation of detail below which a pair is given up, and from which no other scale is tried
+GREY_LEVELS = 6.0  # of 255: detail fainter than that is JPEG's
+CHAIN = 20  # photos, and 2 % of all: a group that is linked by chains may grow so large
+CHAIN_SHARE = 0.02
+BLOCK = 64  # rows whose closeness to all others is held at once: 15 MB for 60,000 photos
+LANES = 32
+PAIRS = 4096  # sifted at once
+CHUNK = 64  # pairs that a thread compares before it takes the next ones
+
+
+class Pair(NamedTuple):
+    """Two photos that are one: their positions, first < second, and how alike they are, from SAME to 1."""
+
+    first: int
+    second: int
+    similarity: float
+
+
+def exact_groups(digests: Sequence[bytes]) -> list[np.ndarray]:
+    """Give the positions, ascending, of the photos of each group of two or more whose bytes are the same."""
+    places: dict[bytes, list[int]] = {}
+    for i, digest in enumerate(digests):
+        places.setdefault(digest, []).append(i)
+    return [np.array(same, np.int64) for same in places.values() if len(same) > 1]
+
+
+def near_duplicates(codes: np.ndarray, glances: Glances, digests: Sequence[bytes]) -> list[Pair]:
+    """Find the pairs of photos that are one photo, though not byte for byte; the most alike first.
+
+    codes: (n, d) of the last layer. Of photos that are the same byte for byte only the first is in any pair. A photo that is
+    gone, or shows nothing (FLAT), is in none. Memory: 1 KB a photo, 12 KB more where it resembles another.
+    """
+    from threadpoolctl import threadpool_limits
+
+    kept = _kept(glances, digests)
+    if len(kept) < 2:
+        return []
+    pictures = [glances.pictures[i] or b"" for i in kept]
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(available_cores()) as pool:
+        searched = (_projected(codes, kept), _signs(glances.hashes[kept]))
+        pairs = np.concatenate([_nearest(rows, N_NEAREST, pool) for rows in searched])
+        pairs = np.unique(np.sort(pairs, axis=1), axis=0)
+        pairs, is_mirrored, cosine = _likely(pairs, np.stack(list(pool.map(_coarse, pictures))), codes, kept, pool)
+        agreement = _agreement(pairs, is_mirrored, pictures, pool)
+    similarity = np.minimum(1.0, (1 - CODES_SHARE) * agreement + CODES_SHARE * cosine)
+    is_same = similarity >= SAME
+    found = zip(np.sort(kept[pairs[is_same]], axis=1).tolist(), similarity[is_same].tolist(), strict=True)
+    pairs_found = [Pair(first, second, score) for (first, second), score in found]
+    return sorted(pairs_found, key=lambda p: (-p.similarity, *sorted((digests[p.first], digests[p.second]))))
+
+
+def _kept(glances: Glances, digests: Sequence[bytes]) -> np.ndarray:
+    """The positions of the photos to compare, ordered by sha256, so that nothing depends on the order that they come in."""
+    place: dict[bytes, int] = {}
+    for i, digest in enumerate(digests):
+        if glances.pictures[i] is not None and glances.contrast[i] >= FLAT:
+            place.setdefault(digest, i)
+    return np.array([place[digest] for digest in sorted(place)], np.int64)
+
+
+def group_digests(digests: Sequence[bytes], pairs: Sequence[Pair]) -> list[bytes]:
+    """Give each photo the smallest sha256 of its group, its own where it has none: with it in place of its own a group
+    shares a split and a fold.
+
+    A copy's copy is of the group, but where such chains link more than CHAIN photos (a film's, or of things all alike) only
+    those that are alike themselves are: each group is then a photo and its direct likes, from the smallest sha256 on.
+    """
+    likes: dict[bytes, set[bytes]] = {}
+    for first, second, _ in pairs:
+        likes.setdefault(digests[first], set()).add(digests[second])
+        likes.setdefault(digests[second], set()).add(digests[first])
+    largest = max(CHAIN, CHAIN_SHARE * len(set(digests)))
+    leader: dict[bytes, bytes] = {}
+    for linked in _linked(likes):
+        for digest in linked:
+            members = linked if len(linked) <= largest else [digest, *likes[digest]]
+            if digest not in leader:
+                leader.update({member: digest for member in members if member not in leader})
+    return [leader.get(digest, digest) for digest in digests]
+
+
+def _linked(likes: dict[bytes, set[bytes]]) -> Iterator[list[bytes]]:
+    """The connected parts of a graph, each in ascending order."""
+    seen: set[bytes] = set()
+    for start in likes:
+        part, todo = set(), [start] if start not in seen else []
+        while todo:
+            digest = todo.pop()
+            if digest not in part:
+                part.add(digest)
+                todo.extend(likes[digest] - part)
+        seen |= part
+        yield sorted(part)
+
+
+# ---- which pairs to look at
+
+
+def _projected(codes: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Codes, at length 1, along the N_AXES axes that hold most of them: (n, N_AXES) float32, at length 1 again.
+
+    The axes by four rounds of subspace iteration on up to 2,048 photos (Halko, Martinsson and Tropp 2011, algorithm 4.4).
+    """
+    few = _unit(codes, kept[:: -(-len(kept) // 2048)])
+    axes = np.random.default_rng(0).standard_normal((few.shape[1], min(N_AXES, *few.shape)), np.float32)
+    for _ in range(4):
+        axes, _ = np.linalg.qr(few.T @ (few @ axes))
+    blocks = [_unit(codes, kept[start : start + PAIRS]) @ axes for start in range(0, len(kept), PAIRS)]
+    rows = np.concatenate(blocks)
+    return unit_rows(rows, (rows.shape[1],))
+
+
+def _unit(codes: np.ndarray, which: np.ndarray) -> np.ndarray:
+    return unit_rows(codes[which].astype(np.float32), (codes.shape[1],))
+
+
+def _signs(hashes: np.ndarray) -> np.ndarray:
+    """Hashes as (n, 64) float32 rows of length 1, a photo and its mirror image alike: the one whose bit 1 is not set."""
+    hashes = np.where((hashes >> np.uint64(1)) & np.uint64(1), hashes ^ MIRROR_BITS, hashes)
+    bits = np.unpackbits(hashes.astype("<u8")[:, None].view(np.uint8), axis=1, bitorder="little")
+    return (bits.astype(np.float32) * 2 - 1) / 8
+
+
+def _nearest(rows: np.ndarray, n_nearest: int, pool: ThreadPoolExecutor) -> np.ndarray:
+    """Pair every row with those of highest dot product: (n * n_nearest, 2) positions.
+
+    In two steps, for partitioning whole rows takes five times as long as the products: the highest of LANES columns each,
+    then all columns of the best of those.
+    """
+    n, k = len(rows), min(n_nearest, len(rows) - 1)
+    width = max(k, -(-n // LANES))
+    padded = np.zeros((width * LANES, rows.shape[1]), np.float32)
+    padded[:n] = rows
+
+    def block(start: int) -> np.ndarray:
+        own = np.arange(start, min(start + BLOCK, n))
+        close = rows[own] @ padded.T
+        close[:, n:] = -np.inf
+        close[np.arange(len(own)), own] = -np.inf
+        lanes = close.reshape(len(own), LANES, width)
+        best = np.argpartition(lanes.max(axis=1), width - k, axis=1)[:, width - k :]
+        columns = (best[:, :, None] + width * np.arange(LANES)).reshape(len(own), -1)
+        among = np.take_along_axis(close, columns, axis=1)
+        nearest = np.take_along_axis(columns, np.argpartition(among, -k, axis=1)[:, -k:], axis=1)
+        return np.stack([np.repeat(own, k), nearest.reshape(-1)], axis=1)
+
+    return np.concatenate(list(pool.map(block, range(0, n, BLOCK))))
+
+
+def _likely(
+    pairs: np.ndarray, coarse: np.ndarray, codes: np.ndarray, kept: np.ndarray, pool: ThreadPoolExecutor
+) -> list[np.ndarray]:
+    """Sift pairs by coarse pictures (n, COARSE, COARSE) and codes: those left, which are mirrored, and the codes' cosine."""
+
+    def sift(start: int) -> tuple[np.ndarray, ...]:
+        part = pairs[start : start + PAIRS]
+        first, second = coarse[part[:, 0]], coarse[part[:, 1]]
+        straight = np.einsum("ijk,ijk->i", first, second)
+        turned = np.einsum("ijk,ijk->i", first, second[:, :, ::-1])
+        alike = np.maximum(straight, turned)
+        part, alike, is_turned = (array[alike >= LEAST] for array in (part, alike, turned > straight))
+        cosine = np.einsum("ij,ij->i", *(_unit(codes, kept[part[:, side]]) for side in (0, 1)))
+        is_likely = alike + cosine >= LIKELY
+        return part[is_likely], is_turned[is_likely], cosine[is_likely]
+
+    return [np.concatenate(arrays) for arrays in zip(*pool.map(sift, range(0, len(pairs), PAIRS)), strict=True)]
+
+
+def _coarse(picture: bytes) -> np.ndarray:
+    """A small JPEG as (COARSE, COARSE) float32 grey of mean 0 and length 1."""
+    import cv2
+    import simplejpeg
+
+    grey = simplejpeg.decode_jpeg(picture, "GRAY")[:, :, 0]
+    small = cv2.resize(grey, (COARSE, COARSE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small -= small.mean()
+    return small / max(float(np.linalg.norm(small)), 1e-3)
+
+
+# ---- whether a pair is one photo
+
+Look: TypeAlias = "tuple[np.ndarray, np.ndarray]"
+"""(FINE, FINE) float16 detail and (FINE, FINE, 3) uint8 colour: 12 KB, for there may be many. With half as many pixels a
+side for colour only 87 % of the flowers that are cropped by 5 % are found, so 99 %."""
+
+
+def _agreement(
+    pairs: np.ndarray, is_mirrored: np.ndarray, pictures: Sequence[bytes], pool: ThreadPoolExecutor
+) -> np.ndarray:
+    """How far the pictures of each pair agree, (m,) in [0, 1]."""
+    involved = np.unique(pairs).tolist()
+    looks = dict(zip(involved, pool.map(lambda i: _look(pictures[i]), involved), strict=True))
+
+    def compare(start: int) -> list[float]:
+        part = slice(start, start + CHUNK)
+        numbered = zip(pairs[part].tolist(), is_mirrored[part].tolist(), strict=True)
+        return [_fit(looks[first], looks[second], turned) for (first, second), turned in numbered]
+
+    return np.array([fit for fits in pool.map(compare, range(0, len(pairs), CHUNK)) for fit in fits], np.float32)
+
+
+def _look(picture: bytes) -> Look:
+    """Colour, and detail: what differs from its surroundings, as a share of how much things differ there, so that every part
+    counts alike, whatever the light (local contrast normalisation: Jarrett et al. 2009)."""
+    import cv2
+    import simplejpeg
+
+    colour = cv2.resize(simplejpeg.decode_jpeg(picture, "RGB"), (FINE, FINE), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    detail = grey - cv2.GaussianBlur(grey, (0, 0), FINE / 10)
+    detail /= np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), FINE / 10) + np.float32(GREY_LEVELS**2))
+    return detail.astype(np.float16), colour
+
+
+def _fit(first: Look, second: Look, is_mirrored: bool) -> float:
+    """Lay the middle of the second upon the first where detail correlates most; the product of the correlations there, of
+    detail and of colour: yellow dandelions and brown horses fit white and black ones well in detail alone."""
+    import cv2
+
+    detail, other = (look[0].astype(np.float32) for look in (first, second))
+    colour, other_colour = first[1], second[1]
+    if is_mirrored:
+        other, other_colour = np.ascontiguousarray(other[:, ::-1]), other_colour[:, ::-1]
+    if _best_fit(_halved(detail), _halved(other), [side // 2 for side in SCALES[:FIRST]])[0] < HOPE:
+        return 0.0
+    best, side, top, left = _best_fit(detail, other, SCALES)
+    window = np.ascontiguousarray(colour[top : top + side, left : left + side])
+    laid = cv2.resize(_middle(other_colour), (side, side), interpolation=cv2.INTER_AREA)
+    return max(0.0, best) * max(0.0, float(cv2.matchTemplate(window, laid, cv2.TM_CCOEFF_NORMED)[0, 0]))
+
+
+def _halved(square: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(square, (FINE // 2, FINE // 2), interpolation=cv2.INTER_AREA)
+
+
+def _best_fit(detail: np.ndarray, other: np.ndarray, scales: Sequence[int]) -> tuple[float, int, int, int]:
+    """Where the middle of the other correlates most: how much, its side there, top and left."""
+    import cv2
+
+    middle, best = _middle(other), (-1.0, scales[0], 0, 0)
+    for side in scales:
+        fits = cv2.matchTemplate(detail, cv2.resize(middle, (side, side)), cv2.TM_CCOEFF_NORMED)
+        highest = int(fits.argmax())
+        if fits.flat[highest] > best[0]:
+            best = (float(fits.flat[highest]), side, *divmod(highest, fits.shape[1]))
+        if best[0] >= SURE:
+            break
+    return best
+
+
+def _middle(square: np.ndarray) -> np.ndarray:
+    margin = len(square) * MARGIN // FINE
+    return np.ascontiguousarray(square[margin:-margin, margin:-margin])

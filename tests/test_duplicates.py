@@ -1,0 +1,210 @@
+"""Duplicates: copies of a photo are found whatever was done to them, other photos are not, and no group swallows a class."""
+
+from hashlib import sha256
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+
+from headstart.duplicates import CHAIN, Pair, exact_groups, group_digests, near_duplicates
+from headstart.glance import Glances, glance_at
+
+
+def scene(seed: int, width: int = 256, height: int = 192) -> np.ndarray:
+    """A picture with edges at every size, another one for each seed: dead leaves, a model of photos (Lee et al. 2001)."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((height, width, 3), rng.integers(90, 160, 3), np.uint8)
+    for radius in np.sort(rng.pareto(1.5, 200) * 4 + 2)[::-1]:
+        centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
+        cv2.circle(pixels, centre, int(min(radius, 60)), (rng.integers(20, 236) + rng.integers(-20, 20, 3)).tolist(), -1)
+    return pixels
+
+
+def jpeg(pixels: np.ndarray, quality: int = 90) -> bytes:
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="444")
+
+
+def with_text(pixels: np.ndarray) -> np.ndarray:
+    return cv2.putText(pixels.copy(), "(c) a photo", (8, 180), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1)
+
+
+CHANGES = {
+    "recompressed": lambda p: jpeg(p, 30),
+    "half its size": lambda p: jpeg(cv2.resize(p, (128, 96), interpolation=cv2.INTER_AREA)),
+    "cropped on one side": lambda p: jpeg(p[:, 20:]),
+    "cropped all around": lambda p: jpeg(p[8:-8, 12:-12]),
+    "darker": lambda p: jpeg((p * 0.8).astype(np.uint8)),
+    "brighter": lambda p: jpeg(np.clip(p * 1.2, 0, 255).astype(np.uint8)),
+    "mirrored": lambda p: jpeg(p[:, ::-1]),
+    "with text": lambda p: jpeg(with_text(p)),
+    "all of it": lambda p: jpeg(cv2.resize(with_text(p)[4:-4, 6:-6][:, ::-1], (180, 135), interpolation=cv2.INTER_AREA), 50),
+}
+
+
+def codes_of(glances: Glances) -> np.ndarray:
+    """Codes that mirroring leaves alone: the mean colours of five rings of the small picture. They tell little apart."""
+    rows = []
+    for picture in glances.pictures:
+        small = np.full((16, 16, 3), 128.0) if picture is None else simplejpeg.decode_jpeg(picture, "RGB")
+        small = cv2.resize(small, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float64)
+        rows.append(np.concatenate([(small[i : 16 - i, i : 16 - i].mean((0, 1))) for i in (0, 2, 4, 6)]))
+    return np.array(rows, np.float16)
+
+
+def looked_at(contents):
+    digests = [sha256(content).digest() for content in contents]
+    glances = glance_at(contents, digests, None)
+    return codes_of(glances), glances, digests
+
+
+def found(contents):
+    return near_duplicates(*looked_at(contents))
+
+
+@pytest.fixture(scope="module")
+def originals():
+    return [jpeg(scene(seed)) for seed in range(60)]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_copy_of_a_photo_is_found_and_nothing_else(originals, change):
+    copies = [CHANGES[change](scene(seed)) for seed in range(0, 60, 3)]
+    pairs = found(originals + copies)
+    assert {(p.first, p.second) for p in pairs} == {(3 * i, 60 + i) for i in range(20)}
+    assert all(0.78 <= p.similarity <= 1 for p in pairs)
+    assert [p.similarity for p in pairs] == sorted((p.similarity for p in pairs), reverse=True)
+
+
+def test_what_changes_less_is_more_alike(originals):
+    pairs = found([originals[0], jpeg(scene(0), 70), CHANGES["all of it"](scene(0)), originals[1]])
+    of = {(p.first, p.second): p.similarity for p in pairs}
+    assert of[0, 1] > 0.97 > of[0, 2]
+
+
+def test_the_order_of_photos_changes_nothing(originals):
+    contents = originals[:30] + [CHANGES["cropped all around"](scene(seed)) for seed in range(10)]
+    order = np.random.default_rng(0).permutation(len(contents))
+    _, _, digests = looked_at(contents)
+
+    def named(pairs, digests):
+        return [(frozenset((digests[p.first], digests[p.second])), p.similarity) for p in pairs]
+
+    shuffled = [contents[i] for i in order]
+    pairs, again = found(contents), found(shuffled)
+    assert len(pairs) == 10 and named(pairs, digests) == named(again, [digests[i] for i in order])
+    grouped = group_digests(digests, pairs)
+    assert group_digests([digests[i] for i in order], again) == [grouped[i] for i in order]
+
+
+def test_exact_groups():
+    a, b, c = b"a" * 32, b"b" * 32, b"c" * 32
+    assert [group.tolist() for group in exact_groups([a, b, a, c, b, a])] == [[0, 2, 5], [1, 4]]
+    assert exact_groups([]) == exact_groups([a]) == exact_groups([a, b]) == []
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_few_photos(originals, n):
+    assert found(originals[:n]) == []
+    assert group_digests(looked_at(originals[:n])[2], []) == looked_at(originals[:n])[2]
+
+
+def test_two_photos_that_are_one(originals):
+    assert [(p.first, p.second) for p in found([originals[0], jpeg(scene(0), 60)])] == [(0, 1)]
+
+
+def test_ten_thousand_identical_photos_are_one_group_and_no_pair(originals):
+    codes, glances, digests = looked_at(originals[:3] + originals[:1] * 10_000)
+    pairs = near_duplicates(codes, glances, digests)
+    assert pairs == [] and [len(group) for group in exact_groups(digests)] == [10_001]
+    assert group_digests(digests, pairs) == digests
+
+
+def test_photos_that_show_nothing_are_in_no_pair():
+    rng = np.random.default_rng(0)
+    blank = [np.full((40 + i, 60, 3), grey, np.uint8) for i, grey in enumerate((0, 0, 128, 128, 255, 255, 200, 200))]
+    nearly = [np.clip(p + rng.normal(0, 2, p.shape), 0, 255).astype(np.uint8) for p in blank]
+    assert found([jpeg(pixels) for pixels in blank + nearly]) == []
+
+
+def test_noise_is_not_like_other_noise():
+    rng = np.random.default_rng(0)
+    assert found([jpeg(rng.integers(0, 256, (96, 128, 3), np.uint8)) for _ in range(20)]) == []
+
+
+def test_stars_in_the_dark_are_told_apart():
+    def field(seed):
+        rng = np.random.default_rng(seed)
+        pixels = np.zeros((192, 256, 3), np.uint8)
+        y, x = np.mgrid[:192, :256]
+        pixels += (200 * np.exp(-((y - 96) ** 2 + (x - 128) ** 2) / 800))[:, :, None].astype(
+            np.uint8
+        )  # all have one cluster
+        for _ in range(60):
+            cv2.circle(
+                pixels, (int(rng.integers(256)), int(rng.integers(192))), int(rng.integers(1, 4)), (255, 255, 255), -1
+            )
+        return pixels
+
+    pairs = found([jpeg(field(seed)) for seed in range(20)] + [CHANGES["half its size"](field(3))])
+    assert [(p.first, p.second) for p in pairs] == [(3, 20)]
+
+
+def test_missing_photos_are_in_no_pair(originals):
+    contents = originals[:4] + [jpeg(scene(seed), 50) for seed in range(4)]
+    codes, glances, digests = looked_at([*contents[:4], b"gone", *contents[5:]])
+    assert {(p.first, p.second) for p in near_duplicates(codes, glances, digests)} == {(1, 5), (2, 6), (3, 7)}
+
+
+def test_copies_share_the_smallest_sha256_of_their_group(originals):
+    contents = [originals[0], jpeg(scene(0), 60), originals[1], jpeg(scene(0)[:, ::-1]), originals[0]]
+    codes, glances, digests = looked_at(contents)
+    grouped = group_digests(digests, near_duplicates(codes, glances, digests))
+    assert set(grouped[:2] + grouped[3:]) == {min(digests[:2] + digests[3:])} and grouped[2] == digests[2]
+
+
+def names(n):
+    return [sha256(b"%d" % i).digest() for i in range(n)]
+
+
+def test_a_copy_of_a_copy_is_of_the_group():
+    digests = names(5)
+    grouped = group_digests(digests, [Pair(0, 1, 0.9), Pair(1, 2, 0.9), Pair(3, 4, 0.8)])
+    assert grouped == [min(digests[:3])] * 3 + [min(digests[3:])] * 2
+
+
+def test_no_chain_swallows_a_class():
+    digests = names(500)
+    chain = [Pair(i, i + 1, 0.9) for i in range(400)]
+    grouped = group_digests(digests, chain)
+    sizes = [grouped.count(digest) for digest in set(grouped)]
+    assert max(sizes) <= 3
+    likes = {frozenset((digests[a], digests[b])) for a, b, _ in chain}
+    assert all(own == leader or frozenset((own, leader)) in likes for own, leader in zip(digests, grouped, strict=True))
+    assert all(leader <= own for own, leader in zip(digests, grouped, strict=True))
+    assert len(set(group_digests(digests, chain[: CHAIN - 1])[:CHAIN])) == 1
+
+
+def test_a_thousand_classes_of_two(originals):
+    digests = names(2000)
+    grouped = group_digests(digests, [Pair(2 * i, 2 * i + 1, 0.9) for i in range(1000)])
+    assert len(set(grouped)) == 1000
+
+
+def test_degenerate_codes_leave_it_to_the_pictures(originals):
+    contents = originals[:20] + [jpeg(scene(3), 50)]
+    _, glances, digests = looked_at(contents)
+    for codes in (np.ones((21, 8), np.float16), np.ones((21, 1), np.float16)):
+        assert [(p.first, p.second) for p in near_duplicates(codes, glances, digests)] == [(3, 20)]
+    assert np.isfinite([p.similarity for p in near_duplicates(np.zeros((21, 8), np.float16), glances, digests)]).all()
+
+
+@pytest.mark.shared
+def test_real_flowers_hold_no_pair_and_their_copies_are_found(shared):
+    paths = sorted((shared / "data" / "flowers").rglob("*.jpg"))[::5]
+    contents = [path.read_bytes() for path in paths]
+    copies = [jpeg(cv2.resize(simplejpeg.decode_jpeg(c, "RGB"), (200, 150), interpolation=cv2.INTER_AREA)) for c in contents]
+    codes, glances, digests = looked_at(contents + copies)
+    assert {(p.first, p.second) for p in near_duplicates(codes, glances, digests)} == {
+        (i, len(paths) + i) for i in range(len(paths))
+    }
