@@ -1,0 +1,353 @@
+"""Readings: what a run's numbers say, each in one sentence for somebody who has never trained a classifier.
+
+Takes run.json as a dict, and counts of confusions; gives plain text. It decides which differences are worth a word, and
+which are chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from headstart.evaluate import Z95, wilson_interval
+
+WIDE = 0.10  # an interval wider than this leaves the accuracy open
+AIM = 0.03  # what "about so many test photos would do" aims at: the accuracy to within 3 points
+FEW_OF_CLASS = 10  # test photos of a class, below which its own numbers are mostly luck
+PATTERN = 3  # confusions between two classes, below which they are single cases
+UNEVEN = 5.0  # times as many photos of one class as of another
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def whole_percent(share: float) -> str:
+    """A share as people read it where tenths say nothing."""
+    return f"{100 * share:.0f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares as people read it."""
+    return f"{100 * abs(difference):.1f} points"
+
+
+def counted(n: int, thing: str) -> str:
+    """A number and what it counts: `1 photo`, `1,200 photos`."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
+def are_several(about: dict[str, Any]) -> bool:
+    """Whether a photo may have several labels."""
+    return about.get("thresholds") is not None
+
+
+def is_tested(about: dict[str, Any]) -> bool:
+    """Whether the result comes from a test split, and not from cross-validation."""
+    return bool(about["evaluation"]["split"] == "test")
+
+
+# ---- the result
+
+
+def result(about: dict[str, Any]) -> str:
+    """How good it is."""
+    e = about["evaluation"]
+    if are_several(about):
+        what = f"told every label of {e['n_correct']:,} of them rightly, and no other"
+    else:
+        what = f"labelled {e['n_correct']:,} of them rightly"
+    if is_tested(about):
+        seen = f"It was tested on {counted(e['n_images'], 'photo')} that it had never seen"
+        return f"{seen}, and {what}: {percent(e['accuracy'])}."
+    return (
+        f"There were no photos to spare for a test, so each of {counted(e['n_images'], 'photo')} was held out once "
+        f"(cross-validation). It {what}: {percent(e['accuracy'])}."
+    )
+
+
+def chance(about: dict[str, Any]) -> str:
+    """What the 95 % interval means."""
+    e = about["evaluation"]
+    low, high = e["interval"]
+    luck = "a number that is partly luck" if high - low > WIDE else "little left to luck"
+    return (
+        f"With {counted(e['n_images'], 'photo')} that is {luck}: on many more photos of the same kind it would probably be "
+        f"right for between {percent(low)} and {percent(high)} (95 % interval)."
+    )
+
+
+def verdict(about: dict[str, Any]) -> str:
+    """Whether that can be relied on, and what to do next."""
+    e = about["evaluation"]
+    low, high = e["interval"]
+    if (always := guessing(about)) is not None and low <= always[1]:
+        return (
+            f"This is not shown to be better than always answering {quoted(always[0])}, which would be right for "
+            f"{percent(always[1])}. Do not rely on it yet: look at the labels and the mistakes below, then add photos."
+        )
+    better = "" if always is None else f"Much better than always answering {quoted(always[0])} ({percent(always[1])}), but "
+    if high - low > WIDE:
+        return (
+            f"{better or 'This is '}not yet a number to rely on: the interval is {points(high - low)} wide, because only "
+            f"{counted(e['n_images'], 'photo')} judged it. About {n_needed(e):,} would bring it to within 3 points; add "
+            "photos and train again."
+        )
+    return (
+        f"This is a number to rely on for photos like these: {_wrong_in_words(e)}. Whether you can live with that depends "
+        "on what a wrong answer costs; the worst mistakes below show what they look like."
+    )
+
+
+def guessing(about: dict[str, Any]) -> tuple[str, float] | None:
+    """The commonest class and its share: what is right without looking; None where a photo may have several labels."""
+    of_class = about.get("images_of_class") or {}
+    if are_several(about) or not sum(of_class.values()):
+        return None
+    name = max(of_class, key=lambda c: of_class[c])
+    return name, of_class[name] / sum(of_class.values())
+
+
+def quoted(name: str) -> str:
+    """A class's name within a sentence; isolated, so that one written from right to left turns nothing else around."""
+    return f"“\u2068{name}\u2069”"
+
+
+def n_needed(e: dict[str, Any]) -> int:
+    """How many photos would pin an evaluation's accuracy down to AIM (Agresti & Coull 1998)."""
+    share = (e["n_correct"] + 2) / (e["n_images"] + 4)  # never 0 or 1
+    return math.ceil(Z95**2 * share * (1 - share) / AIM**2 / 10) * 10
+
+
+def _wrong_in_words(e: dict[str, Any]) -> str:
+    wrong = 1 - e["accuracy"]
+    if wrong == 0:
+        return "none of its answers was wrong"
+    if wrong > 0.3:
+        return f"{percent(wrong)} of its answers are wrong"
+    return f"about one answer in {round(1 / wrong):,} is wrong"
+
+
+# ---- classes and confusions
+
+
+def classes(about: dict[str, Any]) -> str:
+    """Which class does worst."""
+    known = [c for c in about["evaluation"]["classes"] if c["recall"] is not None]
+    if len(known) < 2:
+        return "There are too few classes with photos to compare them."
+    worst, best = min(known, key=lambda c: c["recall"]), max(known, key=lambda c: c["recall"])
+    if worst["recall"] == best["recall"]:
+        return f"All classes are found equally often: {percent(best['recall'])} of their photos."
+    few = worst["support"] < FEW_OF_CLASS
+    luck = f", though {counted(worst['support'], 'photo')} cannot say much" if few else ""
+    return (
+        f"It misses {quoted(worst['label'])} most: it finds {percent(worst['recall'])} of these photos{luck}; "
+        f"of {quoted(best['label'])} it finds {percent(best['recall'])}."
+    )
+
+
+def confused(about: dict[str, Any], counts: np.ndarray | None = None) -> str | None:
+    """Which two classes are confused, and what would help; counts: (k, k), rows are labels, by default of the test.
+
+    None where a photo may have several labels.
+    """
+    counts = confusion_counts(about) if counts is None else counts
+    if counts is None:
+        return None
+    pair = worst_pair(counts)
+    if pair is None:
+        return "No photo that was held out is taken for another class."
+    (i, j), names = pair, about["classes"]
+    a, b, n = quoted(names[i]), quoted(names[j]), int(counts[i, j] + counts[j, i])
+    of = f"Of all {int(counts.sum()):,} held-out photos, " if counts.sum() != about["evaluation"]["n_images"] else ""
+    taken = f"{of}{a} is taken for {b} in {counted(int(counts[i, j]), 'photo')}"
+    if n < PATTERN:
+        return f"{taken}; no two classes are confused more often."
+    back = f", and {counts[j, i]:,} the other way round" if counts[j, i] else ""
+    return f"{taken}{back}. {_what_would_help(about, names[i], names[j])}"
+
+
+def _what_would_help(about: dict[str, Any], a: str, b: str) -> str:
+    of_class = about.get("images_of_class") or {}
+    fewer, more = sorted((a, b), key=lambda c: of_class.get(c, 0))
+    if of_class.get(more, 0) > UNEVEN * of_class.get(fewer, 0):
+        return (
+            f"There are {of_class[more]:,} photos of {quoted(more)} and {of_class.get(fewer, 0):,} of {quoted(fewer)}: "
+            f"more photos of {quoted(fewer)} would help most."
+        )
+    return (
+        "Look at these photos: where you cannot tell them apart either, mend the labels or make one class of the two; "
+        "where you can, add photos of both that show the difference."
+    )
+
+
+def confusion_counts(about: dict[str, Any]) -> np.ndarray | None:
+    """How often each label got each prediction when the result was judged, (k, k); None where a photo has several labels."""
+    confusion = about["evaluation"].get("confusion")
+    return None if confusion is None else np.array(confusion, np.int64)
+
+
+def worst_pair(counts: np.ndarray) -> tuple[int, int] | None:
+    """The two classes that are confused most, by counts (k, k): label and prediction of the commoner mistake first."""
+    both = counts + counts.T
+    np.fill_diagonal(both, 0)
+    i, j = np.unravel_index(int(both.argmax()), both.shape)
+    if not both[i, j]:
+        return None
+    return (int(i), int(j)) if counts[i, j] >= counts[j, i] else (int(j), int(i))
+
+
+# ---- how sure, how familiar
+
+
+def surer(about: dict[str, Any]) -> str | None:
+    """Whether it is surer than it should be; None where calibration was not measured."""
+    c = about.get("calibration")
+    if not c or not c.get("bins"):
+        return None
+    after, bias = c["error_after"], c.get("bias") or 0.0
+    before = f" (before it was corrected, the difference was {points(c['error_before'])})" if _is_mended(c) else ""
+    if after <= 1.5 * bias or after < 0.01:
+        return (
+            f"It is as sure as it should be, as far as {counted(c['n_images'], 'photo')} can tell: what it says and how "
+            f"often it is right differ by {points(after)} on average, and perfect probabilities would show {points(bias)}"
+            f"{before}."
+        )
+    way, advice = _direction(c)
+    return (
+        f"It is {way} than it should be: what it says and how often it is right differ by {points(after)} on average, where "
+        f"perfect probabilities would show {points(bias)}{before}. {advice}"
+    )
+
+
+def _is_mended(c: dict[str, Any]) -> bool:
+    return c.get("error_before") is not None and c["error_before"] - c["error_after"] > 0.005
+
+
+def _direction(c: dict[str, Any]) -> tuple[str, str]:
+    over = sum(b["n"] * (b["probability"] - b["accuracy"]) for b in c["bins"] if b["n"])
+    if over > 0:
+        return "surer", "Read its 90 % as something less, and check what it is unsure of by eye."
+    return "less sure", "Its answers are right more often than it says: a cautious fault."
+
+
+def unfamiliar(about: dict[str, Any]) -> str | None:
+    """Whether it notices photos of something that it has never seen; None where that was not tried."""
+    u = about.get("unfamiliar")
+    if not u:
+        return None
+    if u.get("sentence"):
+        return str(u["sentence"])
+    left_out = [row for row in u.get("left_out") or () if row.get("flagged") is not None]
+    if not left_out:
+        return None
+    n = sum(row["n"] for row in left_out)
+    share = sum(row["n"] * row["flagged"] for row in left_out) / n if n else 0.0
+    return (
+        f"Classes that were kept from it for a trial were noticed as unfamiliar in {percent(share)} of {counted(n, 'photo')}"
+        f"; of its own photos {percent(1 - u.get('familiar_share', 0.95))} are called unfamiliar wrongly."
+    )
+
+
+# ---- learning
+
+
+def overfitting(about: dict[str, Any]) -> str | None:
+    """Whether it has learnt its photos by heart; None where the fit was not followed."""
+    f = about.get("fitting")
+    steps = [s for s in (f or {}).get("steps") or () if s.get("validation_accuracy") is not None]
+    if not f or not steps or not f.get("n_validation"):
+        return None
+    learnt, new = steps[-1]["train_accuracy"], steps[-1]["validation_accuracy"]
+    gap = f"it is right for {percent(learnt)} of the photos that it learnt from and for {percent(new)} of the held-out ones"
+    if learnt - new <= _by_chance(new, f["n_validation"]):
+        return f"There is no sign of overfitting: {gap}, which may well be chance."
+    late = _turned(steps)
+    turned = f" It has been getting worse on them since step {late:,}." if late is not None else ""
+    return (
+        f"It knows its own photos better than new ones: {gap}. A gap of {points(learnt - new)} "
+        f"{'is large' if is_overfitting(about) else 'is usual'}; more, and more varied, photos narrow it.{turned}"
+    )
+
+
+def is_overfitting(about: dict[str, Any]) -> bool:
+    """Whether the photos that it learnt from are known far better than others at the end of the fit, beyond chance."""
+    f = about.get("fitting") or {}
+    last = next(reversed(f.get("steps") or ()), None)
+    if last is None or last.get("validation_accuracy") is None or not f.get("n_validation"):
+        return False
+    gap = last["train_accuracy"] - last["validation_accuracy"]
+    return bool(gap > WIDE and gap > _by_chance(last["validation_accuracy"], f["n_validation"]))
+
+
+def _by_chance(share: float, n: int) -> float:
+    low, high = wilson_interval(round(share * n), n)
+    return (high - low) / 2
+
+
+def _turned(steps: Sequence[dict[str, Any]]) -> int | None:
+    """From which step on the held-out cross entropy has risen, if by more than a twentieth."""
+    values = [float(v) for s in steps if (v := s.get("validation_cross_entropy")) is not None]
+    if len(values) < max(3, len(steps)):
+        return None
+    at = int(np.argmin(values))
+    return int(steps[at]["step"]) if values[-1] > 1.05 * values[at] else None
+
+
+def more_photos(about: dict[str, Any]) -> str | None:
+    """Whether more photos would help; None where there is no learning curve."""
+    curve = about.get("learning_curve")
+    return str(curve["sentence"]) if curve and curve.get("sentence") else None
+
+
+def ladder(about: dict[str, Any]) -> str | None:
+    """What trying more than the simplest way brought."""
+    rungs = [r for r in about.get("ladder") or () if r["accuracy"] is not None]
+    if len(rungs) < 2:
+        return None
+    taken = [r for r in rungs if r["is_taken"]]
+    n_taken = f"{len(taken) - 1:,} of them {'was' if len(taken) == 2 else 'were'} kept"
+    last = taken[-1] if taken else rungs[0]
+    return (
+        f"After the simplest way, {len(rungs) - 1:,} more were tried on held-out photos and {n_taken}: "
+        f"from {percent(rungs[0]['accuracy'])} to {percent(last['accuracy'])}. These numbers chose, so they flatter a little"
+        f"{'; the result at the top did not choose' if is_tested(about) else ''}."
+    )
+
+
+def fine_tuning(about: dict[str, Any]) -> str | None:
+    """What letting the backbone learn too came to."""
+    tuning = about.get("fine_tuning")
+    if not tuning:
+        return None
+    taken = "and was kept" if tuning["is_taken"] else "and was not kept"
+    words = (tuning.get("comparison") or {}).get("sentence") or ""
+    return f"Letting the network itself learn too took {counted(tuning['epochs'], 'epoch')} {taken}. {words}".strip()
+
+
+# ---- what not to trust
+
+
+def limits(about: dict[str, Any]) -> tuple[str, ...]:
+    """What this classifier should not be trusted with."""
+    e, n_classes = about["evaluation"], len(about["classes"])
+    only = "It knows no label but these" if are_several(about) else "It always answers with one of its classes"
+    found = [
+        f"Photos of anything else. {only} ({n_classes:,}), whatever the photo shows; watch the unfamiliarity.",
+        "Photos taken otherwise: another camera, light, season or background. It was judged on photos like its own.",
+        f"Decisions that may do harm and that nobody checks: {_wrong_in_words(e)}; its probabilities only hint at which.",
+    ]
+    few = [c["label"] for c in e["classes"] if c["support"] < FEW_OF_CLASS]
+    if few:
+        named = ", ".join(map(quoted, few[:5])) + (f" and {len(few) - 5:,} more" if len(few) > 5 else "")
+        found.append(f"Its own numbers for {named}: fewer than {FEW_OF_CLASS} photos each judged them.")
+    if not is_tested(about):
+        found.append(
+            "The result as a test's: the same photos chose how it learns (cross-validation), which flatters a little."
+        )
+    return tuple(found)

@@ -1,0 +1,59 @@
+"""The run's card: how a classifier was made, for the last part of the report.
+
+Takes run.json; gives groups of terms and what they are. It decides what of a run is worth a line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headstart.backbones import BACKBONES
+from headstart.splits import SPLITS
+
+
+def card_of(about: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Tell how a run was made: groups, each a title and its terms with what they are; about: run.json."""
+    images, choice = about["images"], about.get("choice") or {}
+    of = dict.fromkeys(SPLITS, 0) | {k: v for k, v in images.items() if k in SPLITS}
+    names = str(choice.get("backbone", "")).split("+")
+    model = about.get("model") or {}
+    seconds = about.get("seconds") or {}
+    photos = [
+        ("folder or table", str(about.get("photos", ""))),
+        ("photos used", f"{images['used']:,}"),
+        ("left out", f"{images.get('skipped', 0):,}"),
+        *((split, f"{of[split]:,} photos") for split in SPLITS),
+        ("fingerprint of the splits", str(about.get("splits_sha256", ""))),
+    ]
+    learnt = [(str(k), _worded(v)) for k, v in choice.items() if k != "trials"]
+    made = [
+        ("file", str(model.get("file", ""))),
+        ("bytes", f"{model.get('bytes', 0):,}"),
+        ("sha256", str(model.get("sha256", ""))),
+    ]
+    groups = [
+        ("Photos", photos),
+        ("What was chosen", learnt),
+        ("The classifier's file", made if model else []),
+        ("Licences of the weights", [(b.name, b.license) for b in BACKBONES.values() if b.name in names]),
+        ("Options", [(str(k), _worded(v)) for k, v in (about.get("arguments") or {}).items()]),
+        ("Seconds", [*((str(k), f"{v:.1f}") for k, v in seconds.items()), ("together", f"{sum(seconds.values()):.1f}")]),
+        (
+            "Versions",
+            [
+                ("headstart", str(about.get("headstart"))),
+                *((k, _worded(v)) for k, v in (about.get("versions") or {}).items()),
+            ],
+        ),
+    ]
+    return [(title, rows) for title, rows in groups if rows]
+
+
+def _worded(value: Any) -> str:
+    if value is None or value == [] or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

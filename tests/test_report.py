@@ -1,0 +1,413 @@
+"""The report: what its sentences say of the numbers, and what is (and is not) in the page."""
+
+import base64
+import html.parser
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+
+from headstart import readings, report
+from headstart.evaluate import evaluate, evaluate_multilabel
+from headstart.findings import Findings
+from headstart.report import Explained, report_page
+from headstart.splits import TEST, TRAIN, VALIDATION
+from headstart.to_do import to_do
+
+HOSTILE = ("</script><script>alert(1)</script>", "\"'&<b>bold</b>", "🌻 sunflower", "وردة", "caf\udce9", "{{data}}", "")
+CLASSES = ("daisy", "roses", "tulips")
+
+
+def a_picture(seed, size=64):
+    """A smooth JPEG of one colour that turns into another, as photos compress."""
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(0, 1, size)[:, None, None]
+    pixels = rng.integers(0, 255, 3) * ramp + rng.integers(0, 255, 3) * (1 - ramp) + rng.normal(0, 6, (size, size, 3))
+    return simplejpeg.encode_jpeg(np.clip(pixels, 0, 255).astype(np.uint8), quality=80, colorspace="RGB")
+
+
+def some_findings(n=60, classes=CLASSES, *, right=0.8, test=0.3, many=False, names=None, seed=0, is_mapped=False):
+    """Findings of n photos, of which about `right` are told rightly."""
+    rng, k = np.random.default_rng(seed), len(classes)
+    answers = np.arange(n) % k
+    said = np.where(rng.random(n) < right, answers, rng.integers(0, k, n))
+    logits = rng.normal(0, 0.4, (n, k)).astype(np.float32)
+    logits[np.arange(n), said] += 4 + np.log(k)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    splits = np.where(rng.random(n) < test, TEST, np.where(rng.random(n) < 0.2, VALIDATION, TRAIN)).astype(np.int8)
+    if many:
+        labels = (np.eye(k)[answers] + np.eye(k)[(answers + 1) % k] * (rng.random(n) < 0.4)[:, None] > 0).astype(np.uint8)
+        p = np.clip(labels * 0.8 + rng.normal(0.1, 0.25, (n, k)), 0, 1).astype(np.float32)
+    return Findings(
+        names=tuple(names) if names else tuple(f"/photos/{i % 7}/photo {i}.jpg" for i in range(n)),
+        labels=labels if many else answers.astype(np.int64),
+        splits=splits,
+        digests=np.zeros((n, 32), np.uint8),
+        held_out=np.arange(n),
+        probabilities=p.astype(np.float32),
+        unfamiliarity=rng.gamma(6, 0.1, n).astype(np.float32),
+        space=np.zeros((n, 2), np.float16),
+        space_mean=np.zeros(4, np.float32),
+        space_axes=np.zeros((4, 2), np.float32),
+        positions=(rng.normal(size=(n, 2)) if is_mapped else np.full((n, 2), np.nan)).astype(np.float32),
+    )
+
+
+def about_of(f, classes=CLASSES, **more):
+    """What run.json would say of them."""
+    judged = np.flatnonzero(f.splits[f.held_out] == TEST)
+    split = "test" if len(judged) else "cross-validation"
+    judged = judged if len(judged) else np.arange(len(f.held_out))
+    p, labels, many = f.probabilities[judged], f.labels[f.held_out][judged], f.labels.ndim == 2
+    thresholds = np.full(len(classes), 0.5, np.float32)
+    e = (
+        evaluate_multilabel(p, labels, classes, thresholds, split=split)
+        if many
+        else evaluate(p, labels, classes, split=split)
+    )
+    per_class = f.labels.sum(axis=0) if many else np.bincount(f.labels, minlength=len(classes))
+    n_of = np.bincount(f.splits, minlength=3).tolist()
+    return {
+        "headstart": "0.1.0",
+        "created": "2026-11-22T09:12:13+00:00",
+        "photos": "/photos",
+        "classes": list(classes),
+        "images": {"used": len(f.names), "train": n_of[0], "validation": n_of[1], "test": n_of[2], "skipped": 0},
+        "images_of_class": dict(zip(classes, map(int, per_class), strict=True)),
+        "notes": [],
+        "evaluation": json.loads(json.dumps(e.to_json())),
+        "thresholds": thresholds.tolist() if many else None,
+        **more,
+    }
+
+
+def measured(f, n=8):
+    """Bins of calibration, as run.json has them, from findings of one label a photo."""
+    sure, right = f.probabilities.max(axis=1), f.probabilities.argmax(axis=1) == f.labels[f.held_out]
+    bins = []
+    for part in np.array_split(np.argsort(sure), n):
+        low, high = report.readings.wilson_interval(int(right[part].sum()), len(part))
+        accuracy = float(right[part].mean())
+        bins.append({"probability": float(sure[part].mean()), "accuracy": accuracy, "n": len(part), "interval": [low, high]})
+    error = sum(b["n"] * abs(b["probability"] - b["accuracy"]) for b in bins) / len(sure)
+    before = [{**b, "probability": b["probability"] ** 0.5} for b in bins]
+    return {
+        "temperature": 1.3, "n_images": len(sure), "error_before": error + 0.04, "error_after": error, "bias": 0.025,
+        "bins": bins, "bins_before": before,
+    }  # fmt: skip
+
+
+def everything_else(f, classes=CLASSES):
+    """The parts of run.json that not every run has."""
+    steps = [
+        {
+            "step": s,
+            "train_accuracy": 1 - 0.7 * 0.7**s,
+            "train_cross_entropy": 0.05 + 0.8**s,
+            "validation_accuracy": 0.9 - 0.6 * 0.7**s,
+            "validation_cross_entropy": 0.35 + 0.8**s,
+        }
+        for s in range(25)
+    ]
+    epochs = [
+        {
+            "epoch": i,
+            "train_loss": None if i == 0 else 1 / i,
+            "validation_loss": 0.4 + 1 / (i + 1),
+            "validation_accuracy": 0.9,
+        }
+        for i in range(6)
+    ]
+    left_out = [{"label": c, "n": 20, "auroc": 0.93 - 0.05 * i, "auroc_max_probability": 0.85, "flagged": 0.7 - 0.1 * i}
+                for i, c in enumerate(classes)]  # fmt: skip
+    probes = [{"name": n, "prediction": classes[0], "probability": 0.61, "unfamiliarity": u}
+              for n, u in (("noise", 1.6), ("a page of text", 1.2), ("a cat", 0.9))]  # fmt: skip
+    return {
+        "calibration": measured(f),
+        "fitting": {"n_train": 264, "n_validation": 500, "steps": steps},
+        "unfamiliar": {"method": "nearest", "familiar_share": 0.95, "left_out": left_out, "probes": probes},
+        "fine_tuning": {"is_taken": False, "epochs": 5, "history": epochs, "comparison": {"sentence": "Undecided."}},
+    }
+
+
+def issues_of(f, kinds=("duplicate", "label", "leak", "outlier"), n=9):
+    """A few issues of each kind, about photos that are there."""
+    return [
+        {
+            "kind": kind,
+            "path": f.names[(7 * i + k) % len(f.names)],
+            "paths": [f.names[(7 * i + k) % len(f.names)], f.names[(7 * i + k + 1) % len(f.names)]],
+            "label": "tulips",
+            "suggested_label": "roses" if kind == "label" else None,
+            "score": i / n,
+            "sentence": f"The {kind} number {i}: these photos deserve a look.",
+            "suggestion": "Keep one of them.",
+        }
+        for k, kind in enumerate(kinds)
+        for i in range(n)
+    ]
+
+
+def page_data(page):
+    """The JSON in the page."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [a_picture(i) for i in range(60)]
+
+
+# ---- readings
+
+
+def test_the_result_says_how_many_of_how_many():
+    about = about_of(some_findings())
+    e = about["evaluation"]
+    said = readings.result(about)
+    assert f"{e['n_images']:,} photos that it had never seen" in said and f"{100 * e['accuracy']:.1f} %" in said
+    assert "partly luck" in readings.chance(about)
+
+
+def test_cross_validation_is_not_called_a_test():
+    about = about_of(some_findings(test=0))
+    assert about["evaluation"]["split"] == "cross-validation"
+    assert "held out once" in readings.result(about) and "never seen" not in readings.result(about)
+    assert any("cross-validation" in limit for limit in readings.limits(about))
+
+
+def test_several_labels_are_all_to_be_right():
+    about = about_of(some_findings(many=True))
+    assert "every label" in readings.result(about)
+    assert readings.guessing(about) is None and readings.confused(about) is None
+    assert "always" not in readings.verdict(about)
+
+
+def test_no_better_than_guessing_is_said_first():
+    about = about_of(some_findings(n=90, right=0.0, test=1))
+    assert "not shown to be better than always answering" in readings.verdict(about)
+
+
+def test_a_wide_interval_leaves_the_verdict_open_and_says_how_many_photos_it_takes():
+    small, large = about_of(some_findings(n=120, right=0.9)), about_of(some_findings(n=4_000, right=0.9, test=1))
+    assert "not yet a number to rely on" in readings.verdict(small)
+    n = int(re.search(r"About ([\d,]+) would", readings.verdict(small))[1].replace(",", ""))
+    assert 300 < n < 1_200
+    assert "a number to rely on for photos like these: about one answer in" in readings.verdict(large)
+
+
+def test_one_class_is_no_achievement():
+    about = about_of(some_findings(classes=("all",)), ("all",))
+    assert "not shown to be better" in readings.verdict(about)
+    assert "too few classes" in readings.classes(about)
+    assert readings.confused(about) == "No photo that was held out is taken for another class."
+
+
+def test_the_worst_pair_counts_both_ways_and_names_the_larger_first():
+    about = about_of(some_findings())
+    counts = np.array([[9, 1, 0], [4, 5, 1], [0, 0, 9]])
+    said = readings.confused(about, counts)
+    taken = "“\u2068roses\u2069” is taken for “\u2068daisy\u2069” in 4 photos, and 1 the other way round"
+    assert said.startswith(f"Of all 29 held-out photos, {taken}")
+    assert "cannot tell them apart" in said
+
+
+def test_where_one_of_the_pair_is_rare_its_photos_would_help():
+    about = about_of(some_findings()) | {"images_of_class": {"daisy": 200, "roses": 20, "tulips": 90}}
+    said = readings.confused(about, np.array([[9, 1, 0], [4, 5, 1], [0, 0, 9]]))
+    assert said.endswith("more photos of “\u2068roses\u2069” would help most.")
+
+
+@pytest.mark.parametrize(
+    ("probability", "error", "said"),
+    [(0.95, 0.02, "as sure as it should be"), (0.95, 0.15, "It is surer"), (0.6, 0.15, "It is less sure")],
+)
+def test_surer_than_it_should_be(probability, error, said):
+    bins = [{"probability": probability, "accuracy": 0.8, "n": 100, "interval": [0.7, 0.9]}]
+    c = {"n_images": 100, "error_before": 0.2, "error_after": error, "bias": 0.03, "bins": bins}
+    assert said in readings.surer({"calibration": c})
+
+
+@pytest.mark.parametrize(("learnt", "n", "said"), [(0.92, 50, "no sign"), (1.0, 5_000, "knows its own photos better")])
+def test_overfitting_is_a_gap_beyond_chance(learnt, n, said):
+    step = {"step": 9, "train_accuracy": learnt, "validation_accuracy": 0.88, "validation_cross_entropy": 0.4}
+    assert said in readings.overfitting({"fitting": {"n_validation": n, "steps": [step]}})
+
+
+def test_a_turn_for_the_worse_is_told_with_its_step():
+    same = {"train_accuracy": 1.0, "validation_accuracy": 0.7}
+    steps = [{"step": s, "validation_cross_entropy": 0.5 + abs(s - 3) / 10, **same} for s in range(9)]
+    assert "getting worse on them since step 3" in readings.overfitting({"fitting": {"n_validation": 900, "steps": steps}})
+
+
+def test_what_was_not_measured_is_not_spoken_of():
+    about = about_of(some_findings())
+    for reading in (readings.surer, readings.overfitting, readings.unfamiliar, readings.more_photos, readings.ladder):
+        assert reading(about) is None
+        assert reading(about | {"calibration": None, "fitting": None, "unfamiliar": None, "learning_curve": None}) is None
+
+
+def test_a_leak_comes_first_of_all():
+    f = some_findings(n=400)
+    found = to_do(about_of(f), issues_of(f))
+    assert "Leaks" in found[0].text and "too good" in found[0].text
+    assert 1 < len(found) <= 3 and len({t.section for t in found}) == len(found)
+
+
+def test_a_class_that_fails_beyond_chance_is_to_be_looked_at():
+    f = some_findings(n=900, right=1.0, test=1)
+    f.probabilities[f.labels == 2] = (0.9, 0.05, 0.05)
+    texts = [t.text for t in to_do(about_of(f))]
+    assert any("only 0.0 % of its photos are found" in t for t in texts) and any("taken for one another" in t for t in texts)
+
+
+# ---- the page
+
+
+def test_the_page_is_whole_and_names_nothing_outside(pictures):
+    f = some_findings()
+    page = report_page(about_of(f, **everything_else(f)), f, issues=issues_of(f), pictures=pictures)
+    assert page.startswith("<!doctype html>") and "{{" not in page.split('id="data">')[0]
+    without_data = re.sub(r'id="data">.*?</script>', "", page, flags=re.S)
+    addresses = set(re.findall(r"https?://[^\s\"'<>)]+", without_data))
+    assert addresses <= {"http://www.w3.org/2000/svg"}  # a namespace, never asked for
+    assert not re.findall(
+        r"\b(fetch|XMLHttpRequest|WebSocket|EventSource|sendBeacon|innerHTML|outerHTML|eval)\b", without_data
+    )
+
+
+def test_scripts_end_where_they_should():
+    for name in ("report.js", "map.js"):
+        assert "</script" not in report._part(name).lower()
+    assert "</style" not in report._part("report.css").lower()
+
+
+def test_hostile_names_stay_data():
+    classes = HOSTILE
+    names = [f"/photos/{HOSTILE[i % len(HOSTILE)]}/{i}.jpg" for i in range(70)]
+    f = some_findings(70, classes, names=names)
+    about = about_of(f, classes, notes=["<img src=x onerror=alert(1)>"])
+    page = report_page(about, f, issues=issues_of(f, kinds=("<b>odd</b>",)))
+    page.encode("utf-8")
+    assert "alert(1)</script>" not in page and "<img src=x" not in page
+    data = page_data(page)
+    assert data["classes"] == list(HOSTILE) and data["photos"]["name"] == names
+
+    class Tags(html.parser.HTMLParser):
+        n_scripts = 0
+
+        def handle_starttag(self, tag, attrs):
+            self.n_scripts += tag == "script"
+
+    tags = Tags()
+    tags.feed(page)
+    assert tags.n_scripts == 3  # data, map, report
+
+
+def test_cells_hold_each_photo_that_was_held_out_once():
+    f = some_findings(n=200)
+    data = page_data(report_page(about_of(f), f))
+    assert sum(c[2] for c in data["cells"]["all"]) == 200
+    assert sum(c[2] for c in data["cells"]["test"]) == (f.splits == TEST).sum()
+    assert (
+        sum(n for i, j, n in data["cells"]["all"] if i != j) == data["n_mistakes"] == data["photos"]["is_right"].count(False)
+    )
+
+
+def test_with_several_labels_a_photo_is_missed_or_given_wrongly():
+    f = some_findings(many=True)
+    about = about_of(f)
+    data = page_data(report_page(about, f))
+    given, truth = f.probabilities >= 0.5, f.labels > 0
+    told = {(i, j): n for i, j, n in data["cells"]["all"]}
+    for i in range(3):
+        assert told.get((i, 0), 0) == (given & truth)[:, i].sum()
+        assert told.get((i, 1), 0) == (~given & truth)[:, i].sum()
+        assert told.get((i, 2), 0) == (given & ~truth)[:, i].sum()
+    assert data["photos"]["label"][0] == np.flatnonzero(f.labels[0]).tolist()
+
+
+def test_the_surest_mistake_comes_first(pictures):
+    f = some_findings(right=0.5)
+    data = page_data(report_page(about_of(f), f, pictures=pictures))
+    said = [data["photos"]["probability"][m["photo"]] for m in data["mistakes"]]
+    assert said == sorted(said, reverse=True) and len(said) == 12
+    assert not any(data["photos"]["is_right"][m["photo"]] for m in data["mistakes"])
+
+
+def test_explanations_are_of_their_photos(pictures):
+    f = some_findings(right=0.5)
+    wrong = np.flatnonzero(f.probabilities.argmax(axis=1) != f.labels)
+    heat = np.linspace(0, 1, 54, dtype=np.float32).reshape(6, 9)
+    explained = [Explained(int(row), pictures[row], heat, (0, 1, 2)) for row in wrong[:3]]
+    mistakes = page_data(report_page(about_of(f), f, pictures=pictures, explained=explained))["mistakes"]
+    assert sorted(m["photo"] for m in mistakes) == wrong[:3].tolist() and mistakes[0]["nearest"] == [0, 1, 2]
+    rows, columns, content = mistakes[0]["heat"]
+    assert np.frombuffer(base64.b64decode(content), np.uint8).tolist() == (heat * 255).astype(np.uint8).ravel().tolist()
+    assert (rows, columns) == (6, 9)
+
+
+def test_without_photos_there_are_no_pictures_and_the_page_can_tell():
+    f = some_findings()
+    data = page_data(report_page(about_of(f), f))
+    assert data["sprites"] is None and len(data["missing"]) == 60
+    some = page_data(report_page(about_of(f), f, pictures=[None, *[a_picture(1)] * 59]))
+    assert some["missing"] == [0] and some["sprites"]["side"] == 64
+
+
+def test_pictures_are_one_for_each_photo():
+    f = some_findings()
+    with pytest.raises(ValueError, match="59 pictures of 60 photos"):
+        report_page(about_of(f), f, pictures=[a_picture(1)] * 59)
+
+
+def test_no_position_no_unfamiliarity_no_number_is_no_harm():
+    f = some_findings()
+    f.unfamiliarity[:] = np.nan
+    data = page_data(report_page(about_of(f), f))
+    assert data["photos"]["x"] is None and data["familiarity"] is None
+
+
+def test_an_empty_bin_and_a_class_that_could_not_be_left_out_are_no_harm():
+    empty = {"probability": None, "accuracy": None, "n": 0, "interval": None}
+    f = some_findings()
+    about = about_of(f, **everything_else(f))
+    about["calibration"] = {**about["calibration"], "bins": [empty, *about["calibration"]["bins"]], "error_after": 0.2}
+    about["unfamiliar"]["left_out"].append({"label": "tulips", "n": 0, "auroc": None, "flagged": None})
+    assert page_data(report_page(about, f))["sentences"]["calibration"].startswith("It is ")
+
+
+def test_one_photo_and_nothing_held_out():
+    one = some_findings(1, ("all",), test=1)
+    assert page_data(report_page(about_of(one, ("all",)), one))["evaluation"]["n_images"] == 1
+    f = some_findings()
+    none = Findings(**{**f.__dict__, "held_out": np.zeros(0, np.int64), "probabilities": np.zeros((0, 3), np.float32)})
+    data = page_data(report_page(about_of(f), none))
+    assert data["cells"] == {"test": [], "all": []} and data["mistakes"] == []
+
+
+def test_of_many_photos_the_mistakes_are_kept_first():
+    f = some_findings(100_000, right=0.97)
+    data = page_data(report_page(about_of(f), f))
+    wrong = (f.probabilities.argmax(axis=1) != f.labels).sum()
+    assert len(data["photos"]["name"]) == report.MOST_PHOTOS and data["n_photos"] == 100_000
+    assert data["photos"]["is_right"].count(False) == data["n_mistakes"] == wrong < report.MOST_PHOTOS
+    assert sum(c[2] for c in data["cells"]["all"]) == 100_000
+
+
+def test_a_page_of_5_000_photos_is_under_5_mb_however_rough_they_are():
+    rng = np.random.default_rng(0)
+    rough = [
+        simplejpeg.encode_jpeg(rng.integers(0, 255, (64, 64, 3)).astype(np.uint8), quality=90, colorspace="RGB")
+        for _ in range(20)
+    ]
+    f = some_findings(5_000, is_mapped=True)
+    wrong = np.flatnonzero(f.probabilities.argmax(axis=1) != f.labels)[:24]
+    explained = [Explained(int(i), a_picture(i, 288), rng.random((9, 9)), (1, 2)) for i in wrong]
+    about, pictures = about_of(f, **everything_else(f)), [rough[i % 20] for i in range(5_000)]
+    page = report_page(about, f, issues=issues_of(f, n=900), pictures=pictures, explained=explained)
+    assert len(page.encode()) < 5_000_000
+    assert page_data(page)["sprites"]["side"] == 48

@@ -1,0 +1,286 @@
+"""The report in a real browser: what it shows, what it does when it is used, and that it asks nothing of a network."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from headstart.report import Explained, report_page
+from headstart.splits import TEST
+from test_report import HOSTILE, a_picture, about_of, everything_else, issues_of, some_findings
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync",
+]  # fmt: skip
+NAMED = [f"class {i}" for i in range(1_000)]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if BROWSER is None:
+        pytest.skip("there is no chromium, google-chrome or chromium-browser")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Opens a page from disk; at the end there must have been no error and no request that leaves it."""
+    told, asked, contexts = [], [], []
+
+    def opened(content, *, width=1280, height=900, **context):
+        path = tmp_path / f"report {len(contexts)}.html"
+        path.write_bytes(content.encode("utf-8"))
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **context))
+        page = contexts[-1].new_page()
+        page.on("console", lambda m: told.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: told.append(str(e)))
+        page.on("request", lambda r: asked.append(r.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert [t for t in told if "ERR_FILE_NOT_FOUND" not in t] == []  # a photo's file that has gone is no error of the page
+    assert asked and {url.split(":", 1)[0] for url in asked} <= {"file", "data", "blob"}
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Findings, and the whole report of them: 60 photos, 3 classes, everything measured."""
+    f = some_findings(60, right=0.6, is_mapped=True)
+    pictures = [a_picture(i) for i in range(60)]
+    wrong = np.flatnonzero(f.probabilities.argmax(axis=1) != f.labels)
+    heat = np.random.default_rng(0).random((7, 7)).astype(np.float32)
+    explained = [Explained(int(row), a_picture(row, 160), heat, (0, 1, 2)) for row in wrong[:6]]
+    page = report_page(
+        about_of(f, **everything_else(f)),
+        f,
+        issues=issues_of(f),
+        pictures=pictures,
+        explained=explained,
+        probe_pictures=[a_picture(i, 96) for i in range(3)],
+    )
+    return f, page
+
+
+def photos_in(page, selector):
+    return sorted(int(n.get_attribute("data-photo")) for n in page.query_selector_all(f"{selector} .thumb"))
+
+
+def rows_of(f, label, said, *, only_test):
+    answers = f.probabilities.argmax(axis=1)
+    return np.flatnonzero((f.labels == label) & (answers == said) & ((f.splits == TEST) | (not only_test))).tolist()
+
+
+def test_it_opens_with_every_section(show, run):
+    page = show(run[1])
+    there = [s.get_attribute("id") for s in page.query_selector_all("main > section")]
+    expected = "result todo classes confusion mistakes calibration unfamiliar issues map learning card".split()
+    assert there == expected
+    assert len(page.query_selector_all(".toc a")) == len(there)
+    assert page.title() == "photos: headstart report"
+    assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
+    assert not page.evaluate("document.body.innerText.match(/undefined|NaN|null|\\[object/)")
+
+
+def test_a_cell_shows_exactly_its_photos(show, run):
+    f, content = run
+    page = show(content)
+    for count, only_test in (("test", True), ("all", False)):
+        page.click(f"[data-count={count}]")
+        cells = [c.get_attribute("data-cell") for c in page.query_selector_all("#matrix button")]
+        assert len(cells) > 3
+        for place in cells:
+            page.click(f'[data-cell="{place}"]')
+            label, said = map(int, place.split(","))
+            rows = rows_of(f, label, said, only_test=only_test)
+            assert photos_in(page, "#cell") == rows
+            assert page.inner_text(f'[data-cell="{place}"]') == str(len(rows))
+            of_test = int((f.splits[rows] == TEST).sum())
+            headings = [h.inner_text() for h in page.query_selector_all("#cell h4")]
+            told = (("Test", of_test), ("Cross-validated", len(rows) - of_test))
+            assert headings == [f"{words} photos ({n})" for words, n in told if n]
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_a_cell_opens_by_the_keyboard_and_arrows_go_on(show, run, key):
+    page = show(run[1])
+    page.click("[data-count=all]")
+    first, second = page.query_selector_all("#matrix button")[:2]
+    first.focus()
+    page.keyboard.press(key)
+    assert first.get_attribute("aria-expanded") == "true" and photos_in(page, "#cell")
+    page.keyboard.press("ArrowRight")
+    assert second.evaluate("b => b === document.activeElement")
+
+
+def test_a_photo_opens_large_turns_and_closes(show, run):
+    page = show(run[1])
+    page.click("[data-count=all]")
+    page.click('[data-cell="0,0"]')
+    page.locator("#cell .thumb").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement === document.querySelectorAll('#cell .thumb')[1]")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#large-place").startswith("2 of ")
+    before = page.inner_text("#large-title")
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#large-place").startswith("1 of ") and page.inner_text("#large-title") != before
+    page.wait_for_selector("#large-picture canvas")  # the file is not there: the small picture stands for it
+    page.keyboard.press("Escape")
+    assert page.locator("#large").is_hidden()
+
+
+def test_the_original_photo_is_shown_where_it_lies(show, tmp_path):
+    folder = tmp_path / "my photos #1"
+    folder.mkdir()
+    names = [str(folder / f"100% {i}?.jpg") for i in range(6)]
+    for i, name in enumerate(names):
+        (folder / name).write_bytes(a_picture(i, 120))
+    f = some_findings(6, names=names)
+    for base, photos in ((None, str(folder)), ("my%20photos%20%231", str(folder))):
+        page = show(
+            report_page(about_of(f) | {"photos": photos}, f, pictures=[a_picture(i) for i in range(6)], photos_base=base)
+        )
+        page.locator("#matrix button").first.click()
+        page.locator("#cell .thumb").first.click()
+        page.wait_for_function("document.querySelector('#large-picture img')?.naturalWidth === 120")
+
+
+def test_columns_sort_both_ways(show, run):
+    page = show(run[1])
+    button = page.locator("#scores th button", has_text="Recall")
+    recalls = "[...document.querySelectorAll('#scores tbody tr')].map(r => parseFloat(r.cells[2].innerText))"
+    button.click()
+    up = page.evaluate(recalls)
+    assert up == sorted(up) and page.locator("#scores th[aria-sort=ascending]").inner_text() == "Recall"
+    button.click()
+    assert page.evaluate(recalls) == sorted(up, reverse=True)
+
+
+def test_evidence_can_be_taken_off(show, run):
+    page = show(run[1])
+    heat = page.locator("canvas.heat").first
+    assert heat.is_visible()
+    page.click("#heat-switch button")
+    assert heat.is_hidden() and page.get_attribute("#heat-switch button", "aria-pressed") == "false"
+
+
+def test_issues_are_filtered_and_folded(show, run):
+    page = show(run[1])
+    assert page.locator("#issue-list h3:visible").count() == 4
+    page.click("#issue-kinds button:has-text('Leaks')")
+    assert page.locator("#issue-list h3:visible").all_inner_texts() == ["Leaks 9"]
+    assert page.locator("[data-kind=leak] .issue").count() == 6
+    page.click("[data-kind=leak] .more button")
+    assert page.locator("[data-kind=leak] .issue").count() == 9
+
+
+def test_dark_and_light(show, run):
+    paper = "getComputedStyle(document.body).backgroundColor"
+    dark = show(run[1], color_scheme="dark")
+    light = show(run[1], color_scheme="light")
+    of_dark, of_light = dark.evaluate(paper), light.evaluate(paper)
+    assert of_dark != of_light
+    light.click("#theme")
+    dark.click("#theme")
+    assert (light.evaluate(paper), dark.evaluate(paper)) == (of_dark, of_light)
+    assert light.get_attribute("#theme", "aria-pressed") == "true"
+    light.emulate_media(media="print")
+    assert light.evaluate(paper) == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize("width", [360, 820, 1440])
+def test_nothing_is_wider_than_the_screen(show, run, width):
+    page = show(run[1], width=width)
+    page.locator("#matrix button").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outside = """[...document.querySelectorAll('main *')].filter(n => !n.closest('.scroll, .thumb, svg')
+                 && n.getBoundingClientRect().right > innerWidth + 1).map(n => n.outerHTML.slice(0, 80))"""
+    assert page.evaluate(outside) == []
+    heights = "[...document.querySelectorAll('figure > svg text')].map(t => t.getBoundingClientRect().height)"
+    assert min(page.evaluate(heights)) > 10
+
+
+def test_hostile_names_are_shown_as_they_are(show):
+    names = [f"/photos/{HOSTILE[i % len(HOSTILE)]}/{i} {HOSTILE[i % len(HOSTILE)]}.jpg" for i in range(70)]
+    f = some_findings(70, HOSTILE, names=names, right=0.5)
+    about = about_of(f, HOSTILE, notes=["<img src=x onerror=document.title='broken'>"])
+    page = show(
+        report_page(about, f, issues=issues_of(f, kinds=("<i>odd</i>",)), pictures=[a_picture(i) for i in range(70)])
+    )
+    for button in page.query_selector_all("#matrix button"):
+        button.click()
+    page.locator("#cell .thumb").first.click()
+    page.wait_for_selector("#large-picture canvas")
+    page.keyboard.press("Escape")
+    assert page.title() == "photos: headstart report"
+    assert (
+        page.locator("main i, main b b, main img[src=x]").evaluate_all("n => n.filter(x => !x.closest('.meter')).length")
+        == 0
+    )
+    headings = page.evaluate("[...document.querySelectorAll('#matrix thead th:not(.corner)')].map(t => t.textContent)")
+    assert headings == list(HOSTILE)
+    assert "<i>odd</i>" in page.inner_text("#issue-kinds")
+
+
+def test_without_pictures_it_says_so_and_works(show):
+    f = some_findings()
+    page = show(report_page(about_of(f), f))
+    assert "no pictures" in page.inner_text("#no-pictures")
+    page.locator("#matrix button").first.click()
+    page.locator("#cell .thumb").first.click()
+    page.wait_for_selector("#large-picture .note")
+
+
+def test_several_labels_have_outcomes_for_a_matrix(show):
+    f = some_findings(many=True)
+    page = show(report_page(about_of(f), f, pictures=[a_picture(i) for i in range(60)]))
+    page.click("[data-count=all]")
+    given, truth = f.probabilities >= 0.5, f.labels > 0
+    wanted = [(given & truth), (~given & truth), (given & ~truth)]
+    assert page.locator("#matrix button").count() > 3
+    for button in page.query_selector_all("#matrix button"):
+        button.click()
+        label, outcome = map(int, button.get_attribute("data-cell").split(","))
+        assert photos_in(page, "#cell") == np.flatnonzero(wanted[outcome][:, label]).tolist()
+
+
+def test_cross_validation_alone_has_no_switch(show):
+    f = some_findings(test=0)
+    page = show(report_page(about_of(f), f))
+    assert page.locator("[data-count]").count() == 0 and "cross-validated" in page.inner_text("#matrix-note")
+
+
+def test_a_thousand_classes_and_many_photos(show):
+    f = some_findings(6_000, NAMED, right=0.9)
+    content = report_page(about_of(f, NAMED), f)
+    assert len(content.encode()) < 5_000_000
+    page = show(content)
+    assert page.locator("#scores tbody tr").count() == 30 and page.locator("#matrix tbody tr").count() == 30
+    page.click("#classes .more button")
+    assert page.locator("#scores tbody tr").count() == 1_000
+    page.locator("#pairs button").first.click()
+    assert photos_in(page, "#cell")
+    assert "5,000 of them can be looked at" in page.inner_text("#sampled")
+
+
+def test_5_000_photos_in_5_mb(show):
+    f = some_findings(5_000, is_mapped=True)
+    made = [a_picture(i) for i in range(50)]
+    about = about_of(f, **everything_else(f))
+    content = report_page(about, f, issues=issues_of(f), pictures=[made[i % 50] for i in range(5_000)])
+    assert len(content.encode()) < 5_000_000
+    page = show(content)
+    page.click("[data-count=all]")
+    page.click('[data-cell="0,0"]')
+    assert page.locator("#cell .thumb").count() <= 120
+    page.click("#cell .gallery button:has-text('Show all')")
+    assert page.locator("#cell .thumb").count() > 120
