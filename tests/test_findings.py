@@ -58,6 +58,39 @@ def test_nothing_in_the_file_is_ever_executed(tmp_path):
         Findings.load(tmp_path)
 
 
+def test_of_one_label_a_photo_the_surest_mistake_comes_first():
+    rows = dataclasses.replace(
+        some(), held_out=np.array([0, 1, 3]), probabilities=np.array([[0.2, 0.8], [0.1, 0.9], [0.95, 0.05]], np.float32)
+    )
+    judged = rows.judged()  # labels: 0, 1, 1
+    assert judged.labels.tolist() == [0, 1, 1] and judged.predictions.tolist() == [1, 1, 0]
+    assert judged.is_right.tolist() == [False, True, False]
+    np.testing.assert_allclose(judged.sureness, [0.8, 0.9, 0.95])
+    assert rows.mistakes().tolist() == [3, 0]
+
+
+def test_of_several_labels_a_photo_the_worst_decision_counts():
+    several = dataclasses.replace(
+        some(),
+        labels=np.array([[1, 0], [1, 0], [0, 0], [0, 1]], np.uint8),
+        probabilities=np.array([[0.9, 0.7], [0.1, 0.6], [0.1, 0.2], [0.3, 0.45]], np.float32),
+    )
+    judged = several.judged()
+    assert judged.predictions.tolist() == [[True, True], [False, True], [False, False], [False, False]]
+    assert judged.labels.dtype == bool and judged.is_right.tolist() == [False, False, True, False]
+    np.testing.assert_allclose(judged.sureness, [0.7, 0.9, 0.2, 0.55])  # where none is wrong, of what is likeliest
+    assert several.mistakes().tolist() == [1, 0, 3]
+    assert several.mistakes([0.5, 0.4]).tolist() == [1, 0] and several.mistakes([0.0, 0.4]).tolist() == [0, 1, 3, 2]
+
+
+@pytest.mark.parametrize("labels", [np.arange(4) % 2, np.eye(4, 2, dtype=np.uint8)])
+def test_where_nothing_was_held_out_there_is_no_mistake(labels):
+    none = dataclasses.replace(
+        some(), labels=labels, held_out=np.zeros(0, np.int64), probabilities=np.zeros((0, 2), np.float32)
+    )
+    assert none.judged().is_right.shape == none.judged().sureness.shape == none.mistakes().shape == (0,)
+
+
 def test_sprites_stand_in_the_order_of_their_pictures():
     import simplejpeg
 

@@ -11,7 +11,8 @@ from headstart import cli, images
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "src" / "headstart"
 README = (ROOT / "README.md").read_text()
-FILE_MAP = re.findall(r"^    (\w+\.(?:py|txt)) +\S", README.split("## The sources")[1].split("\n## ")[0], re.M)
+MAP = (ROOT / "docs" / "sources.md").read_text()
+FILE_MAP = re.findall(r"^    (\w+\.(?:py|txt)) +\S", MAP, re.M)
 COMMANDS = (ROOT / "docs" / "commands.md").read_text()
 
 
@@ -24,7 +25,7 @@ def imports_of(path):
             yield node.module.split(".")[1]
 
 
-def test_the_readmes_file_map_is_the_files():
+def test_the_file_map_is_the_files():
     assert sorted(FILE_MAP) == sorted(p.name for p in SOURCES.iterdir() if p.is_file())
 
 

@@ -40,13 +40,15 @@ def test_a_folder_of_photos_becomes_a_run_folder(train, photos):
     run = train(photos)
     assert run.evaluation.accuracy > 0.95 and run.evaluation.split == "test"
     names = {p.name for p in run.folder.iterdir()}
-    assert names == {"model.onnx", "labels.txt", "run.json", "predictions.csv", "skipped.csv"}
+    tables = {"labels.txt", "predictions.csv", "skipped.csv"}
+    assert names == {"model.onnx", "run.json", *tables, "report.html", "issues.json", "findings.npz", "tensorboard"}
     assert (run.folder / "labels.txt").read_text() == "blue\ngreen\nred\n"
     about = json.loads((run.folder / "run.json").read_text())
     assert about["evaluation"]["accuracy"] == run.evaluation.accuracy
     assert about["images"]["used"] == 60 == sum(about["images"][s] for s in ("train", "validation", "test"))
     assert set(about["seconds"]) == {
-        *("list", "backbone", "codes", "splits", "choose", "evaluate", "curve", "build", "write")
+        *("list", "backbone", "codes", "glance", "splits", "choose", "evaluate", "curve", "issues", "map", "build"),
+        *("review", "write"),
     }
     assert about["arguments"]["seed"] == 0 and about["versions"]["openvino"]
     (prediction,) = headstart.load(run.folder).predict(photos / "red" / "red 0.png")
@@ -249,8 +251,8 @@ def test_choosing_never_sees_the_test_split(train, photos, deep_onnx, monkeypatc
         return original(self, look, rows)
 
     monkeypatch.setattr("headstart.training._Source.codes_of", codes_of)
-    judge = headstart.training._judged
-    monkeypatch.setattr("headstart.training._judged", lambda *a: asked.add("judged") or judge(*a))
+    judge = headstart.training.judge_held_out
+    monkeypatch.setattr("headstart.training.judge_held_out", lambda *a: asked.add("judged") or judge(*a))
     learn = headstart.training.Ladder.learn
 
     def watched(self, first):

@@ -3,35 +3,53 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headstart.check import Checked, check_photos
     from headstart.classifier import Classifier, Prediction, load
     from headstart.errors import HeadstartError
     from headstart.estimator import HeadstartClassifier
     from headstart.evaluate import Evaluation
+    from headstart.evidence import Issue
+    from headstart.heat import Explainer, Heat
     from headstart.imagenet import imagenet_classifier
+    from headstart.retest import Retest, evaluate_run
     from headstart.training import Run, train
 
 __all__ = [
+    "Checked",
     "Classifier",
     "Evaluation",
+    "Explainer",
     "HeadstartClassifier",
     "HeadstartError",
+    "Heat",
+    "Issue",
     "Prediction",
+    "Retest",
     "Run",
+    "check_photos",
+    "evaluate_run",
     "imagenet_classifier",
     "load",
     "train",
 ]
 
 _HOMES = {
+    "Checked": "check",
     "Classifier": "classifier",
-    "Prediction": "classifier",
-    "load": "classifier",
     "Evaluation": "evaluate",
-    "Run": "training",
-    "train": "training",
-    "HeadstartError": "errors",
+    "Explainer": "heat",
     "HeadstartClassifier": "estimator",
+    "HeadstartError": "errors",
+    "Heat": "heat",
+    "Issue": "evidence",
+    "Prediction": "classifier",
+    "Retest": "retest",
+    "Run": "training",
+    "check_photos": "check",
+    "evaluate_run": "retest",
     "imagenet_classifier": "imagenet",
+    "load": "classifier",
+    "train": "training",
 }
 
 

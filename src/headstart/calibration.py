@@ -85,6 +85,21 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, output: str = "softmax") -
     )
 
 
+def calibrate_probabilities(
+    probabilities: np.ndarray, labels: np.ndarray, before: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """How far a finished classifier's probabilities can be believed on other images, as run.json has it.
+
+    probabilities, labels: (n, k), (n,) or (n, k). before: the classifier's own calibration, whose temperature it has.
+    """
+    if not len(probabilities):
+        return None
+    told = _told(probabilities, labels)
+    error, bins = calibration_error(*told), bins_of(*told)
+    temperature = (before or {}).get("temperature", 1.0)
+    return Calibration(temperature, len(probabilities), error, error, chance_error(told[0]), bins, bins).to_json()
+
+
 def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Minimise the cross entropy of softmax(logits / T), or of sigmoids where labels are (n, k); T is a float32.
 

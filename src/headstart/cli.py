@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headstart import commands
+from headstart import commands, looking
 from headstart.errors import HeadstartError
 
 STOPPED = 130  # what a shell gives a program that Ctrl-C ended
+PLOT_KINDS = ("curves", "confusion", "calibration", "map", "mistakes", "predictions", "photos")  # plots.PLOTS, unimported
 KEPT = {
     **dict.fromkeys(("train", "demo"), "Codes that were computed are kept; the same command goes on from there."),
     "predict": "With -o FILE, the rows up to here are in FILE.partial.",
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
             description="Label photos with a classifier.",
         )
     )
+    _add_looking(subcommands, engine, cache, told, answer)
     backbones = subcommands.add_parser(
         "backbones",
         parents=[engine, cache, answer],
@@ -204,6 +206,9 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--learning-curve", action="store_true", help="accuracy against the number of photos, with all the time"
     )
+    train.add_argument(
+        "--fixes", metavar="FILE", help="relabels and exclusions, as `headstart check --fix-list FILE` lists them"
+    )
     train.add_argument("--balance", action="store_true", help="let every class count the same, however many photos it has")
     train.add_argument(
         "--test",
@@ -242,6 +247,58 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
     )
     predict.add_argument("--overwrite", action="store_true", default=False, help="replace FILE")
     predict.set_defaults(run_command=commands.predict)
+
+
+def _add_looking(subcommands: Any, *shared: argparse.ArgumentParser) -> None:
+    """The commands that look at photos and runs."""
+    engine, cache, told, answer = shared
+    file = argparse.ArgumentParser(add_help=False)
+    file.add_argument("-o", dest="output", metavar="FILE", type=Path, default=None, help="the file to write")
+    file.add_argument("--overwrite", action="store_true", help="replace a FILE that is there")
+    lying = argparse.ArgumentParser(add_help=False)
+    lying.add_argument("--photos", metavar="PHOTOS", help="where the run's photos lie now, if they were moved")
+
+    def add(name: str, does: str, run_command: Any, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = subcommands.add_parser(
+            name, parents=list(parents), help=does, description=f"{does[0].upper()}{does[1:]}."
+        )
+        parser.set_defaults(run_command=run_command)
+        return parser
+
+    check = add("check", "look for wrong labels, duplicates, outliers and more in photos", looking.check, *shared)
+    check.add_argument("photos", help="as for train")
+    check.add_argument(
+        "--backbone", default=argparse.SUPPRESS, help="whose codes are compared (default: efficientnet-lite0)"
+    )
+    check.add_argument(
+        "--seed", type=int, default=argparse.SUPPRESS, help="another chance for its cross-validation (default: 0)"
+    )
+    check.add_argument("--csv", metavar="FILE", type=Path, help="all issues as a table")
+    check.add_argument("--fix-list", metavar="FILE", type=Path, help="what could be done, to edit, for train --fixes")
+    check.add_argument("--overwrite", action="store_true", help="replace a FILE that is there")
+    drawn = add("map", "draw a run's photos as a map", looking.draw_map, *shared, file, lying)
+    drawn.add_argument("run", metavar="RUN", help="a run folder")
+    drawn.add_argument("--add", metavar="PATH", nargs="+", help="new photos to place on it: files, folders, patterns")
+    drawn.add_argument("--again", action="store_true", help="place all photos anew, even those that training placed")
+    drawn.add_argument("--seed", type=int, default=0, help="with --again: another chance (default: 0)")
+    written = add("report", "write a run's report again", looking.report, *shared, lying)
+    written.add_argument("run", metavar="RUN", help="a run folder")
+    plotted = add("plot", "draw one of a run's plots", looking.plot, answer, file, lying)
+    plotted.add_argument("run", metavar="RUN", help="a run folder")
+    plotted.add_argument("--kind", required=True, choices=PLOT_KINDS, help="which one")
+    why = add("explain", "show why a photo gets its label", looking.explain, *shared, file)
+    why.add_argument("run", metavar="RUN", help="a run folder, its model.onnx, or `imagenet`")
+    why.add_argument("photo", metavar="PHOTO", help="any photo")
+    why.add_argument("--label", metavar="CLASS", help="explain another class than the likeliest")
+    again = add("evaluate", "evaluate a run on other labelled photos, and compare it", looking.evaluate, *shared)
+    again.add_argument("run", metavar="RUN", help="a run folder")
+    again.add_argument("photos", help="as for train")
+    again.add_argument(
+        "--against", metavar="RUN", default=argparse.SUPPRESS, help="another run, to compare on the same photos"
+    )
+    again.add_argument(
+        "-o", dest="output", metavar="DIR", default=argparse.SUPPRESS, help="the folder to make (default: NAME-evaluation)"
+    )
 
 
 class _Version(argparse.Action):

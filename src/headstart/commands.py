@@ -88,7 +88,7 @@ def train(options: argparse.Namespace) -> int:
     print(f"seconds: {', '.join(f'{stage} {s:.1f}' for stage, s in seconds.items())}; together {sum(seconds.values()):.1f}")
     print(
         f"\nThe classifier is in {run.folder}; label new photos with:"
-        f"\n  headstart predict {_quoted(run.folder)} PHOTO_OR_FOLDER"
+        f"\n  headstart predict {quoted(run.folder)} PHOTO_OR_FOLDER"
     )
     return 0
 
@@ -102,7 +102,7 @@ def predict(options: argparse.Namespace) -> int:
         raise OutputError(f"what format is {options.output} to have? name it .{', .'.join(rows.FORMATS)}, or add --FORMAT")
     if form == "parquet" and not options.output and sys.stdout.isatty():
         raise OutputError("Parquet is no text for a terminal; name a file with -o")
-    classifier = _classifier(options)
+    classifier = classifier_of(options)
     sets = {name: value for name, value in vars(options).items() if name in ("coverage", "sets")}
     width = min(24, max(map(len, classifier.classes)))
     total = sources.count(options.paths) if sys.stderr.isatty() and not options.quiet else 0
@@ -153,8 +153,8 @@ def backbones(options: argparse.Namespace) -> int:
             "images_per_second": None,
         }
         if options.measure and about["installed"]:
-            backbone = load_backbone(row.name, cache_dir=_cache_dir(options))
-            about["images_per_second"] = round(open_engine(backbone.network, _hardware(options)).images_per_second())
+            backbone = load_backbone(row.name, cache_dir=cache_dir_of(options))
+            about["images_per_second"] = round(open_engine(backbone.network, hardware_of(options)).images_per_second())
         rows.append(about)
     if options.json:
         print(json.dumps(rows, indent=2))
@@ -203,7 +203,7 @@ def _import(options: argparse.Namespace) -> int:
     print(f"{target}: from {source}, {about.get('kind', 'a TensorFlow file')}, images in {about.get('scale')}")
     if (difference := about.get("difference")) is not None:
         print(f"its outputs differ from the original's by {difference:.1g} of the largest, on random images")
-    print(f"Use it with:\n  headstart train PHOTOS --backbone {_quoted(target)}")
+    print(f"Use it with:\n  headstart train PHOTOS --backbone {quoted(target)}")
     return 0
 
 
@@ -215,7 +215,7 @@ def views(options: argparse.Namespace) -> int:
 
     if options.picture.exists() and not options.overwrite:
         raise OutputError(f"{options.picture} is there already; name another with -o, or add --overwrite")
-    preprocess = find_backbone(Wish(options.backbone), _cache_dir(options)).preprocess
+    preprocess = find_backbone(Wish(options.backbone), cache_dir_of(options)).preprocess
     grid = views_grid(options.photo, preprocess, parse_views(options.views) if options.views else (), seed=options.seed)
     content = io.BytesIO()
     try:
@@ -233,7 +233,7 @@ def cache(options: argparse.Namespace) -> int:
     from headstart.codes import Store
     from headstart.terminal import table
 
-    with Store(_cache_dir(options)) as store:
+    with Store(cache_dir_of(options)) as store:
         if options.action == "show":
             about = store.summary()
         else:
@@ -271,11 +271,11 @@ def demo(options: argparse.Namespace, *, main: Main) -> int:
     print(f"{n:,} handwritten digits are in {digits}, a folder for each: look at them. Now:\n")
     run = next(p for i in range(1, 10_000) if not (p := folder / ("run" if i == 1 else f"run-{i}")).exists())
     command = ["train", str(digits), "-o", str(run), *(["--cache", str(options.cache)] if "cache" in options else [])]
-    print(f"$ headstart {' '.join(map(_quoted, command))}")
+    print(f"$ headstart {' '.join(map(quoted, command))}")
     status = main(command + (["--quiet"] if options.quiet else []))
     if status == 0:
         some = next(iter(sorted((digits / "7").iterdir())))
-        print(f"\nTry it:\n  headstart predict {_quoted(run)} {_quoted(some)}")
+        print(f"\nTry it:\n  headstart predict {quoted(run)} {quoted(some)}")
         print("Then your own, a folder of photos for each class:\n  headstart train PHOTOS")
         print("Or no training at all:\n  headstart predict imagenet PHOTO")
     return status
@@ -284,30 +284,30 @@ def demo(options: argparse.Namespace, *, main: Main) -> int:
 # ---- what they share
 
 
-def _classifier(options: argparse.Namespace) -> Classifier:
+def classifier_of(options: argparse.Namespace) -> Classifier:
     from headstart.classifier import Classifier
 
-    hardware = _hardware(options)
+    hardware = hardware_of(options)
     if options.run == "imagenet" and not os.path.exists(os.path.join(options.run, "model.onnx")):
         from headstart.imagenet import imagenet_classifier
 
-        return imagenet_classifier(cache_dir=_cache_dir(options), hardware=hardware)
+        return imagenet_classifier(cache_dir=cache_dir_of(options), hardware=hardware)
     return Classifier.load(options.run, hardware)
 
 
-def _hardware(options: argparse.Namespace) -> Hardware:
+def hardware_of(options: argparse.Namespace) -> Hardware:
     from headstart.engine import Hardware
 
     return Hardware(**{name: value for name, value in vars(options).items() if name in ENGINE_OPTIONS})
 
 
-def _cache_dir(options: argparse.Namespace) -> Path:
+def cache_dir_of(options: argparse.Namespace) -> Path:
     from headstart.codes import default_cache_dir
 
     return Path(options.cache) if "cache" in options else default_cache_dir()
 
 
-def _quoted(path: str | os.PathLike[str]) -> str:
+def quoted(path: str | os.PathLike[str]) -> str:
     import shlex
 
     return shlex.quote(os.fspath(path))

@@ -15,9 +15,25 @@ import numpy as np
 
 from headstart.errors import DataError
 from headstart.files import write_output
+from headstart.labels import are_many
+from headstart.splits import TEST
 
 FILE_NAME = "findings.npz"
 TEXT = "names"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was said of m held-out photos.
+
+    labels, predictions: (m,) int64, or (m, k) bool. is_right: (m,) bool. sureness: (m,) float32, the probability of the
+    prediction; with several labels, of the decision that was wrong by most, where one was wrong.
+    """
+
+    labels: np.ndarray
+    predictions: np.ndarray
+    is_right: np.ndarray
+    sureness: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,34 @@ class Findings:
     space_mean: np.ndarray
     space_axes: np.ndarray
     positions: np.ndarray
+
+    def judged(self, thresholds: Sequence[float] | None = None) -> Judged:
+        """Compare what was said of each held-out photo with its label; thresholds: of several labels a photo, else 0.5."""
+        labels, p = self.labels[self.held_out], self.probabilities
+        if not are_many(self.labels):
+            predictions = p.argmax(axis=1) if len(p) else np.zeros(0, np.int64)
+            return Judged(labels, predictions, predictions == labels, p[np.arange(len(p)), predictions])
+        given = p >= (np.array(thresholds, np.float32) if thresholds else np.float32(0.5))
+        wrong = given != (labels > 0)
+        most = np.where(wrong, np.where(given, p, 1 - p), 0).max(axis=1, initial=0)
+        is_right = ~wrong.any(axis=1)
+        return Judged(labels > 0, given, is_right, np.where(is_right, p.max(axis=1, initial=0), most))
+
+    def mistakes(self, thresholds: Sequence[float] | None = None) -> np.ndarray:
+        """The rows whose photos a fit that had not seen them got wrong, the surest first: (w,) int64."""
+        judged = self.judged(thresholds)
+        wrong = np.flatnonzero(~judged.is_right)
+        return self.held_out[wrong[np.argsort(-judged.sureness[wrong], kind="stable")]]
+
+    def nearest(self, row: int, n: int) -> tuple[int, ...]:
+        """The rows of the n photos most like one, among those that were learnt from; no copy of itself."""
+        learnt = np.flatnonzero((self.splits != TEST) & (self.digests != self.digests[row]).any(axis=1))
+        return self.nearest_to(self.space[row], n, learnt)
+
+    def nearest_to(self, place: np.ndarray, n: int, among: np.ndarray) -> tuple[int, ...]:
+        """The n of some rows whose photos lie nearest to a place (e,) in space, the nearest first."""
+        apart = self.space[among].astype(np.float32) - place.astype(np.float32)
+        return tuple(among[np.argsort(np.einsum("ne,ne->n", apart, apart), kind="stable")[:n]].tolist())
 
     def save(self, folder: Path) -> None:
         """Write them into a run folder, whole or not at all; raises OutputError where that cannot be."""

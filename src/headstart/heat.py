@@ -76,6 +76,10 @@ class Explainer:
             total += _stretched(np.tensordot(weight[start:end], part, 1), grid)
         return Heat(label, total, constant, True)
 
+    def outputs(self, square: np.ndarray) -> dict[str, np.ndarray]:
+        """What the classifier's network says of a square, a row of each output."""
+        return self._engine.infer(square)
+
     def _maps(self, outputs: dict[str, np.ndarray]) -> list[np.ndarray] | None:
         """Each part's map (d, h, w), the mirrored one turned back; None where the codes are not the means of maps."""
         starts = (0, *itertools.accumulate(self._parts))

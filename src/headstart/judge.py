@@ -118,7 +118,7 @@ def _begun(
         raise HeadstartError(
             "fine-tuning is judged on a validation split, and no photo fell to it: add photos, or a val folder"
         )
-    digests = [data.digests[i] for i in train]
+    digests = [data.groups[i] for i in train]
 
     def fitted(look: Look, kind: str) -> Head:
         codes, n_classes = codes_of(look, train), len(data.classes)

@@ -46,17 +46,24 @@ class SoftmaxRegression(Standardised):
         return (1 - 1 / self.n_classes) / self.n_classes
 
     def fit(
-        self, strength: float, *, weights: np.ndarray | None = None, start: np.ndarray | None = None, tolerance: float = 1e-3
+        self,
+        strength: float,
+        *,
+        weights: np.ndarray | None = None,
+        start: np.ndarray | None = None,
+        tolerance: float = 1e-3,
+        watch: Callable[[np.ndarray], None] = lambda _: None,
     ) -> np.ndarray:
         """Minimise the loss; gives (d' + 1, k) float32 coordinates that the other methods take, the bias last.
 
         strength: the loss's l2. weights: (n,) how much each row counts; rows of weight 0 are held out. start: an earlier
         answer to begin at. tolerance: stop where the next step promises to lower the loss by less than this part of it.
+        watch: called with the coordinates at the start and after each step.
         """
         weights = np.ones(len(self.labels), np.float32) if weights is None else weights.astype(np.float32)
         weights = weights / weights.sum()
         start = np.zeros((self.rows.shape[1] + 1, self.n_classes), np.float32) if start is None else start
-        return _minimise(self._objective(weights, strength), start, self._preconditioner(strength), tolerance)
+        return _minimise(self._objective(weights, strength), start, self._preconditioner(strength), tolerance, watch)
 
     def logits(self, solution: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Scores (m, k) of some of the rows under a solution."""
@@ -184,9 +191,11 @@ def _minimise(
     start: np.ndarray,
     whiten: Callable[[np.ndarray], np.ndarray],
     tolerance: float,
+    watch: Callable[[np.ndarray], None],
 ) -> np.ndarray:
     """Preconditioned L-BFGS (Nocedal & Wright 2006, algorithm 7.4) with a backtracking line search (Armijo)."""
     x, (loss, gradient) = start, objective(start)
+    watch(x)
     whitened = whiten(gradient)
     steps: list[_Step] = []
     for _ in range(MAX_STEPS):
@@ -209,6 +218,7 @@ def _minimise(
         if curvature > 0:
             steps = [*steps[1 - MEMORY :], _Step(moved, turned, new_whitened - whitened, 1 / curvature)]
         x, loss, gradient, whitened = candidate, new_loss, new_gradient, new_whitened
+        watch(x)
     return x
 
 

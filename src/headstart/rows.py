@@ -1,7 +1,8 @@
 """Predictions as rows: for people, CSV, JSON lines, JSON and Parquet, each written as it comes, in constant memory.
 
-A row is {path, status, reason, prediction, probability, top, unfamiliar, unfamiliarity, set} in every format; `top` and `set`
-are JSON text in CSV, and `top` is a list of (label, probability) structures in Parquet, which knows no lists of mixed type.
+A row is {path, status, reason, prediction, probability, top, unfamiliar, unfamiliarity, set} in every format; `top` and
+`set` are JSON text in CSV, and `top` is a list of (label, probability) structures in Parquet, which knows no lists of mixed
+type.
 """
 
 from __future__ import annotations

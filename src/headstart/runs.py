@@ -59,8 +59,11 @@ def draft_of(run: Path | None) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def publish(draft: Path, run: Path | None, photos: str | os.PathLike[str]) -> Path:
-    """Give a whole run its name: the one asked for, or the first free NAME-run, NAME-run-2, ... in the current folder."""
+def publish(draft: Path, run: Path | None, photos: str | os.PathLike[str], kind: str = "run") -> Path:
+    """Give a whole run its name: the one asked for, or the first free NAME-run, NAME-run-2, ... in the current folder.
+
+    kind: what stands instead of `run` there.
+    """
     try:
         if run is not None:
             check_free(run)
@@ -71,7 +74,7 @@ def publish(draft: Path, run: Path | None, photos: str | os.PathLike[str]) -> Pa
         whole = Path(os.path.abspath(photos))
         name = whole.name if whole.is_dir() else whole.stem
         for n in itertools.count(1):
-            folder = Path(f"{name}-run" if n == 1 else f"{name}-run-{n}")
+            folder = Path(f"{name}-{kind}" if n == 1 else f"{name}-{kind}-{n}")
             try:
                 folder.mkdir()  # ours now, whoever else is looking for a name
             except FileExistsError:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headstart.evaluate import Evaluation, MultiLabelEvaluation
+from headstart.readings import percent as percent
 
 MOST_CLASSES = 20  # more rows than this hide the result
 WORST_CLASSES = 10
@@ -78,11 +79,6 @@ def _rate(stage: str, done: int, total: int, seconds: float) -> str:
 def _plain(stage: str, done: int, total: int, seconds: float) -> str:
     left = f"  {seconds / done * (total - done):.0f} s left" if done and total > done else ""
     return f"{stage}: {_rate(stage, done, total, seconds)}{left}"
-
-
-def percent(share: float | None) -> str:
-    """A share as people read it."""
-    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, text: Sequence[int] = ()) -> str:

@@ -8,48 +8,51 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart import datasets, labels
+from headstart.accounts import about_artefact, about_run, gather_findings, judge_held_out
 from headstart.augment import parse_views
 from headstart.backbones import DEFAULT, Backbone
 from headstart.classifier import FILE_NAME, Classifier
-from headstart.codes import Codes, Progress, Store, default_cache_dir
+from headstart.codes import Progress, Store, default_cache_dir
 from headstart.datasets import Dataset
 from headstart.engine import Hardware, available_cores
 from headstart.errors import DataError, HeadstartError
-from headstart.evaluate import (
-    Evaluation,
-    MultiLabelEvaluation,
-    best_thresholds,
-    evaluate,
-    evaluate_multilabel,
-    wilson_interval,
-)
+from headstart.evaluate import Evaluation, MultiLabelEvaluation
 from headstart.files import write_output
-from headstart.head import Head, is_right
+from headstart.fitting import WATCHED, watch_fitting
+from headstart.fixes import apply_fixes, read_fixes
+from headstart.head import Head
 from headstart.heads import HEADS, MOST_NEIGHBOURS
 from headstart.images import display_name
 from headstart.ladder import BUDGET, Candidate, Ladder, Learned
 from headstart.learning_curve import Fit
 from headstart.learning_curve import learning_curve as draw_learning_curve
 from headstart.learning_curve import sentence as curve_sentence
+from headstart.likeness import compare
 from headstart.looks import Look, look_at, pixels_for
-from headstart.runs import HeldOut, check_free, draft_of, own_version, publish, versions, write_tables
-from headstart.select import MANY_LABELS, Choice
-from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION
-from headstart.trust import Trust, build_trust
-from headstart.unfamiliar import KEPT
+from headstart.review import review, with_probes, write_issues, write_report
+from headstart.runs import check_free, draft_of, publish, write_tables
+from headstart.select import MANY_LABELS
+from headstart.splits import TEST
+from headstart.tensorboard import write_events
+from headstart.trust import build_trust
 from headstart.usable import Usable, usable
 from headstart.zoo import AUTO, Wish, find_backbones, notes_on, wider_backbone
+
+if TYPE_CHECKING:
+    from headstart.finetune import FineTuning
+    from headstart.judge import Verdict
 
 FEW_TESTED = 30
 CURVE_L2 = 0.03  # where the chosen head has none
@@ -99,6 +102,7 @@ def train(
     batch: int | None = None,
     force: bool = False,
     learning_curve: bool = False,
+    fixes: str | os.PathLike[str] | None = None,
     test: float = 0.2,
     seed: int = 0,
     cache: str | os.PathLike[str] | None = None,
@@ -117,10 +121,10 @@ def train(
     nothing. budget: seconds that choosing beyond the first rung may take; 0 keeps the last layer's codes. balance: let
     every class count the same. finetune: let the backbone learn as well (extra torch), and keep that only if it is better
     on validation beyond chance, or with force; unfreeze: how much of it, a key of finetune.UNFREEZE; epochs: how long at
-    most; batch: images a step. learning_curve: draw it with all the time it takes; else it has CURVE_SECONDS. test: the
-    share of the images to test with, where the data gives no test split. seed: which images those are. cache: the folder
-    that keeps codes, by default the user's cache folder. device, threads, precision: see engine.Hardware. progress: called
-    as (stage, done, total).
+    most; batch: images a step. learning_curve: draw it with all the time it takes; else it has CURVE_SECONDS. fixes: a
+    table of relabels and exclusions, as `headstart check --fix-list` writes it. test: the share of the images to test with,
+    where the data gives no test split. seed: which images those are. cache: the folder that keeps codes, by default the
+    user's cache folder. device, threads, precision: see engine.Hardware. progress: called as (stage, done, total).
 
     Raises HeadstartError, whose message says what to do, for anything that the caller can mend.
     """
@@ -134,149 +138,147 @@ def train(
     run = None if run is None else Path(run)
     if run is not None:
         check_free(run)
-    stages = Stages()
-    hardware = Hardware(device, threads, precision)
-    cache_dir = Path(cache) if cache is not None else default_cache_dir()
+    means = _Means(Hardware(device, threads, precision), seed, progress)
+    stages, cache_dir = Stages(), Path(cache) if cache is not None else default_cache_dir()
     wish = Wish(backbone, size, mean, std, output)
-
-    tuning = None
-    if finetune:
-        from headstart.finetune import FineTuning
-        from headstart.judge import check_name
-
-        check_name(wish.name)
-        tuning = FineTuning(
-            unfreeze,
-            epochs,
-            batch,
-            seed=seed,
-            checkpoint_dir=cache_dir / "checkpoints",
-            device=_torch_device(device),
-            threads=threads,
-            precision=precision,
-        )
+    tuning = _tuning(wish, (unfreeze, epochs, batch), means, cache_dir / "checkpoints") if finetune else None
 
     with stages("list"):
         dataset = datasets.load_dataset(photos)
+        if fixes is not None:
+            dataset = apply_fixes(dataset, read_fixes(fixes))
         first_head = _first_head(head, dataset)
     with stages("backbone"):
         network, others = find_backbones(wish, cache_dir)
         first = Look((network,), depth=len(network.widths) if budget > 0 else 1)
     with Store(cache_dir) as store:
         with stages("codes"):
-            codes = look_at(dataset.images, first, store, hardware=hardware, progress=progress)
+            codes = look_at(dataset.images, first, store, hardware=means.hardware, progress=progress)
+        with stages("glance"):
+            alike = compare(dataset, codes, store, hardware=means.hardware, progress=progress)
         with stages("splits"):
-            data = usable(dataset, codes, str(photos), seed=seed, test=test)
-        if network.source:
-            data.notes.append(_of_a_strangers_network(network))
-        data.notes.extend(notes_on((network, *others)))
+            data = usable(dataset, codes, alike.groups, str(photos), seed=seed, test=test)
+            data.notes.extend((*alike.notes, *_of_a_strangers_network(network), *notes_on((network, *others))))
+        source = _Source(data, first, store, means)
         with stages("choose"):
             pixels = pixels_for(data.images, network.preprocess.size)
-            source = _Source(data, first, store, seed, hardware, progress)
-            learn = np.flatnonzero(data.splits != TEST)
             learned = Ladder(
-                lambda look, rows: source.codes_of(look, learn[rows]),
-                data.labels[learn],
+                lambda look, rows: source.codes_of(look, source.learn[rows]),
+                data.labels[source.learn],
                 len(data.classes),
-                [data.digests[i] for i in learn],
+                source.groups,
                 wider=lambda other: wider_backbone(other, wish, cache_dir, pixels),
                 others=others,
                 views=tried_views,
                 heads=None if head == AUTO else [],
                 balance=balance,
                 budget=budget,
-                threads=hardware.threads or available_cores(),
+                threads=means.threads,
                 progress=progress,
             ).learn(Candidate(replace(first, depth=1), first_head))
         verdict = None
         if tuning is not None:
             with stages("fine-tune"):
-                from headstart.judge import fine_tuned
-
-                try:
-                    verdict = fine_tuned(
-                        data,
-                        source.codes_of,
-                        learned,
-                        options=tuning,
-                        force=force,
-                        threads=hardware.threads or available_cores(),
-                        progress=progress,
-                    )
-                    learned = verdict.learned
-                except HeadstartError as error:  # the frozen classifier is there, and is not lost for it
-                    data.notes.append(f"fine-tuning came to nothing, the frozen classifier stays: {error}")
+                verdict = _tuned(source, learned, tuning, force)
+                learned = verdict.learned if verdict else learned
         with stages("evaluate"):
-            seen = replace(learned.look, views=())
-            learnt = source.codes_of(seen, learn)
+            look = replace(learned.look, views=())
+            learnt, tested = source.codes_of(look, source.learn), source.codes_of(look, source.test)
             trust = build_trust(
                 learnt,
-                data.labels[learn],
+                data.labels[source.learn],
                 data.classes,
-                [data.digests[i] for i in learn],
+                source.groups,
                 learned.choice,
-                n_codes=learned.look.parts[0],
-                threads=hardware.threads or available_cores(),
+                n_codes=look.parts[0],
+                threads=means.threads,
             )
             learned = replace(learned, choice=trust.choice)
-            tested = source.codes_of(seen, np.flatnonzero(data.splits == TEST))
-            judged = _judged(data, learned.choice, tested)
-            evaluation = judged.evaluation
+            judged = judge_held_out(data, learned.choice, tested)
         with stages("curve"):
-            curve = None
             is_frozen = verdict is None or not verdict.is_taken  # a tuned backbone has seen what would be held out
-            if is_frozen and not labels.are_many(data.labels):
-                curve = draw_learning_curve(
-                    learnt,
-                    data.labels[learn],
-                    len(data.classes),
-                    [data.digests[i] for i in learn],
-                    fit=_fit_as_chosen(learned, len(data.classes)),
-                    parts=learned.look.parts,
-                    l2=learned.choice.strength if learned.choice.kind in ("softmax", "sigmoid") else CURVE_L2,
-                    seed=seed,
-                    budget_seconds=None if learning_curve else CURVE_SECONDS,
-                    progress=progress,
-                )
-    if evaluation.n_images < FEW_TESTED:
-        data.notes.append(f"only {evaluation.n_images} photos to judge by: mind the interval, and add photos if you can")
+            seconds = None if learning_curve else CURVE_SECONDS
+            curve = _learning_curve(source, learned, learnt, budget=seconds) if is_frozen else None
+            fitting = _fitting(source, learned, learnt)
+    with stages("issues"):
+        issues = alike.issues(data.notes, threads=means.threads, progress=progress)
+    with stages("map"):
+        findings = gather_findings(data, learned, trust, learnt, tested, means.threads, progress)
+    if judged.evaluation.n_images < FEW_TESTED:
+        n = judged.evaluation.n_images
+        data.notes.append(f"only {n} photos to judge by: mind the interval, and add photos if you can")
     with stages("build"):
-        about = _about(photos, arguments, data, codes, learned, judged)
-        about["fine_tuning"] = None if verdict is None else verdict.to_json()
-        about["learning_curve"] = None if curve is None else {**curve.to_json(), "sentence": curve_sentence(curve)}
-        about |= trust.to_json()
+        about = {
+            **about_run(photos, arguments, data, codes.n_computed, learned, judged),
+            **trust.to_json(),
+            "fine_tuning": None if verdict is None else verdict.to_json(),
+            "learning_curve": curve,
+            "fitting": fitting,
+            "issues": dict(Counter(issue["kind"] for issue in issues)),
+        }
         classifier = Classifier.build(
             learned.look,
             learned.choice.head,
             data.classes,
-            _of_the_artefact(about, trust, learned.look.backbones),
-            hardware,
+            about_artefact(about, trust, learned.look.backbones),
+            means.hardware,
             unfamiliarity=trust.unfamiliarity,
         )
-    about["model"] = {
-        "file": FILE_NAME,
-        "bytes": len(classifier.content),
-        "sha256": sha256(classifier.content).hexdigest(),
-    }
+        digest = sha256(classifier.content).hexdigest()
+        about["model"] = {"file": FILE_NAME, "bytes": len(classifier.content), "sha256": digest}
+    with stages("review"):
+        pictures = [alike.glances.pictures[i] for i in data.rows]
+        reviewed = review(classifier, findings, data.images, pictures, progress=progress)
+        about = with_probes(about, reviewed)
     with draft_of(run) as draft:
         with stages("write"):
             classifier.save(draft / FILE_NAME)
             write_tables(draft, data.classes, judged.held_out, data.skipped)
+            findings.save(draft)
+            write_issues(draft, issues)
+            write_events(draft / "tensorboard", about, findings, learned.choice.head, classifier.content, pictures=pictures)
+            write_report(draft, {**about, "seconds": stages.seconds}, findings, issues, reviewed)
         about["seconds"] = stages.seconds
         write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
-        return Run(publish(draft, run, photos), classifier, evaluation, about)
+        return Run(publish(draft, run, photos), classifier, judged.evaluation, about)
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What every stage needs: where it runs, which chance, and whom to tell."""
+
+    hardware: Hardware
+    seed: int
+    progress: Progress
+
+    @property
+    def threads(self) -> int:
+        return self.hardware.threads or available_cores()
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the ladder gets codes: those of the first look are in memory, others come through the store."""
+    """Where codes come from: those of the first look are in memory, others come through the store.
+
+    learn, test: rows of the data, those that are learnt from and those that are tested with. groups: of the former.
+    """
 
     data: Usable
     first: Look
     store: Store
-    seed: int
-    hardware: Hardware
-    progress: Progress
+    means: _Means
+
+    @cached_property
+    def learn(self) -> np.ndarray:
+        return np.flatnonzero(self.data.splits != TEST)
+
+    @cached_property
+    def test(self) -> np.ndarray:
+        return np.flatnonzero(self.data.splits == TEST)
+
+    @cached_property
+    def groups(self) -> list[bytes]:
+        return [self.data.groups[i] for i in self.learn]
 
     def codes_of(self, look: Look, rows: np.ndarray) -> np.ndarray:
         """As ladder.CodesOf, of rows of the data."""
@@ -284,119 +286,90 @@ class _Source:
             columns = slice(sum(look.parts))
             return self.data.codes[:, columns] if len(rows) == len(self.data.codes) else self.data.codes[rows, columns]
         images = [self.data.images[i] for i in rows]
-        looked = look_at(images, look, self.store, seed=self.seed, hardware=self.hardware, progress=self.progress)
+        means = self.means
+        looked = look_at(images, look, self.store, seed=means.seed, hardware=means.hardware, progress=means.progress)
         if looked.failures:
             i, failure = next(iter(looked.failures.items()))
             raise DataError(f"{display_name(images[i])} could be used a moment ago, and cannot any more: {failure.reason}")
         return looked.values
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """How good the head is, the rows that say so, and of several labels an image, from which probability on each applies."""
+def _tuning(wish: Wish, options: tuple[str | None, int | None, int | None], means: _Means, folder: Path) -> FineTuning:
+    """How to fine-tune; raises HeadstartError, before any work, for a backbone that torch does not have."""
+    from headstart.finetune import FineTuning
+    from headstart.judge import check_name
 
-    evaluation: Evaluation | MultiLabelEvaluation
-    held_out: list[HeldOut]
-    thresholds: np.ndarray | None
+    check_name(wish.name)
+    return FineTuning(
+        *options,
+        seed=means.seed,
+        checkpoint_dir=folder,
+        device=_torch_device(means.hardware.device),
+        threads=means.hardware.threads,
+        precision=means.hardware.precision,
+    )
 
 
-def _judged(data: Usable, choice: Choice, tested: np.ndarray) -> _Judged:
-    """Judge on the test split, which nothing has seen so far; where it is empty, on the cross-validation.
+def _tuned(source: _Source, learned: Learned, tuning: FineTuning, force: bool) -> Verdict | None:
+    """Fine-tune; None where it came to nothing: the frozen classifier is there, and is not lost for it."""
+    from headstart.judge import fine_tuned
 
-    Gives all that was held out as well: test judged by the head, the others by the fits that had not seen them.
-    """
-    test = np.flatnonzero(data.splits == TEST)
-    others = np.flatnonzero(data.splits != TEST)[choice.held_out]
-    probabilities, judged, split = choice.head.probabilities(tested), test, "test"
-    if not len(test):
-        probabilities, judged, split = choice.probabilities, others, "cross-validation"
-    if not len(judged):
-        raise DataError("there are too few different images to test with; add photos")
-    thresholds = None
-    evaluation: Evaluation | MultiLabelEvaluation
+    means = source.means
+    try:
+        return fine_tuned(
+            source.data,
+            source.codes_of,
+            learned,
+            options=tuning,
+            force=force,
+            threads=means.threads,
+            progress=means.progress,
+        )
+    except HeadstartError as error:
+        source.data.notes.append(f"fine-tuning came to nothing, the frozen classifier stays: {error}")
+        return None
+
+
+def _learning_curve(source: _Source, learned: Learned, learnt: np.ndarray, *, budget: float | None) -> dict[str, Any] | None:
+    """What more photos would bring, as run.json has it."""
+    data = source.data
     if labels.are_many(data.labels):
-        thresholds = best_thresholds(choice.probabilities, data.labels[others]).astype(np.float32)
-        evaluation = evaluate_multilabel(probabilities, data.labels[judged], data.classes, thresholds, split=split)
-    else:
-        evaluation = evaluate(probabilities, data.labels[judged], data.classes, split=split)
-    both = zip([*test, *others], [*choice.head.probabilities(tested), *choice.probabilities], strict=True)
-    rows = []
-    for i, p in sorted(both, key=lambda pair: int(pair[0])):
-        prediction = labels.named(p.argmax() if thresholds is None else p >= thresholds, data.classes)
-        label = labels.named(data.labels[i], data.classes)
-        rows.append(HeldOut(data.names[i], SPLITS[data.splits[i]], label, prediction, float(p.max())))
-    return _Judged(evaluation, rows, thresholds)
+        return None
+    curve = draw_learning_curve(
+        learnt,
+        data.labels[source.learn],
+        len(data.classes),
+        source.groups,
+        fit=_fit_as_chosen(learned, len(data.classes)),
+        parts=learned.look.parts,
+        l2=learned.choice.strength if learned.choice.kind in WATCHED else CURVE_L2,
+        seed=source.means.seed,
+        budget_seconds=budget,
+        progress=source.means.progress,
+    )
+    return {**curve.to_json(), "sentence": curve_sentence(curve)}
 
 
-def _about(
-    photos: Any, arguments: dict[str, Any], data: Usable, codes: Codes, learned: Learned, judged: _Judged
-) -> dict[str, Any]:
-    """All that run.json says, but for what only the end knows."""
-    choice, look = learned.choice, learned.look
-    counts = {SPLITS[s]: int((data.splits == s).sum()) for s in (TRAIN, VALIDATION, TEST)}
-    cv_correct = int(is_right(choice.logits, data.labels[data.splits != TEST][choice.held_out]).sum())
-    fingerprint = sha256(b"".join(sorted(d + bytes([s]) for d, s in zip(data.digests, data.splits.tolist(), strict=True))))
-    return {
-        "headstart": own_version(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "photos": os.path.abspath(photos),
-        "arguments": {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in arguments.items()},
-        "classes": list(data.classes),
-        "images": {"used": len(data.labels), **counts, "skipped": len(data.skipped), "computed": codes.n_computed},
-        "images_of_class": dict(zip(data.classes, labels.counts(data.labels, len(data.classes)).tolist(), strict=True)),
-        "splits_sha256": fingerprint.hexdigest(),
-        "notes": data.notes,
-        "choice": {
-            "backbone": look.name,
-            "pixels": look.backbones[0].preprocess.size,
-            "layers": look.depth,
-            "mirrored": look.is_mirrored,
-            "views": list(look.views),
-            "head": choice.kind,
-            "strength": choice.strength,
-            "trials": [asdict(t) for t in choice.trials],
-        },
-        "ladder": [asdict(rung) for rung in learned.rungs],
-        "cross_validation": {
-            "n_images": len(choice.held_out),
-            "n_correct": cv_correct,
-            "accuracy": cv_correct / len(choice.held_out) if len(choice.held_out) else None,
-            "interval": wilson_interval(cv_correct, len(choice.held_out)),
-        },
-        "evaluation": judged.evaluation.to_json(),
-        "thresholds": None if judged.thresholds is None else judged.thresholds.tolist(),
-        "versions": versions(),
-    }
+def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> dict[str, Any] | None:
+    """How the head learnt, step by step, as run.json has it."""
+    return watch_fitting(
+        learnt,
+        source.data.labels[source.learn],
+        len(source.data.classes),
+        source.groups,
+        kind=learned.choice.kind,
+        strength=learned.choice.strength,
+        parts=learned.look.parts,
+        threads=source.means.threads,
+    )
 
 
-def _of_the_artefact(about: dict[str, Any], trust: Trust, backbones: Sequence[Backbone]) -> dict[str, Any]:
-    """What model.onnx says of itself: nothing of the machine or the folders that it was made in."""
-    left_out = ("classes", "confusion")  # in run.json, and as large as the square of the number of classes
-    evaluation = {k: v for k, v in about["evaluation"].items() if k not in left_out}
-    return {
-        "headstart": about["headstart"],
-        "created": about["created"],
-        "images": about["images"],
-        "evaluation": evaluation,
-        **({"thresholds": about["thresholds"]} if about["thresholds"] else {}),
-        "calibration": _calibration_in_short(trust),
-        "unfamiliar": {"threshold": 1.0, "familiar_share": KEPT} if trust.unfamiliarity else None,
-        "conformal": trust.conformal,
-        "license_notes": notes_on(backbones),
-        "head": {"kind": about["choice"]["head"], "strength": about["choice"]["strength"]},
-        "versions": {"onnx": about["versions"]["onnx"]},
-    }
-
-
-def _calibration_in_short(trust: Trust) -> dict[str, Any] | None:
-    told = trust.calibration and trust.calibration.to_json()
-    return told and {name: value for name, value in told.items() if not name.startswith("bins")}
-
-
-def _of_a_strangers_network(network: Backbone) -> str:
+def _of_a_strangers_network(network: Backbone) -> Iterator[str]:
     """What was made of an ONNX file that does not say everything about itself."""
+    if not network.source:
+        return
     wanted = network.preprocess
-    return (
+    yield (
         f"{network.name}: codes are the {network.n_codes:,} numbers of {network.output!r}, images have {wanted.size} pixels "
         f"and are normalised with mean {wanted.mean} and std {wanted.std}; other choices: --output, --size, --mean, --std"
     )

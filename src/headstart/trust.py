@@ -81,8 +81,8 @@ def build_trust(
 ) -> Trust:
     """Calibrate the choice, and learn what is familiar.
 
-    codes: (n, d), all that was learnt from; n_codes: how many of the d are the last layer's. labels: (n,), or (n, k) of 0 and
-    1. digests: of the images, by which they were held out. threads: cores that linear algebra may use.
+    codes: (n, d), all that was learnt from; n_codes: how many of the d are the last layer's. labels: (n,), or (n, k) of 0
+    and 1. digests: of the images, by which they were held out. threads: cores that linear algebra may use.
     """
     with blas_threads(threads, len(codes) * n_codes):
         return _build_trust(codes, labels, classes, digests, choice, n_codes)

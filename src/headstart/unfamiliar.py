@@ -177,7 +177,7 @@ def _folds(fold: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def roc_auc(scores: np.ndarray, is_positive: np.ndarray) -> float:
-    """How often a positive scores above a negative, ties half (Mann & Whitney 1947): (n,) and (n,); NaN without one of each."""
+    """How often a positive scores above a negative, ties half (Mann & Whitney 1947); NaN without one of each."""
     order = np.argsort(scores, kind="stable")
     _, place, counts = np.unique(scores[order], return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]

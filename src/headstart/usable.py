@@ -5,6 +5,7 @@ Takes a Dataset and its codes. It decides what is left out of learning, so that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,25 +25,29 @@ VALIDATION_SHARE = 0.1  # drawn as test is; where nothing is fine-tuned, its ima
 class Usable:
     """The images that can be used, with their codes; classes without one are gone.
 
-    names: of the images, for people. codes: (n, d) float16. labels: see labels.py. digests: each image's sha256. splits:
-    (n,) positions in SPLITS. skipped: what was left out. notes: what the user should know.
+    rows: (n,) int64, of the codes, which ones these are. names: of the images, for people. codes: (n, d) float16. labels:
+    see labels.py. digests: each image's sha256. groups: the same for images that are one, nearly the same ones too: they
+    share a split and a fold. splits: (n,) positions in SPLITS. skipped: what was left out. notes: what the user should
+    know.
     """
 
+    rows: np.ndarray
     images: list[ImageRef]
     names: list[str]
     codes: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
     digests: list[bytes]
+    groups: list[bytes]
     splits: np.ndarray
     skipped: list[Skipped]
     notes: list[str]
 
 
-def usable(dataset: Dataset, codes: Codes, where: str, *, seed: int, test: float) -> Usable:
+def usable(dataset: Dataset, codes: Codes, groups: Sequence[bytes], where: str, *, seed: int, test: float) -> Usable:
     """Leave out what could not be used, and what would make the test dishonest, and say so.
 
-    where: the data's name, for messages. Raises DataError where too little is left.
+    groups: of the codes' rows, see Usable. where: the data's name, for messages. Raises DataError where too little is left.
     """
     images = dataset.images
     skipped = [*dataset.skipped, *(Skipped(display_name(images[i]), f.reason) for i, f in codes.failures.items())]
@@ -58,9 +63,7 @@ def usable(dataset: Dataset, codes: Codes, where: str, *, seed: int, test: float
         of_image = labels.only(of_image, present)
     classes = tuple(name for name, there in zip(dataset.classes, present, strict=True) if there)
     datasets.check_classes(of_image, classes, where)
-    splits = assign_splits(
-        dataset.splits[codes.index], codes.digests, of_image, seed=seed, validation=VALIDATION_SHARE, test=test
-    )
+    splits = assign_splits(dataset.splits[codes.index], groups, of_image, seed=seed, validation=VALIDATION_SHARE, test=test)
     names = [display_name(images[i]) for i in codes.index]
     contradicting = contradictions(of_image, codes.digests)
     if contradicting:
@@ -80,12 +83,14 @@ def usable(dataset: Dataset, codes: Codes, where: str, *, seed: int, test: float
         left = ", ".join(repr(classes[i]) for i in np.flatnonzero(learnt == 0)[:3])
         raise DataError(f"{where} leaves {left} with no image to learn from; move some of its test images to train")
     return Usable(
+        kept,
         [images[codes.index[i]] for i in kept],
         [names[i] for i in kept],
         codes.values[kept] if len(leaking) else codes.values,
         of_image[kept],
         classes,
         [codes.digests[i] for i in kept],
+        [groups[i] for i in kept.tolist()],
         splits[kept],
         skipped,
         notes,

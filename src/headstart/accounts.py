@@ -1,0 +1,186 @@
+"""Accounts: what a run says of itself and of its photos, in run.json, model.onnx and findings.npz.
+
+Takes what was learnt and what was held out; gives an evaluation, a row for each held-out photo, and plain dictionaries. It
+decides what a classifier is judged on, and that its file says nothing of the machine or the folders that it was made in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from headstart import labels
+from headstart.backbones import Backbone
+from headstart.codes import Progress
+from headstart.errors import DataError
+from headstart.evaluate import (
+    Evaluation,
+    MultiLabelEvaluation,
+    best_thresholds,
+    evaluate,
+    evaluate_multilabel,
+    wilson_interval,
+)
+from headstart.findings import Findings
+from headstart.head import is_right
+from headstart.ladder import Learned
+from headstart.map import place, principal_axes
+from headstart.runs import HeldOut, own_version, versions
+from headstart.select import Choice, blas_threads
+from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION
+from headstart.trust import Trust
+from headstart.unfamiliar import KEPT
+from headstart.usable import Usable
+from headstart.zoo import notes_on
+
+MOST_MAPPED = 5_000  # photos on the report's map, evenly drawn: 2 s; `headstart map` places all
+
+
+@dataclass(frozen=True)
+class HeldOutJudged:
+    """How good the head is, the rows that say so, and of several labels an image, from which probability on each applies."""
+
+    evaluation: Evaluation | MultiLabelEvaluation
+    held_out: list[HeldOut]
+    thresholds: np.ndarray | None
+
+
+def judge_held_out(data: Usable, choice: Choice, tested: np.ndarray) -> HeldOutJudged:
+    """Judge on the test split, which nothing has seen so far; where it is empty, on the cross-validation.
+
+    Gives all that was held out as well: test judged by the head, the others by the fits that had not seen them.
+    """
+    test = np.flatnonzero(data.splits == TEST)
+    others = np.flatnonzero(data.splits != TEST)[choice.held_out]
+    probabilities, judged, split = choice.head.probabilities(tested), test, "test"
+    if not len(test):
+        probabilities, judged, split = choice.probabilities, others, "cross-validation"
+    if not len(judged):
+        raise DataError("there are too few different images to test with; add photos")
+    thresholds = None
+    evaluation: Evaluation | MultiLabelEvaluation
+    if labels.are_many(data.labels):
+        thresholds = best_thresholds(choice.probabilities, data.labels[others]).astype(np.float32)
+        evaluation = evaluate_multilabel(probabilities, data.labels[judged], data.classes, thresholds, split=split)
+    else:
+        evaluation = evaluate(probabilities, data.labels[judged], data.classes, split=split)
+    both = zip([*test, *others], [*choice.head.probabilities(tested), *choice.probabilities], strict=True)
+    rows = []
+    for i, p in sorted(both, key=lambda pair: int(pair[0])):
+        prediction = labels.named(p.argmax() if thresholds is None else p >= thresholds, data.classes)
+        label = labels.named(data.labels[i], data.classes)
+        rows.append(HeldOut(data.names[i], SPLITS[data.splits[i]], label, prediction, float(p.max())))
+    return HeldOutJudged(evaluation, rows, thresholds)
+
+
+def gather_findings(
+    data: Usable,
+    learned: Learned,
+    trust: Trust,
+    learnt: np.ndarray,
+    tested: np.ndarray,
+    threads: int | None,
+    progress: Progress,
+) -> Findings:
+    """What the run knows of each photo. learnt, tested: codes of what was learnt from, and of the test split."""
+    choice, is_test = learned.choice, data.splits == TEST
+    learn, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    last = np.empty((len(data.labels), learned.look.parts[0]), np.float16)
+    last[learn], last[test] = learnt[:, : last.shape[1]], tested[:, : last.shape[1]]
+    held_out = np.concatenate([learn[choice.held_out], test])
+    order = np.argsort(held_out)
+    strange = np.full(len(data.labels), np.nan, np.float32)
+    if trust.unfamiliarity is not None:
+        for rows, codes in ((learn, learnt), (test, tested)):
+            scores = choice.head.logits(codes) / np.float32(choice.head.temperature)
+            strange[rows] = trust.unfamiliarity(codes, scores)
+        strange[learn[choice.held_out]] = trust.of_held_out
+    with blas_threads(threads, last.size):
+        space, mean, axes = principal_axes(last)
+    mapped = np.unique(np.linspace(0, len(space) - 1, min(len(space), MOST_MAPPED)).astype(np.int64))
+    positions = np.full((len(space), 2), np.nan, np.float32)
+    positions[mapped] = place(space[mapped], threads=threads, progress=progress)
+    return Findings(
+        names=tuple(data.names),
+        labels=data.labels,
+        splits=data.splits,
+        digests=np.frombuffer(b"".join(data.digests), np.uint8).reshape(-1, 32),
+        held_out=held_out[order],
+        probabilities=np.concatenate([choice.probabilities, choice.head.probabilities(tested)])[order],
+        unfamiliarity=strange,
+        space=space.astype(np.float16),
+        space_mean=mean,
+        space_axes=axes,
+        positions=positions,
+    )
+
+
+def about_run(
+    photos: Any, arguments: dict[str, Any], data: Usable, n_computed: int, learned: Learned, judged: HeldOutJudged
+) -> dict[str, Any]:
+    """All that run.json says, but for what only the end knows."""
+    choice, look = learned.choice, learned.look
+    counts = {SPLITS[s]: int((data.splits == s).sum()) for s in (TRAIN, VALIDATION, TEST)}
+    cv_correct = int(is_right(choice.logits, data.labels[data.splits != TEST][choice.held_out]).sum())
+    fingerprint = sha256(b"".join(sorted(d + bytes([s]) for d, s in zip(data.digests, data.splits.tolist(), strict=True))))
+    return {
+        "headstart": own_version(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "photos": os.path.abspath(photos),
+        "arguments": {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in arguments.items()},
+        "classes": list(data.classes),
+        "images": {"used": len(data.labels), **counts, "skipped": len(data.skipped), "computed": n_computed},
+        "images_of_class": dict(zip(data.classes, labels.counts(data.labels, len(data.classes)).tolist(), strict=True)),
+        "splits_sha256": fingerprint.hexdigest(),
+        "notes": data.notes,
+        "choice": {
+            "backbone": look.name,
+            "pixels": look.backbones[0].preprocess.size,
+            "layers": look.depth,
+            "mirrored": look.is_mirrored,
+            "views": list(look.views),
+            "head": choice.kind,
+            "strength": choice.strength,
+            "trials": [asdict(t) for t in choice.trials],
+        },
+        "ladder": [asdict(rung) for rung in learned.rungs],
+        "cross_validation": {
+            "n_images": len(choice.held_out),
+            "n_correct": cv_correct,
+            "accuracy": cv_correct / len(choice.held_out) if len(choice.held_out) else None,
+            "interval": wilson_interval(cv_correct, len(choice.held_out)),
+        },
+        "evaluation": judged.evaluation.to_json(),
+        "thresholds": None if judged.thresholds is None else judged.thresholds.tolist(),
+        "versions": versions(),
+    }
+
+
+def about_artefact(about: dict[str, Any], trust: Trust, backbones: Sequence[Backbone]) -> dict[str, Any]:
+    """What model.onnx says of itself: nothing of the machine or the folders that it was made in."""
+    left_out = ("classes", "confusion")  # in run.json, and as large as the square of the number of classes
+    evaluation = {k: v for k, v in about["evaluation"].items() if k not in left_out}
+    return {
+        "headstart": about["headstart"],
+        "created": about["created"],
+        "images": about["images"],
+        "evaluation": evaluation,
+        **({"thresholds": about["thresholds"]} if about["thresholds"] else {}),
+        "calibration": _calibration_in_short(trust),
+        "unfamiliar": {"threshold": 1.0, "familiar_share": KEPT} if trust.unfamiliarity else None,
+        "conformal": trust.conformal,
+        "license_notes": notes_on(backbones),
+        "head": {"kind": about["choice"]["head"], "strength": about["choice"]["strength"]},
+        "versions": {"onnx": about["versions"]["onnx"]},
+    }
+
+
+def _calibration_in_short(trust: Trust) -> dict[str, Any] | None:
+    told = trust.calibration.to_json() if trust.calibration else None
+    return told and {name: value for name, value in told.items() if not name.startswith("bins")}

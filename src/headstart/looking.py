@@ -1,0 +1,353 @@
+"""What the commands do that look at photos and runs: check, map, report, plot, explain, evaluate.
+
+Results go to stdout, progress and warnings to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.commands import cache_dir_of, hardware_of, quoted
+from headstart.errors import DataError, OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headstart.classifier import Classifier
+    from headstart.findings import Findings
+    from headstart.map import NewPhotos
+    from headstart.saved import SavedRun
+
+MOST_ROWS = 20  # issues on a terminal
+N_NEAREST = 3
+CODES_OPTIONS = ("cache", "device", "threads", "precision")
+
+
+def check(options: argparse.Namespace) -> int:
+    """Look for issues in photos."""
+    from headstart import terminal
+    from headstart.check import KINDS, check_photos
+    from headstart.fixes import write_fixes
+
+    chosen = {k: v for k, v in vars(options).items() if k in (*CODES_OPTIONS, "backbone", "seed")}
+    for file in (options.fix_list, options.csv):
+        _check_new(file, options.overwrite)
+    with terminal.Progress(quiet=options.quiet) as progress:
+        checked = check_photos(options.photos, progress=progress, **chosen)
+    told = checked.to_json()
+    if options.csv:
+        _write_rows(options.csv, told["issues"])
+    if options.fix_list:
+        write_fixes(options.fix_list, checked.issues, overwrite=options.overwrite)
+    if options.json:
+        print(json.dumps(told, indent=2))
+        return 0
+    kinds = [kind for kind in KINDS if told["kinds"][kind]]
+    print(f"{checked.n_images:,} photos of {len(checked.classes):,} classes: {_counted(len(checked.issues), 'issue')}")
+    if kinds:
+        rows = [(kind, f"{told['kinds'][kind]:,}", KINDS[kind].meaning) for kind in kinds]
+        print(terminal.table(("kind", "issues", ""), rows, text=(0, 2)))
+        print(f"\nthe worst first (0: certain harm, {0.5}: none worth telling):")
+        worst = [
+            (f"{issue.score:.2f}", issue.kind, _where(issue.paths), f"{issue.sentence}: {issue.suggestion}")
+            for issue in checked.issues[:MOST_ROWS]
+        ]
+        print(terminal.table(("score", "kind", "photo", ""), worst, left=0, text=(1, 2, 3)))
+        if len(checked.issues) > MOST_ROWS:
+            print(f"  ... {len(checked.issues) - MOST_ROWS:,} more: --csv FILE or --json gives all")
+    if options.fix_list:
+        photos, fixes = quoted(options.photos), quoted(options.fix_list)
+        print(f"\n{options.fix_list} lists what could be done, a row a photo. Go through it, change what is wrong, then:")
+        print(f"  headstart train {photos} --fixes {fixes}")
+    elif checked.issues:
+        print("\nNothing was changed. To relabel or leave out some of them: --fix-list fixes.csv")
+    return 0
+
+
+def _where(paths: tuple[str, ...]) -> str:
+    if not paths:
+        return "-"
+    return f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
+
+
+def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
+    import csv
+    import io
+
+    from headstart.files import write_output
+
+    columns = ("kind", "path", "label", "suggested_label", "score", "sentence", "suggestion", "paths")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for issue in issues:
+        row = {**issue, "paths": json.dumps(issue["paths"], ensure_ascii=False)}
+        writer.writerow([row[name] for name in columns])
+    write_output(path, text.getvalue())
+
+
+def draw_map(options: argparse.Namespace) -> int:
+    """Draw a run's photos as a map, a page and a picture."""
+    from headstart import terminal
+    from headstart.files import write_output
+    from headstart.map import NO_NEW_PHOTOS, map_page, map_picture
+    from headstart.saved import open_run
+
+    kinds = (".html", ".png")
+    output = options.output or Path(f"{Path(os.path.abspath(options.run)).name}-map.html")
+    if output.suffix.lower() not in kinds:
+        raise OutputError(f"what is {output} to be? name it {' or '.join(kinds)}")
+    _check_new(output, options.overwrite)
+    saved = open_run(options.run, photos=options.photos)
+    with terminal.Progress(quiet=options.quiet) as progress:
+        findings = _placed(saved, options, progress)
+        pictures = _pictures(saved, options, progress)
+        new = _new_photos(saved, findings, options, progress) if options.add else NO_NEW_PHOTOS
+        if output.suffix.lower() == ".png":
+            write_output(output, map_picture(saved.about, findings, pictures=pictures, new=new))
+        else:
+            page = map_page(saved.about, findings, pictures=pictures, issues=saved.issues, new=new)
+            write_output(output, page)
+    _tell_gone(saved)
+    return _done(options, output, f"{len(findings.names) + len(new.names):,} photos are on the map {output}; open it")
+
+
+def _placed(saved: SavedRun, options: argparse.Namespace, progress: Any) -> Findings:
+    """The findings with every photo on the map, where training placed only some, or another chance is asked for."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from headstart.map import place
+
+    findings = saved.findings
+    if np.isfinite(findings.positions).all() and not options.again:
+        return findings
+    seed = options.seed if options.again else 0
+    positions = place(findings.space.astype(np.float32), seed=seed, threads=hardware_of(options).threads, progress=progress)
+    return replace(findings, positions=positions)
+
+
+def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace, progress: Any) -> NewPhotos:
+    """Photos that were not learnt from, placed on the map."""
+    import numpy as np
+
+    from headstart import sources, terminal
+    from headstart.glance import picture_of
+    from headstart.images import Failure, display_name, load_image
+    from headstart.map import NewPhotos, along_axes, place_on
+
+    classifier = saved.classifier(hardware_of(options))
+    names, rows, pictures = [], [], []
+
+    def load(_: int, image: Any) -> Any:
+        return load_image(image, classifier.preprocess)
+
+    for n, result in enumerate(classifier.engine.stream(sources.open_up(options.add), load), start=1):
+        progress("photos", n, 0)
+        if result.outputs is None:
+            sentence = f"headstart: {display_name(result.item)} is left out: {result.instead.reason}"
+            print(terminal.one_line(sentence), file=sys.stderr)
+            continue
+        names.append(display_name(result.item))
+        rows.append(result.outputs)
+        square = load_image(result.item, classifier.preprocess)
+        pictures.append(None if isinstance(square, Failure) else picture_of(square))
+    if not rows:
+        raise DataError(f"none of {', '.join(options.add)} can be used as an image")
+    codes = np.stack([row["codes"][: len(findings.space_mean)] for row in rows])
+    probabilities = np.stack([row["probabilities"] for row in rows])
+    space = along_axes(codes, findings.space_mean, findings.space_axes)
+    positions = place_on(space, findings.space.astype(np.float32), findings.positions)
+    return NewPhotos(tuple(names), positions, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(pictures))
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write a run's report again."""
+    from headstart import terminal
+    from headstart.review import REPORT, review, with_probes, write_report
+    from headstart.saved import open_run
+
+    saved = open_run(options.run, photos=options.photos)
+    with terminal.Progress(quiet=options.quiet) as progress:
+        classifier = saved.classifier(hardware_of(options)) if (saved.folder / "model.onnx").exists() else None
+        pictures = _pictures(saved, options, progress)
+        if classifier is None and (other := saved.about.get("run")):  # an evaluation's folder has no classifier of its own
+            from headstart.classifier import Classifier
+
+            classifier = Classifier.load(other, hardware_of(options))
+        if classifier is None:
+            raise DataError(f"{saved.folder} holds no model.onnx; its report cannot be made again")
+        reviewed = review(classifier, saved.findings, saved.images, pictures, progress=progress)
+        write_report(saved.folder, with_probes(saved.about, reviewed), saved.findings, saved.issues, reviewed)
+    _tell_gone(saved)
+    return _done(options, saved.folder / REPORT, f"The report is {saved.folder / REPORT}; open it in a browser")
+
+
+def plot(options: argparse.Namespace) -> int:
+    """Draw one of a run's plots."""
+    from headstart import plots
+    from headstart.saved import open_run
+
+    output = options.output or Path(f"{options.kind}.png")
+    _check_new(output, options.overwrite)
+    saved = open_run(options.run, photos=options.photos)
+    kind = plots.PLOTS[options.kind]
+    rows = kind.rows(saved.about, saved.findings)
+    pictures = {row: seen for row in rows if (seen := _seen(saved, row)) is not None}
+    plots.save(kind.draw(saved.about, saved.findings, pictures), output)
+    if len(pictures) < len(rows):
+        _tell_gone(saved)
+    return _done(options, output, f"{output} is drawn")
+
+
+def _seen(saved: SavedRun, row: int) -> np.ndarray | None:
+    """A photo of a run as people see it, at most 448 pixels high or wide; None where it is gone, or another one by now."""
+    from headstart.images import Failure, decode, read_bytes
+    from headstart.tables import TableImage
+
+    image = saved.images[row]
+    if image is None:
+        return None
+    content = image.read() if isinstance(image, TableImage) else read_bytes(str(image))
+    if isinstance(content, Failure) or sha256(content).digest() != saved.findings.digests[row].tobytes():
+        return None
+    pixels = decode(content, shorter_side=448)
+    return None if isinstance(pixels, Failure) else pixels
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Show why a photo gets its label: where the evidence lies, and which photos of the training are most like it."""
+    from headstart.heat import Explainer
+    from headstart.images import Failure, load_image
+
+    classifier = _classifier(options)
+    output = options.output
+    if output is not None:
+        _check_new(output, options.overwrite)
+    square = load_image(options.photo, classifier.preprocess)
+    if isinstance(square, Failure):
+        raise DataError(f"{options.photo} cannot be used: {square.reason}")
+    label = None
+    if options.label is not None:
+        if options.label not in classifier.classes:
+            raise DataError(f"there is no class {options.label!r}; the classes: {', '.join(classifier.classes[:20])}")
+        label = classifier.classes.index(options.label)
+    (prediction,) = classifier.predict(options.photo)
+    explainer = Explainer(classifier)
+    heat = explainer.explain(square, label)
+    nearest = _nearest(options, explainer.outputs(square)["codes"])
+    if output is not None:
+        from headstart.heat_picture import write_heat
+
+        write_heat(output, square, heat.shown, [name for name, _ in nearest])
+    if options.json:
+        about = {
+            **prediction.to_json(),
+            "label": classifier.classes[heat.label],
+            "is_exact": heat.is_exact,
+            "heat": [[round(float(v), 4) for v in row] for row in heat.values],
+            "constant": heat.constant,
+            "nearest": [{"path": name, "label": of} for name, of in nearest],
+        }
+        print(json.dumps(about, indent=2))
+        return 0
+    from headstart.rows import people_row
+    from headstart.terminal import one_line
+
+    print(people_row(prediction, max(len(str(prediction.prediction)), 1)))
+    for name, of in nearest:
+        print(one_line(f"  like {name} ({of})"))
+    if output is not None:
+        how = "it adds up to the score" if heat.is_exact else "by covering the photo piece by piece"
+        print(f"{output}: where the evidence for {classifier.classes[heat.label]} lies ({how})")
+    return 0
+
+
+def _nearest(options: argparse.Namespace, codes: np.ndarray) -> list[tuple[str, str]]:
+    """The photos that were learnt from and are most like one, with their labels; none where only model.onnx is given."""
+    import numpy as np
+
+    from headstart.findings import FILE_NAME, Findings
+    from headstart.images import read_bytes
+    from headstart.labels import named
+    from headstart.map import along_axes
+    from headstart.saved import read_about
+    from headstart.splits import TEST
+
+    folder = Path(options.run)
+    if not (folder / FILE_NAME).exists():
+        return []
+    findings, classes = Findings.load(folder), read_about(folder)["classes"]
+    place = along_axes(codes[None, : len(findings.space_mean)], findings.space_mean, findings.space_axes)[0]
+    content = read_bytes(options.photo)
+    itself = sha256(content if isinstance(content, bytes) else b"").digest()
+    others = (findings.digests != np.frombuffer(itself, np.uint8)).any(axis=1)
+    rows = findings.nearest_to(place, N_NEAREST, np.flatnonzero((findings.splits != TEST) & others))
+    return [(findings.names[row], named(findings.labels[row], classes)) for row in rows]
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Evaluate a classifier on other labelled photos."""
+    from headstart import terminal
+    from headstart.retest import evaluate_run
+
+    chosen = {k: v for k, v in vars(options).items() if k in (*CODES_OPTIONS, "against", "output")}
+    with terminal.Progress(quiet=options.quiet) as progress:
+        tested = evaluate_run(options.run, options.photos, progress=progress, **chosen)
+    for note in tested.about["notes"]:
+        print(f"headstart: {note}", file=sys.stderr)
+    if options.json:
+        print(json.dumps({"folder": str(tested.folder), **tested.about}, indent=2))
+        return 0
+    print(terminal.evaluation_text(tested.evaluation))
+    if tested.comparison is not None:
+        print(f"\n{tested.comparison.sentence}")
+    print(f"\nThe report is {tested.folder}/report.html; open it in a browser")
+    return 0
+
+
+# ---- what they share
+
+
+def _classifier(options: argparse.Namespace) -> Classifier:
+    from headstart.commands import classifier_of
+
+    return classifier_of(options)
+
+
+def _pictures(saved: SavedRun, options: argparse.Namespace, progress: Any) -> tuple[bytes | None, ...]:
+    from headstart.codes import Store
+    from headstart.review import pictures_of
+
+    with Store(cache_dir_of(options)) as store:
+        return pictures_of(saved.findings, saved.images, store, threads=hardware_of(options).threads, progress=progress)
+
+
+def _tell_gone(saved: SavedRun) -> None:
+    if saved.n_gone:
+        print(
+            f"headstart: {saved.n_gone:,} of {len(saved.images):,} photos are not where they were "
+            f"({saved.about['photos']}); --photos says where they lie now",
+            file=sys.stderr,
+        )
+
+
+def _check_new(path: Path | None, overwrite: bool) -> None:
+    if path is not None and os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{path} is there already; name another file, or add --overwrite")
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n:,} {thing}{'s' * (n != 1)}"
+
+
+def _done(options: argparse.Namespace, path: Path, sentence: str) -> int:
+    print(json.dumps({"file": str(path)}) if options.json else sentence)
+    return 0
