@@ -166,16 +166,26 @@ def test_very_many_classes_are_judged_by_their_means(monkeypatch):
     assert is_right(np.log(probabilities + 1e-9), labels).mean() > 0.9
 
 
-def test_the_confident_joint_by_hand():
+def test_the_confident_joint_by_hand(monkeypatch):
     """Northcutt et al., equation 1: thresholds are the mean probabilities of each class among the photos labelled so."""
     probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6], [0.85, 0.15]], np.float32)
     labels = np.array([0, 0, 0, 1, 1, 1])  # thresholds (0.9 + 0.7 + 0.2) / 3 = 0.6 and (0.9 + 0.6 + 0.15) / 3 = 0.55
     np.testing.assert_array_equal(confident_classes(probabilities, labels), [0, 0, 1, 1, 1, 0])
     np.testing.assert_array_equal(confident_joint(probabilities, labels), [[2, 1], [1, 2]])
+    monkeypatch.setattr("headstart.label_errors.WEAK", 1.0)
     found = find_label_errors(np.tile(probabilities, (4, 1)), np.tile(labels, 4))
     np.testing.assert_allclose(found.quality[:6], [0.9, 0.7, 0.2, 0.9, 0.6, 0.15], atol=1e-6)
     np.testing.assert_array_equal(found.is_flagged[:6], found.quality[:6] < CLEAR)  # 0.2 is, as float32, just above it
     np.testing.assert_array_equal(found.suggested[:6], [1, 1, 1, 0, 0, 0])
+
+
+def test_fits_that_are_often_wrong_flag_little():
+    """Probabilities that are true, but rarely high: what they doubt is their own error, not the label's."""
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([0.5] * 5, 4_000).astype(np.float32)
+    labels = (probabilities.cumsum(axis=1) > rng.random((4_000, 1))).argmax(axis=1)
+    assert (probabilities.argmax(axis=1) != labels).mean() > 0.25
+    assert find_label_errors(probabilities, labels).is_flagged.mean() < 0.02
 
 
 def test_progress_is_told():
