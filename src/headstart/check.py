@@ -279,7 +279,7 @@ def check_photos(
         raise HeadstartError(f"the seed is {seed}; expected 0 or more")
     hardware = Hardware(device, threads, precision)
     cache_dir = Path(cache) if cache is not None else default_cache_dir()
-    dataset = datasets.load_dataset(photos)
+    dataset = datasets.load_dataset(photos, is_learnt=False)
     network = find_backbone(Wish(backbone), cache_dir)
     with Store(cache_dir) as store:
         codes = look_at(dataset.images, Look((network,)), store, hardware=hardware, progress=progress)

@@ -47,7 +47,9 @@ def curves(about: About) -> Figure:
     points = (about.get("learning_curve") or {}).get("points") or []
     n_panels = 2 * bool(steps or epochs) + bool(points)
     if not n_panels:
-        raise DataError("this run holds no curve; train again with this release of headstart")
+        raise DataError(
+            "this run holds no curve: its head was not learnt in steps, or it is an evaluation, or of an earlier release"
+        )
     figure = new_figure(4.6 * n_panels, 4)
     axes = figure.subplots(1, n_panels, squeeze=False)[0]
     for axis, measure in zip(axes, MEASURES if steps or epochs else (), strict=False):

@@ -48,10 +48,10 @@ class Dataset:
     skipped: tuple[Skipped, ...] = ()
 
 
-def load_dataset(path: str | os.PathLike[str]) -> Dataset:
+def load_dataset(path: str | os.PathLike[str], *, is_learnt: bool = True) -> Dataset:
     """List a folder's or a table's images; reads no image yet.
 
-    Raises DataError, with what to do, for everything that cannot be learnt from: see the tests for the whole list.
+    is_learnt: False for images that only judge, which may be of one class, or one of a class. Raises DataError, with what to do, for everything that cannot be learnt from: see the tests for the whole list.
     """
     root = Path(path)
     if not os.path.exists(path):  # of the path itself: Path("") is the current folder, and raises for too long a name
@@ -67,7 +67,10 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
         tables = sorted(p for p in root.glob("*.parquet") if p.is_file() and not is_passed_over(p.name))
         rows = [row for t in tables for row in read_table(t, split_of_name(t))]
         dataset = _from_rows(rows, root) if tables else _from_folder(root)
-    check_classes(dataset.labels, dataset.classes, str(root))
+    if is_learnt:
+        check_classes(dataset.labels, dataset.classes, str(root))
+    elif len(dataset.labels) == 0:
+        raise DataError(f"{root} holds no images; expected {_LAYOUT}")
     return dataset
 
 

@@ -6,7 +6,9 @@ Arrays, kept as findings.npz in the run folder; no pickle is ever read. report, 
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +22,11 @@ from headstart.splits import TEST
 
 FILE_NAME = "findings.npz"
 TEXT = "names"
+# What NumPy and zipfile raise of damaged bytes: 3,000 damaged copies raised one of these.
+DAMAGE = (
+    *(OSError, ValueError, KeyError, EOFError, NotImplementedError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 @dataclass(frozen=True)
@@ -108,8 +115,8 @@ class Findings:
             raise DataError(
                 f"{folder} holds no {FILE_NAME}: it is no run folder, or one of an earlier release; train again"
             ) from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is not whole, or not headstart's: {error}") from error
+        except DAMAGE as error:
+            raise DataError(f"{path} is not whole, or not headstart's ({type(error).__name__}); train again") from error
         values[TEXT] = tuple(values[TEXT].tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1])
         values["probabilities"] = values["probabilities"].astype(np.float32)
         return cls(**values)

@@ -266,7 +266,7 @@ def explain(options: argparse.Namespace) -> int:
         print(one_line(f"  like {name} ({of})"))
     if output is not None:
         how = "it adds up to the score" if heat.is_exact else "by covering the photo piece by piece"
-        print(f"{output}: where the evidence for {classifier.classes[heat.label]} lies ({how})")
+        print(one_line(f"{output}: where the evidence for {classifier.classes[heat.label]} lies ({how})"))
     return 0
 
 

@@ -82,7 +82,7 @@ def evaluate_run(
         check_free(Path(output))
     hardware, saved = Hardware(device, threads, precision), open_run(run)
     other = None if against is None else open_run(against)
-    dataset = datasets.load_dataset(photos)
+    dataset = datasets.load_dataset(photos, is_learnt=False)
     classifier = saved.classifier(hardware)
     seen = _look(classifier, dataset, "evaluate", progress)
     kept, skipped, notes = _kept(dataset, seen, classifier, saved, other)

@@ -41,6 +41,7 @@ from headstart.learning_curve import learning_curve as draw_learning_curve
 from headstart.learning_curve import sentence as curve_sentence
 from headstart.likeness import compare
 from headstart.looks import Look, look_at, pixels_for
+from headstart.readings import counted
 from headstart.review import review, with_probes, write_issues, write_report
 from headstart.runs import check_free, draft_of, publish, write_tables
 from headstart.select import MANY_LABELS
@@ -206,7 +207,7 @@ def train(
         findings = gather_findings(data, learned, trust, learnt, tested, means.threads, progress)
     if judged.evaluation.n_images < FEW_TESTED:
         n = judged.evaluation.n_images
-        data.notes.append(f"only {n} photos to judge by: mind the interval, and add photos if you can")
+        data.notes.append(f"only {counted(n, 'photo')} to judge by: mind the interval, and add photos if you can")
     with stages("build"):
         about = {
             **about_run(photos, arguments, data, codes.n_computed, learned, judged),

@@ -326,7 +326,7 @@
   function drawToDo() {
     const sections = data.to_do.filter(([section]) => at(section));
     at("todo-list").append(...sections.map(([section, words]) => el("li", null, `${unbroken(words)} `, el("a", { href: `#${section}` }, "Show me"))));
-    if (!sections.length) at("todo-list").replaceWith(el("p", { class: "reading" }, "Nothing stands out. Have a look at the worst mistakes anyway: they say more than any number."));
+    if (!sections.length) at("todo-list").replaceWith(el("p", { class: "reading" }, data.mistakes.length ? "Nothing stands out. Have a look at the worst mistakes anyway: they say more than any number." : "Nothing stands out."));
   }
 
   // Sortable by any column; of many classes the worst are shown first.
