@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from conftest import COLOURS, picture, write_photos
-from headstart.check import KINDS, Evidence, Issue, check_photos, find_issues
+from headstart.check import KINDS, Evidence, Issue, find_issues
 from headstart.datasets import NO_CLASS, Skipped
 from headstart.duplicates import Pair
 from headstart.errors import DataError, HeadstartError
 from headstart.evidence import BORDER
 from headstart.glance import Glances
+from headstart.likeness import check_photos
 from headstart.splits import TEST, TRAIN, UNASSIGNED
 
 ODD_NAMES = ["<script>alert(1)</script>.jpg", 'a "b", c.jpg', "🌷.jpg", "\u202bورد\u202c.jpg", "caf\udce9.jpg"]

@@ -8,7 +8,6 @@ from headstart.label_errors import (
     CLEAR,
     MANY_IMAGES,
     confident_classes,
-    confident_joint,
     find_label_errors,
     out_of_fold,
 )
@@ -171,7 +170,6 @@ def test_the_confident_joint_by_hand(monkeypatch):
     probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6], [0.85, 0.15]], np.float32)
     labels = np.array([0, 0, 0, 1, 1, 1])  # thresholds (0.9 + 0.7 + 0.2) / 3 = 0.6 and (0.9 + 0.6 + 0.15) / 3 = 0.55
     np.testing.assert_array_equal(confident_classes(probabilities, labels), [0, 0, 1, 1, 1, 0])
-    np.testing.assert_array_equal(confident_joint(probabilities, labels), [[2, 1], [1, 2]])
     monkeypatch.setattr("headstart.label_errors.WEAK", 1.0)
     found = find_label_errors(np.tile(probabilities, (4, 1)), np.tile(labels, 4))
     np.testing.assert_allclose(found.quality[:6], [0.9, 0.7, 0.2, 0.9, 0.6, 0.15], atol=1e-6)

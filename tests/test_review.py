@@ -25,6 +25,7 @@ from headstart.heat_picture import overlaid, write_heat
 from headstart.images import Failure, load_image
 from headstart.looks import Look, look_at
 from headstart.probes import probes
+from headstart.readings import unfamiliar
 from headstart.retest import evaluate_run
 from headstart.review import N_EXPLAINED, pictures_of, with_probes, write_issues, write_report
 from headstart.saved import open_run
@@ -90,7 +91,7 @@ def test_a_network_that_cannot_be_explained_leaves_a_review_without_heat(opened,
     seen = reviewed(opened)
     assert (seen.explained, seen.probes, seen.probe_pictures) == ((), (), ())
     write_report(tmp_path, with_probes(opened.about, seen), opened.findings, opened.issues, seen)
-    assert "pictures of something else" not in with_probes(opened.about, seen)["unfamiliar"]["sentence"]
+    assert "something else" not in unfamiliar(with_probes(opened.about, seen))
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
@@ -99,7 +100,7 @@ def test_probes_are_told_in_a_sentence(opened):
     rows = tuple({**probe, "unfamiliarity": u} for probe, u in zip(seen.probes, (2, 1.5, 1.0, 0.2, None, 3), strict=True))
     about = with_probes({"unfamiliar": {"method": "distance"}}, replace(seen, probes=rows))
     assert about["unfamiliar"]["method"] == "distance" and about["unfamiliar"]["probes"] == list(rows)
-    assert about["unfamiliar"]["sentence"].endswith("Of 6 pictures of something else it noticed 3.")
+    assert unfamiliar(about) == "Of 5 pictures of something else altogether it noticed 3."
     for nothing in ({}, {"unfamiliar": None}):
         assert with_probes(nothing, seen) == nothing
 
@@ -364,7 +365,8 @@ def test_too_many_photos_are_not_compared_and_that_is_told(photos, compared, mon
     monkeypatch.setattr(likeness, "MOST_COMPARED", 59)
     shutil.copy(photos / "red" / "red 0.png", photos / "red" / "the same.png")
     found = compared()
-    assert "61 photos are too many to compare" in found.notes[0] and found.pairs == [] and found.issues([]) == []
+    assert "61 photos are too many to compare" in found.notes[0] and found.pairs == []
+    assert [issue["kind"] for issue in found.issues([])] == ["duplicate"]  # what needs no comparing is found all the same
     assert len(set(found.groups)) == 60  # what is the same byte for byte still is one
 
 

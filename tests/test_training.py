@@ -323,3 +323,32 @@ def test_the_learning_curve_rises_and_says_what_it_says(train, photos):
     curve = train(photos, learning_curve=True).about["learning_curve"]
     accuracies = [point["accuracy"] for point in curve["points"]]
     assert accuracies[-1] > 0.95 and accuracies[-1] >= accuracies[0] and curve["sentence"]
+
+
+def test_copies_between_a_given_test_split_and_what_the_table_leaves_open_are_a_leak(train, photos):
+    rows = [("path", "label", "split")]
+    for i, path in enumerate(sorted(photos.rglob("*.png"))):
+        rows.append((str(path), path.parent.name, "test" if i % 3 == 0 else ""))
+        if i % 9 == 1:  # resaved, into the test split
+            pixels = np.clip(np.asarray(Image.open(path)).astype(int) + 1, 0, 255).astype(np.uint8)
+            copy = photos.parent / f"copy{i}.png"
+            Image.fromarray(pixels).save(copy)
+            rows.append((str(copy), path.parent.name, "test"))
+    table = photos.parent / "table.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    run = train(table)
+    assert run.about["issues"].get("leak") and any("more than one of the splits" in note for note in run.about["notes"])
+
+
+def test_fixes_of_test_photos_are_told_with_the_result(train, photos):
+    every = sorted(photos.rglob("*.png"))
+    fixes = photos.parent / "fixes.csv"
+    with fixes.open("w", newline="") as file:
+        rows = [("path", "action", "label"), *((str(p), "relabel", "red") for p in every if p.parent.name == "blue")]
+        csv.writer(file).writerows([*rows[:11], (str(every[-1]), "exclude", "")])
+    run = train(photos, fixes=fixes, test=0.5)
+    (note,) = (note for note in run.about["notes"] if note.startswith("by the fixes"))
+    assert "1 photos are left out" in note and "kinder" in note
+    assert "unreadable" not in run.about["issues"]
+    assert all(p.exists() for p in every)

@@ -120,11 +120,39 @@ def test_the_smallest_sets_are_smaller_and_the_adaptive_ones_fairer():
     p = softmax(logits)
     is_hard = p.max(axis=1) < np.median(p.max(axis=1))
     size, hard = {}, {}
-    for way, scores in held_out_scores(p[:10_000], labels[:10_000]).items():
-        sets = prediction_sets(p[10_000:], strangest_allowed(scores, 10_000, 0.9), way)
+    kept = held_out_scores(p[:10_000], labels[:10_000])
+    for way in SCORES:
+        sets = prediction_sets(p[10_000:], strangest_allowed(kept[way], kept["n"], 0.9), way)
         is_in = sets[np.arange(10_000), labels[10_000:]]
         size[way], hard[way] = sets.sum(axis=1).mean(), is_in[is_hard[10_000:]].mean()
     assert size["smallest"] < size["adaptive"] and abs(hard["adaptive"] - 0.9) < abs(hard["smallest"] - 0.9)
+
+
+def test_confident_answers_have_small_sets():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 4_000)
+    p = np.full((4_000, 10), 0.002)
+    p[np.arange(4_000), labels] = 0.982
+    wrong = rng.random(4_000) < 0.02
+    labels = np.where(wrong, (labels + 1) % 10, labels)
+    kept = held_out_scores(p[:2_000], labels[:2_000])
+    for way in SCORES:
+        sets = prediction_sets(p[2_000:], strangest_allowed(kept[way], kept["n"], 0.95), way)
+        assert sets.sum(axis=1).mean() < 1.2 and sets[np.arange(2_000), labels[2_000:]].mean() > 0.95
+
+
+def test_near_duplicates_count_once():
+    """Groups of ten are ten photos of one chance: as single photos they would promise more than they can keep."""
+    covered = []
+    for seed in range(200):
+        logits, labels = drawn(60, k=4, seed=seed)
+        p, labels = np.repeat(softmax(logits), 10, axis=0), np.repeat(labels, 10)
+        groups = [bytes([i]) for i in np.repeat(np.arange(60), 10)]
+        kept = held_out_scores(p[:300], labels[:300], groups[:300])
+        assert kept["n"] == 30
+        sets = prediction_sets(p[300:], strangest_allowed(kept["smallest"], 30, 0.95))
+        covered.append(sets[np.arange(300), labels[300:]].mean())
+    assert np.mean(covered) > 0.94
 
 
 def test_a_coverage_that_so_few_photos_cannot_promise_gives_every_class():
@@ -187,6 +215,23 @@ def test_the_distance_is_mahalanobis():
 
 def test_energy_is_minus_the_logarithm_of_the_sum():
     np.testing.assert_allclose(energy(np.array([[0.0, 0.0], [1000.0, 0.0]])), [-np.log(2), -1000])
+
+
+def test_rare_classes_have_a_mean_of_their_own():
+    codes, labels = clouds(9_000, k=3)
+    rare = np.flatnonzero(labels == 2)[:15]
+    kept = np.sort(np.r_[np.flatnonzero(labels != 2), rare])
+    distance = learn_distance(codes[kept], labels[kept], 3)
+    new, of_class = clouds(300, seed=1)
+    assert distance.bias.shape == (3,)
+    assert np.median(distance(new[of_class == 2])) < 1.3 * np.median(distance(new[of_class != 2]))
+
+
+@pytest.mark.parametrize("sizes", [(12, 2, 2), (5, 5, 5), (2, 2, 2, 2)])
+def test_trials_with_too_few_to_compare_with_are_left_out(sizes):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    codes = np.random.default_rng(0).uniform(0, 2, (len(labels), 8)).astype(np.float16)
+    assert trusted(codes, labels, len(sizes)).left_out == ()
 
 
 @pytest.mark.parametrize("n", [2, 7, 40])
@@ -279,7 +324,7 @@ def test_a_coverage_that_cannot_be_promised_is_refused_with_the_reason(tiny):
     plain = Classifier.build(tiny, head, ["a", "b"])
     with pytest.raises(HeadstartError, match="no coverage"):
         plain.predict(photo, coverage=0.9)
-    kept = {"n": 20, **held_out_scores(np.full((20, 2), 0.5), np.zeros(20, np.int64))}
+    kept = held_out_scores(np.full((20, 2), 0.5), np.zeros(20, np.int64))
     sure = Classifier.build(tiny, head, ["a", "b"], {"conformal": kept})
     assert sure.predict(photo, coverage=0.9)[0].set == ("a", "b")
     for wrong, why in (({"coverage": 1.5}, "between 0 and 1"), ({"coverage": 0.9, "sets": "x"}, "smallest, adaptive")):

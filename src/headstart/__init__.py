@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headstart.check import Checked, check_photos
     from headstart.classifier import Classifier, Prediction, load
     from headstart.errors import HeadstartError
     from headstart.estimator import HeadstartClassifier
@@ -11,6 +10,7 @@ if TYPE_CHECKING:
     from headstart.evidence import Issue
     from headstart.heat import Explainer, Heat
     from headstart.imagenet import imagenet_classifier
+    from headstart.likeness import Checked, check_photos
     from headstart.retest import Retest, evaluate_run
     from headstart.training import Run, train
 
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Checked": "check",
+    "Checked": "likeness",
     "Classifier": "classifier",
     "Evaluation": "evaluate",
     "Explainer": "heat",
@@ -45,7 +45,7 @@ _HOMES = {
     "Prediction": "classifier",
     "Retest": "retest",
     "Run": "training",
-    "check_photos": "check",
+    "check_photos": "likeness",
     "evaluate_run": "retest",
     "imagenet_classifier": "imagenet",
     "load": "classifier",

@@ -97,9 +97,8 @@ def gather_findings(
     order = np.argsort(held_out)
     strange = np.full(len(data.labels), np.nan, np.float32)
     if trust.unfamiliarity is not None:
-        for rows, codes in ((learn, learnt), (test, tested)):
-            scores = choice.head.logits(codes) / np.float32(choice.head.temperature)
-            strange[rows] = trust.unfamiliarity(codes, scores)
+        scores = choice.head.logits(tested) / np.float32(choice.head.temperature)
+        strange[test] = trust.unfamiliarity(tested, scores)
         strange[learn[choice.held_out]] = trust.of_held_out
     with blas_threads(threads, last.size):
         space, mean, axes = principal_axes(last)

@@ -1,40 +1,25 @@
-"""Check: what is wrong with a folder of photos, before or without training; a row of KINDS for each kind of issue.
+"""Check: what is wrong with photos; a row of KINDS for each kind of issue.
 
-Takes photos, or what a run knows of them already (Evidence); gives Issues, worst first. It decides what is told: what stands
+Takes what is known of the photos (Evidence); gives Issues, worst first. It decides what is told: what stands
 out from its own set and is wrong by itself as well, so that a clean set is told next to nothing. Nothing is ever changed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from headstart import datasets
-from headstart.backbones import DEFAULT
-from headstart.codes import Progress, Store, default_cache_dir
-from headstart.datasets import Skipped
-from headstart.duplicates import group_digests, near_duplicates
-from headstart.engine import Hardware, available_cores
-from headstart.errors import DataError, HeadstartError
 from headstart.evaluate import wilson_interval
 from headstart.evidence import BORDER, Evidence, Group, Issue
-from headstart.glance import Glances, glance_at
-from headstart.images import display_name
-from headstart.label_errors import find_label_errors, out_of_fold
+from headstart.label_errors import find_label_errors
 from headstart.labels import are_many, counts, named
-from headstart.looks import Look, look_at
 from headstart.oddities import find_beyond, find_outliers, find_unreadable
 from headstart.readings import whole_percent
 from headstart.splits import SPLITS
-from headstart.zoo import Wish, find_backbone
 
 REDUNDANT = 0.4  # the score of a copy that says the same: it counts double, no more
 SURE = 0.9  # probability from which on copies with different labels keep one
@@ -232,102 +217,3 @@ KINDS = {
     "similar-classes": Kind("Similar classes", "classes that their photos hardly tell apart", _similar_classes),
     "small-class": Kind("Small classes", "classes of too few photos to learn and to judge", _small_classes),
 }
-
-
-# ---- from photos
-
-
-@dataclass(frozen=True, eq=False)
-class Checked:
-    """What `check_photos` gives. n_of_class: how many photos each class has."""
-
-    issues: tuple[Issue, ...]
-    n_images: int
-    classes: tuple[str, ...]
-    n_of_class: tuple[int, ...]
-    evidence: Evidence
-
-    def to_json(self) -> dict[str, Any]:
-        """As issues.json has it, with what was looked at."""
-        found = Counter(issue.kind for issue in self.issues)
-        return {
-            "images": self.n_images,
-            "skipped": len(self.evidence.skipped),
-            "images_of_class": dict(zip(self.classes, self.n_of_class, strict=True)),
-            "kinds": {kind: found[kind] for kind in KINDS},
-            "issues": [issue.to_json() for issue in self.issues],
-        }
-
-
-def check_photos(
-    photos: str | os.PathLike[str],
-    *,
-    backbone: str = DEFAULT,
-    cache: str | os.PathLike[str] | None = None,
-    seed: int = 0,
-    device: str = "CPU",
-    threads: int | None = None,
-    precision: str = "auto",
-    progress: Progress = lambda *_: None,
-) -> Checked:
-    """Look for issues in a folder or table of labelled photos; nothing is changed.
-
-    backbone, cache, device, threads, precision, progress: as in training.train. seed: how photos are dealt into the folds
-    that judge each other. Raises HeadstartError for anything that the caller can mend.
-    """
-    if seed < 0:
-        raise HeadstartError(f"the seed is {seed}; expected 0 or more")
-    hardware = Hardware(device, threads, precision)
-    cache_dir = Path(cache) if cache is not None else default_cache_dir()
-    dataset = datasets.load_dataset(photos, is_learnt=False)
-    network = find_backbone(Wish(backbone), cache_dir)
-    with Store(cache_dir) as store:
-        codes = look_at(dataset.images, Look((network,)), store, hardware=hardware, progress=progress)
-        images = [dataset.images[i] for i in codes.index]
-        glances = glance_at(images, codes.digests, store, threads=threads, progress=progress)
-    failed = [Skipped(display_name(dataset.images[i]), failure.reason) for i, failure in codes.failures.items()]
-    if not images:
-        reason = failed[0].reason if failed else "there is none"
-        raise DataError(f"none of the {len(dataset.images)} files of {photos} can be used as an image; the first: {reason}")
-    evidence = gather(
-        [display_name(image) for image in images],
-        dataset.labels[codes.index],
-        dataset.classes,
-        codes.digests,
-        dataset.splits[codes.index],
-        codes.values,
-        glances,
-        [*dataset.skipped, *failed],
-        is_split_given=bool((dataset.splits >= 0).any()),
-        seed=seed,
-        threads=threads or available_cores(),
-        progress=progress,
-    )
-    sizes = counts(evidence.labels, len(dataset.classes)).tolist()
-    return Checked(find_issues(evidence), len(images), dataset.classes, tuple(sizes), evidence)
-
-
-def gather(
-    names: Sequence[str],
-    labels: np.ndarray,
-    classes: Sequence[str],
-    digests: Sequence[bytes],
-    splits: np.ndarray,
-    codes: np.ndarray,
-    glances: Glances,
-    skipped: Sequence[Skipped],
-    *,
-    is_split_given: bool,
-    seed: int = 0,
-    threads: int | None = None,
-    progress: Progress = lambda *_: None,
-) -> Evidence:
-    """Complete what is known of photos by their near duplicates and by what fits say that have not seen them.
-
-    codes: (n, d) of the last layer; all else as in Evidence. seed: how they are dealt into folds.
-    """
-    pairs = near_duplicates(codes, glances, digests)
-    groups = group_digests(digests, pairs)
-    dealt = [hashlib.sha256(b"%d " % seed + digest).digest() for digest in groups] if seed else groups
-    probabilities = out_of_fold(codes, labels, len(classes), dealt, threads=threads, progress=progress)
-    return Evidence(names, labels, classes, digests, splits, is_split_given, codes, probabilities, glances, pairs, skipped)

@@ -190,7 +190,7 @@ class Classifier:
             raise HeadstartError(f"there are no sets {sets!r}; expected one of {', '.join(SCORES)}")
         kept = self.about.get("conformal")
         if not kept:
-            why = "tells several labels an image" if self.thresholds is not None else "was made without held-out photos"
+            why = "tells several labels an image" if self.thresholds is not None else "has been chosen by all its photos"
             raise HeadstartError(f"this classifier {why}, and so can promise no coverage")
         if strangest_allowed(kept[sets], kept["n"], coverage) == float("inf"):
             most = kept["n"] / (kept["n"] + 1)

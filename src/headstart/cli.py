@@ -280,7 +280,7 @@ def _add_looking(subcommands: Any, *shared: argparse.ArgumentParser) -> None:
     drawn.add_argument("run", metavar="RUN", help="a run folder")
     drawn.add_argument("--add", metavar="PATH", nargs="+", help="new photos to place on it: files, folders, patterns")
     drawn.add_argument("--again", action="store_true", help="place all photos anew, even those that training placed")
-    drawn.add_argument("--seed", type=int, default=0, help="with --again: another chance (default: 0)")
+    drawn.add_argument("--seed", type=int, default=None, help="with --again: another chance (default: 0)")
     written = add("report", "write a run's report again", looking.report, *shared, lying)
     written.add_argument("run", metavar="RUN", help="a run folder")
     plotted = add("plot", "draw one of a run's plots", looking.plot, answer, file, lying)

@@ -104,6 +104,8 @@ def predict(options: argparse.Namespace) -> int:
         raise OutputError("Parquet is no text for a terminal; name a file with -o")
     classifier = classifier_of(options)
     sets = {name: value for name, value in vars(options).items() if name in ("coverage", "sets")}
+    if "sets" in sets and "coverage" not in sets:
+        raise DataError("--sets says how the sets of --coverage are made; add --coverage 0.95")
     width = min(24, max(map(len, classifier.classes)))
     total = sources.count(options.paths) if sys.stderr.isatty() and not options.quiet else 0
     n, n_bad = 0, 0

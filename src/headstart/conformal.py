@@ -7,7 +7,8 @@ how many numbers a classifier keeps for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,12 @@ def _smallest(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _adaptive(probabilities: np.ndarray) -> np.ndarray:
-    """The probability of all classes at least as likely: sets grow where the classifier is unsure, so that hard photos are
-    covered about as often as easy ones (Romano, Sesia, Candès 2020, equation 5, without its random part)."""
+    """The probability of all likelier classes: sets grow where the classifier is unsure, so that hard photos are covered
+    about as often as easy ones (Romano, Sesia, Candès 2020, whose random part is left out, and with it the class's own)."""
     order = np.argsort(-probabilities, axis=1, kind="stable")
-    sums = np.cumsum(np.take_along_axis(probabilities, order, axis=1), axis=1)
+    ordered = np.take_along_axis(probabilities, order, axis=1)
     scores = np.empty_like(probabilities)
-    np.put_along_axis(scores, order, sums, axis=1)
+    np.put_along_axis(scores, order, np.cumsum(ordered, axis=1) - ordered, axis=1)
     return scores
 
 
@@ -34,13 +35,22 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"smallest": _smallest, 
 """How strange each class would be for each image: (n, k) probabilities to (n, k) scores."""
 
 
-def held_out_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, list[float]]:
-    """For each way of SCORES how strange the right classes were, ascending, at most N_KEPT: of (n, k) and (n,), n > 0."""
-    kept = {}
+def held_out_scores(probabilities: np.ndarray, labels: np.ndarray, groups: Sequence[bytes] | None = None) -> dict[str, Any]:
+    """How strange the right classes were, ascending, for each way of SCORES: of (n, k) and (n,), n > 0.
+
+    groups: the same for images that are one (near duplicates): each counts once, by its strangest image, for it is groups
+    that come by chance. Gives `n`, how many there are, and at most N_KEPT scores for each way.
+    """
+    numbers: dict[Any, int] = {}
+    of_group = np.array([numbers.setdefault(group, len(numbers)) for group in groups or range(len(labels))], np.int64)
+    kept: dict[str, Any] = {"n": len(numbers)}
+    n = min(N_KEPT, kept["n"])
+    ranks = np.ceil(np.arange(1, n + 1) * kept["n"] / n).astype(np.int64)
     for name, score in SCORES.items():
-        of_label = np.sort(np.take_along_axis(score(probabilities.astype(np.float64)), labels[:, None], axis=1)[:, 0])
-        ranks = np.ceil(np.arange(1, min(N_KEPT, len(of_label)) + 1) * len(of_label) / min(N_KEPT, len(of_label)))
-        kept[name] = [float(np.ceil(s / ROUNDING) * ROUNDING) for s in of_label[ranks.astype(np.int64) - 1]]
+        of_label = np.take_along_axis(score(probabilities.astype(np.float64)), labels[:, None], axis=1)[:, 0]
+        strangest = np.zeros(kept["n"])
+        np.maximum.at(strangest, of_group, of_label)
+        kept[name] = [float(np.ceil(s / ROUNDING) * ROUNDING) for s in np.sort(strangest)[ranks - 1]]
     return kept
 
 

@@ -22,6 +22,7 @@ from headstart.labels import SEPARATOR, counts
 from headstart.splits import SPLIT_NAMES, TRAIN, UNASSIGNED
 from headstart.tables import TABLE_SUFFIXES, ImageRef, TableRow, read_table, split_of_name
 
+EXCLUDED = "excluded by the fixes"  # how the reason begins, of an image that the user left out
 NO_CLASS = "the folder holds no images, so it is no class"
 PASSED_OVER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
 
@@ -51,7 +52,9 @@ class Dataset:
 def load_dataset(path: str | os.PathLike[str], *, is_learnt: bool = True) -> Dataset:
     """List a folder's or a table's images; reads no image yet.
 
-    is_learnt: False for images that only judge, which may be of one class, or one of a class. Raises DataError, with what to do, for everything that cannot be learnt from: see the tests for the whole list.
+    is_learnt: False for images that only judge, which may be of one class, or one of a class.
+
+    Raises DataError, with what to do, for everything that cannot be learnt from: see the tests for the whole list.
     """
     root = Path(path)
     if not os.path.exists(path):  # of the path itself: Path("") is the current folder, and raises for too long a name

@@ -55,7 +55,9 @@ def exact_groups(digests: Sequence[bytes]) -> list[np.ndarray]:
     return [np.array(same, np.int64) for same in places.values() if len(same) > 1]
 
 
-def near_duplicates(codes: np.ndarray, glances: Glances, digests: Sequence[bytes]) -> list[Pair]:
+def near_duplicates(
+    codes: np.ndarray, glances: Glances, digests: Sequence[bytes], *, threads: int | None = None
+) -> list[Pair]:
     """Find the pairs of photos that are one photo, though not byte for byte; the most alike first.
 
     codes: (n, d) of the last layer. Of photos that are the same byte for byte only the first is in any pair. A photo that is
@@ -67,7 +69,7 @@ def near_duplicates(codes: np.ndarray, glances: Glances, digests: Sequence[bytes
     if len(kept) < 2:
         return []
     pictures = [glances.pictures[i] or b"" for i in kept]
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(available_cores()) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads or available_cores()) as pool:
         searched = (_projected(codes, kept), _signs(glances.hashes[kept]))
         pairs = np.concatenate([_nearest(rows, N_NEAREST, pool) for rows in searched])
         pairs = np.unique(np.sort(pairs, axis=1), axis=0)

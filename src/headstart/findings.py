@@ -22,6 +22,7 @@ from headstart.splits import TEST
 
 FILE_NAME = "findings.npz"
 TEXT = "names"
+MOST_EXACT = 5_000_000  # probabilities that are kept in 32 bits; more, as of 1,000 classes, in 16
 # What NumPy and zipfile raise of damaged bytes: 3,000 damaged copies raised one of these.
 DAMAGE = (
     *(OSError, ValueError, KeyError, EOFError, NotImplementedError, SyntaxError),
@@ -50,7 +51,7 @@ class Findings:
     names: (n,) str, as in predictions.csv. labels: (n,) int64, positions of classes, or (n, k) uint8 of 0 and 1. splits:
     (n,) int8, positions in splits.SPLITS. digests: (n, 32) uint8, each photo's sha256. held_out: (m,) int64, ascending: the
     rows that a fit judged that had not seen them. probabilities: (m, k) float32, what it gave, calibrated. unfamiliarity:
-    (n,) float32, where above 1 a photo counts as unfamiliar; each photo as if it had not been learnt from. space: (n, e)
+    (n,) float32, above 1 where a photo counts as unfamiliar, NaN where it was not held out. space: (n, e)
     float16, codes of the last layer, brought to length 1, along their e first principal axes: (codes - space_mean) @
     space_axes, with space_mean (d,) and space_axes (d, e) float32. positions: (n, 2) float32 on the map, NaN where a photo
     is not on it.
@@ -99,7 +100,8 @@ class Findings:
     def save(self, folder: Path) -> None:
         """Write them into a run folder, whole or not at all; raises OutputError where that cannot be."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != TEXT}
-        arrays["probabilities"] = self.probabilities.astype(np.float16)
+        if self.probabilities.size > MOST_EXACT:
+            arrays["probabilities"] = self.probabilities.astype(np.float16)
         content = io.BytesIO()
         np.savez_compressed(content, names=_text(self.names), **arrays)  # type: ignore[arg-type]
         write_output(folder / FILE_NAME, content.getvalue())

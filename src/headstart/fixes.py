@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstart.datasets import Dataset, Skipped, natural_key
+from headstart.datasets import EXCLUDED, Dataset, Skipped, natural_key
 from headstart.errors import DataError, OutputError
 from headstart.evidence import Issue
 from headstart.files import write_output
@@ -27,7 +27,6 @@ COLUMNS = ("path", "action", "label", "kind", "score", "sentence")
 NEEDED = COLUMNS[:2]
 RELABEL, EXCLUDE, KEEP = "relabel", "exclude", "keep"
 ACTIONS = (EXCLUDE, RELABEL, KEEP)  # the first counts where issues propose several for a photo
-EXCLUDED = "excluded by the fixes"
 COPIES = ("leak", "duplicate")
 LOST = ("blank", "unreadable")
 

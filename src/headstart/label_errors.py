@@ -303,12 +303,3 @@ def confident_classes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarr
     confident = np.where(probabilities >= thresholds.astype(np.float32), probabilities, -1)
     best = confident.argmax(axis=1)
     return np.where(confident.max(axis=1) >= 0, best, labels)
-
-
-def confident_joint(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many photos labelled i confidently belong to class j: (k, k) int64. Those without a confident class are left out
-    by the paper; here they count for their label, which changes the diagonal alone.
-    """
-    n_classes = probabilities.shape[1]
-    pairs = labels * n_classes + confident_classes(probabilities, labels)
-    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)

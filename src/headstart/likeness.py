@@ -1,27 +1,39 @@
 """Likeness: which of the photos that are to be learnt from are one, before they are dealt into splits; and their issues.
 
-Takes photos and their codes; gives groups that share a split and a fold, and what check.py finds. It decides from how many
-photos on comparing all with all takes too long.
+Takes photos and their codes; gives groups that share a split and a fold, and what check.py finds, before training or in it.
+It decides from how many
+photos on comparing each with each takes too long.
 """
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headstart.check import find_issues
-from headstart.codes import Codes, Progress
+from headstart import datasets
+from headstart.backbones import DEFAULT
+from headstart.check import KINDS, find_issues
+from headstart.codes import Codes, Progress, default_cache_dir
 from headstart.datasets import Dataset, Skipped
 from headstart.duplicates import Pair, group_digests, near_duplicates
 from headstart.engine import Hardware, available_cores
-from headstart.evidence import Evidence
+from headstart.errors import DataError, HeadstartError
+from headstart.evidence import Evidence, Issue
 from headstart.glance import Glances, glance_at
 from headstart.images import display_name
 from headstart.label_errors import out_of_fold
+from headstart.labels import counts
+from headstart.looks import Look, look_at
+from headstart.splits import TRAIN
 from headstart.store import Store
+from headstart.zoo import Wish, find_backbone
 
 MOST_COMPARED = 150_000  # photos: 60,000 take 10 s, and it goes with their square
 
@@ -37,30 +49,34 @@ class Likeness:
     groups: list[bytes]
     notes: tuple[str, ...]
 
-    def issues(
-        self, notes: list[str], *, threads: int | None = None, progress: Progress = lambda *_: None
-    ) -> list[dict[str, Any]]:
-        """The issues found in the photos, worst first, as issues.json has them; leaks are told in notes as well."""
+    def evidence(self, *, seed: int = 0, threads: int | None = None, progress: Progress = lambda *_: None) -> Evidence:
+        """What issues are found by. seed: how photos are dealt into the folds that judge each other."""
         dataset, codes = self.dataset, self.codes
-        if len(codes.index) > MOST_COMPARED:
-            return []
         labels, last = dataset.labels[codes.index], codes.values[:, : codes.widths[0]]
-        evidence = Evidence(
+        dealt = [sha256(b"%d " % seed + group).digest() for group in self.groups] if seed else self.groups
+        splits, is_split_given = dataset.splits[codes.index], bool((dataset.splits >= 0).any())
+        if is_split_given:  # what the data leaves open is learnt from, but for a test split that is drawn by groups
+            splits = np.where(splits < 0, np.int8(TRAIN), splits)
+        failed = [Skipped(display_name(dataset.images[i]), failure.reason) for i, failure in codes.failures.items()]
+        return Evidence(
             names=[display_name(dataset.images[i]) for i in codes.index],
             labels=labels,
             classes=dataset.classes,
             digests=codes.digests,
-            splits=dataset.splits[codes.index],
-            is_split_given=bool((dataset.splits >= 0).any()),
+            splits=splits,
+            is_split_given=is_split_given,
             codes=last,
-            probabilities=out_of_fold(last, labels, len(dataset.classes), self.groups, threads=threads, progress=progress),
+            probabilities=out_of_fold(last, labels, len(dataset.classes), dealt, threads=threads, progress=progress),
             glances=self.glances,
             pairs=self.pairs,
-            skipped=[
-                *dataset.skipped,
-                *(Skipped(display_name(dataset.images[i]), f.reason) for i, f in codes.failures.items()),
-            ],
+            skipped=[*dataset.skipped, *failed],
         )
+
+    def issues(
+        self, notes: list[str], *, threads: int | None = None, progress: Progress = lambda *_: None
+    ) -> list[dict[str, Any]]:
+        """The issues found in the photos, worst first, as issues.json has them; leaks are told in notes as well."""
+        evidence = self.evidence(threads=threads, progress=progress)
         issues = find_issues(evidence)
         leaks = [issue for issue in issues if issue.kind == "leak"]
         if leaks:
@@ -84,11 +100,70 @@ def compare(
     images = [dataset.images[i] for i in codes.index]
     threads = hardware.threads or available_cores()
     glances = glance_at(images, codes.digests, store, threads=threads, progress=progress)
+    notes: tuple[str, ...] = ()
+    pairs: list[Pair] = []
     if len(images) > MOST_COMPARED:
-        note = (
-            f"{len(images):,} photos are too many to compare each with each; near duplicates and issues are not looked for"
-        )
-        return Likeness(dataset, codes, glances, [], list(codes.digests), (note,))
-    pairs = near_duplicates(np.ascontiguousarray(codes.values[:, : codes.widths[0]]), glances, codes.digests)
+        notes = (f"{len(images):,} photos are too many to compare each with each; near duplicates are not looked for",)
+    else:
+        last = np.ascontiguousarray(codes.values[:, : codes.widths[0]])
+        pairs = near_duplicates(last, glances, codes.digests, threads=threads)
     groups = group_digests(codes.digests, pairs)
-    return Likeness(dataset, codes, glances, pairs, groups, ())
+    return Likeness(dataset, codes, glances, pairs, groups, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """What `check_photos` gives. n_of_class: how many photos each class has. notes: what the user should know."""
+
+    issues: tuple[Issue, ...]
+    n_images: int
+    classes: tuple[str, ...]
+    n_of_class: tuple[int, ...]
+    evidence: Evidence
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As issues.json has it, with what was looked at."""
+        found = Counter(issue.kind for issue in self.issues)
+        return {
+            "images": self.n_images,
+            "skipped": len(self.evidence.skipped),
+            "images_of_class": dict(zip(self.classes, self.n_of_class, strict=True)),
+            "kinds": {kind: found[kind] for kind in KINDS},
+            "issues": [issue.to_json() for issue in self.issues],
+        }
+
+
+def check_photos(
+    photos: str | os.PathLike[str],
+    *,
+    backbone: str = DEFAULT,
+    cache: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    device: str = "CPU",
+    threads: int | None = None,
+    precision: str = "auto",
+    progress: Progress = lambda *_: None,
+) -> Checked:
+    """Look for issues in a folder or table of labelled photos; nothing is changed.
+
+    backbone, cache, device, threads, precision, progress: as in training.train. seed: how photos are dealt into the folds
+    that judge each other. Raises HeadstartError for anything that the caller can mend.
+    """
+    if seed < 0:
+        raise HeadstartError(f"the seed is {seed}; expected 0 or more")
+    hardware = Hardware(device, threads, precision)
+    cache_dir = Path(cache) if cache is not None else default_cache_dir()
+    dataset = datasets.load_dataset(photos, is_learnt=False)
+    network = find_backbone(Wish(backbone), cache_dir)
+    with Store(cache_dir) as store:
+        codes = look_at(dataset.images, Look((network,)), store, hardware=hardware, progress=progress)
+        if not len(codes.index):
+            reason = next((failure.reason for failure in codes.failures.values()), "there is none")
+            n = len(dataset.images)
+            raise DataError(f"none of the {n} files of {photos} can be used as an image; the first: {reason}")
+        alike = compare(dataset, codes, store, hardware=hardware, progress=progress)
+    evidence = alike.evidence(seed=seed, threads=hardware.threads or available_cores(), progress=progress)
+    sizes = counts(evidence.labels, len(dataset.classes)).tolist()
+    issues = find_issues(evidence)
+    return Checked(issues, len(codes.index), dataset.classes, tuple(sizes), evidence, alike.notes)

@@ -32,14 +32,17 @@ CODES_OPTIONS = ("cache", "device", "threads", "precision")
 def check(options: argparse.Namespace) -> int:
     """Look for issues in photos."""
     from headstart import terminal
-    from headstart.check import KINDS, check_photos
+    from headstart.check import KINDS
     from headstart.fixes import write_fixes
+    from headstart.likeness import check_photos
 
     chosen = {k: v for k, v in vars(options).items() if k in (*CODES_OPTIONS, "backbone", "seed")}
     for file in (options.fix_list, options.csv):
         _check_new(file, options.overwrite)
     with terminal.Progress(quiet=options.quiet) as progress:
         checked = check_photos(options.photos, progress=progress, **chosen)
+    for note in checked.notes:
+        print(f"headstart: {note}", file=sys.stderr)
     told = checked.to_json()
     if options.csv:
         _write_rows(options.csv, told["issues"])
@@ -99,6 +102,8 @@ def draw_map(options: argparse.Namespace) -> int:
     from headstart.map import NO_NEW_PHOTOS, map_page, map_picture
     from headstart.saved import open_run
 
+    if options.seed is not None and not options.again:
+        raise DataError("--seed is another chance for a map that is placed anew; add --again")
     kinds = (".html", ".png")
     output = options.output or Path(f"{Path(os.path.abspath(options.run)).name}-map.html")
     if output.suffix.lower() not in kinds:
@@ -129,8 +134,8 @@ def _placed(saved: SavedRun, options: argparse.Namespace, progress: Any) -> Find
     findings = saved.findings
     if np.isfinite(findings.positions).all() and not options.again:
         return findings
-    seed = options.seed if options.again else 0
-    positions = place(findings.space.astype(np.float32), seed=seed, threads=hardware_of(options).threads, progress=progress)
+    seed, threads = options.seed or 0, hardware_of(options).threads
+    positions = place(findings.space.astype(np.float32), seed=seed, threads=threads, progress=progress)
     return replace(findings, positions=positions)
 
 

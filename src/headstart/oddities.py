@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.datasets import NO_CLASS
+from headstart.datasets import EXCLUDED, NO_CLASS
 from headstart.evidence import BORDER, Evidence, Issue
 from headstart.glance import Glances
 from headstart.head import unit_rows
@@ -162,6 +162,6 @@ def find_beyond(evidence: Evidence, kind: str) -> Iterator[Issue]:
 
 def find_unreadable(evidence: Evidence) -> Iterator[Issue]:
     for path, reason in evidence.skipped:
-        if reason != NO_CLASS:
+        if reason != NO_CLASS and not reason.startswith(EXCLUDED):
             todo = "mend it, save it anew, or take it out; until then it is left out"
             yield Issue("unreadable", (path,), ("",), 0.3, f"cannot be used: {reason}", todo)

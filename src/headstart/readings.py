@@ -241,17 +241,19 @@ def unfamiliar(about: dict[str, Any]) -> str | None:
     u = about.get("unfamiliar")
     if not u:
         return None
-    if u.get("sentence"):
-        return str(u["sentence"])
+    told = []
+    if (test := u.get("test")) and test["n"]:
+        told.append(
+            f"Of {counted(test['n'], 'test photo')}, like those it learnt from, it called {test['flagged']:,} strange."
+        )
     left_out = [row for row in u.get("left_out") or () if row.get("flagged") is not None]
-    if not left_out:
-        return None
-    n = sum(row["n"] for row in left_out)
-    share = sum(row["n"] * row["flagged"] for row in left_out) / n if n else 0.0
-    return (
-        f"Classes that were kept from it for a trial were noticed as unfamiliar in {percent(share)} of {counted(n, 'photo')}"
-        f"; of its own photos {percent(1 - u.get('familiar_share', 0.95))} are called unfamiliar wrongly."
-    )
+    if n := sum(row["n"] for row in left_out):
+        share = sum(row["n"] * row["flagged"] for row in left_out) / n
+        told.append(f"Of classes that were kept from it for a trial it noticed {percent(share)} of {counted(n, 'photo')}.")
+    if probes := [probe for probe in u.get("probes") or () if probe.get("unfamiliarity") is not None]:
+        n_noticed = sum(probe["unfamiliarity"] > 1 for probe in probes)
+        told.append(f"Of {counted(len(probes), 'picture')} of something else altogether it noticed {n_noticed:,}.")
+    return " ".join(told) or None
 
 
 # ---- learning

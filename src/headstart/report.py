@@ -84,6 +84,7 @@ def report_page(
         "sprites": _sprites([pictures[i] for i in shown.tolist()] if pictures else ()),
         "missing": [p for p, i in enumerate(shown.tolist()) if not pictures or pictures[i] is None],
         "folder": str(about.get("photos") or ""),
+        "is_tuned": (about.get("choice") or {}).get("head") == "fine-tuned",
         "base": photos_base,
         "mistakes": _mistakes(findings.mistakes(about.get("thresholds")).tolist(), explained, place),
         "issues": _issues(issues, findings, place),

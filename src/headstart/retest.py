@@ -1,7 +1,7 @@
 """A finished classifier on other labelled photos: the same evaluation and report, and how it compares with another run.
 
 Takes a run and photos; gives an evaluation on those of them that the run has not learnt from. It decides which those are: no
-photo that is, byte for byte, one that was learnt from.
+photo that is one that was learnt from, resaved or not.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from headstart.calibration import calibrate_probabilities
 from headstart.classifier import Classifier
 from headstart.codes import Progress, Store, default_cache_dir
 from headstart.datasets import Dataset
+from headstart.duplicates import near_duplicates
 from headstart.engine import Hardware
 from headstart.errors import DataError, HeadstartError
 from headstart.evaluate import Comparison, Evaluation, MultiLabelEvaluation, evaluate, evaluate_multilabel, is_better
 from headstart.files import write_output
 from headstart.findings import Findings
+from headstart.glance import glance_at
 from headstart.images import Failure, display_name, load_image, read_bytes
+from headstart.likeness import MOST_COMPARED
 from headstart.map import along_axes, place_on
 from headstart.review import pictures_of, review, with_probes, write_issues, write_report
 from headstart.runs import HeldOut, check_free, draft_of, own_version, publish, versions, write_tables
@@ -34,7 +37,7 @@ from headstart.saved import SavedRun, open_run
 from headstart.splits import SPLITS, TEST
 from headstart.tables import ImageRef, TableImage
 
-LEARNT = "it was learnt from"
+LEARNT, RESAVED = "it was learnt from", "nearly the same photo was learnt from"
 UNKNOWN = "the classifier does not know its label"
 
 
@@ -85,7 +88,9 @@ def evaluate_run(
     dataset = datasets.load_dataset(photos, is_learnt=False)
     classifier = saved.classifier(hardware)
     seen = _look(classifier, dataset, "evaluate", progress)
-    kept, skipped, notes = _kept(dataset, seen, classifier, saved, other)
+    store_dir = Path(cache) if cache is not None else default_cache_dir()
+    resaved = _resaved(dataset, seen, saved, store_dir, threads)
+    kept, skipped, notes = _kept(dataset, seen, classifier, saved, other, resaved)
     truth = _labels_for(dataset, classifier)[seen.rows[kept]]
     evaluation = _evaluation(seen.outputs["probabilities"][kept], truth, classifier)
     comparison = None
@@ -97,7 +102,7 @@ def evaluate_run(
     folder = None
     if write:
         images = [dataset.images[i] for i in seen.rows[kept]]
-        with Store(Path(cache) if cache is not None else default_cache_dir()) as store:
+        with Store(store_dir) as store:
             pictures = pictures_of(findings, images, store, threads=threads, progress=progress)
         reviewed = review(classifier, findings, images, pictures, progress=progress)
         about = with_probes(about, reviewed)
@@ -155,20 +160,47 @@ def _labels_for(dataset: Dataset, classifier: Classifier) -> np.ndarray:
     return np.array([at.get(name, -1) for name in dataset.classes], np.int64)[dataset.labels]
 
 
+def _resaved(dataset: Dataset, seen: _Seen, saved: SavedRun, store_dir: Path, threads: int | None) -> np.ndarray:
+    """(n,) whether a photo is nearly the same as one that was learnt from: resaved, resized, cropped a little, mirrored.
+
+    Photos that were learnt from are looked at where they lie, or where the store still has their small pictures.
+    """
+    known, is_resaved = saved.findings, np.zeros(len(seen.rows), bool)
+    learnt = np.flatnonzero(known.splits != TEST)
+    if len(learnt) + len(seen.rows) > MOST_COMPARED:
+        return is_resaved
+    codes = along_axes(seen.outputs["codes"][:, : len(known.space_mean)], known.space_mean, known.space_axes)
+    rows = np.concatenate([known.space[learnt].astype(np.float32), codes]) @ known.space_axes.T + known.space_mean
+    learnt_images: list[Any] = [b"" if saved.images[i] is None else saved.images[i] for i in learnt]
+    digests = [digest.tobytes() for digest in (*known.digests[learnt], *seen.digests)]
+    with Store(store_dir) as store:
+        glances = glance_at([*learnt_images, *(dataset.images[i] for i in seen.rows)], digests, store, threads=threads)
+    for first, second, _ in near_duplicates(rows.astype(np.float16), glances, digests, threads=threads):
+        if first < len(learnt) <= second:
+            is_resaved[second - len(learnt)] = True
+    return is_resaved
+
+
 def _kept(
-    dataset: Dataset, seen: _Seen, classifier: Classifier, saved: SavedRun, other: SavedRun | None
+    dataset: Dataset,
+    seen: _Seen,
+    classifier: Classifier,
+    saved: SavedRun,
+    other: SavedRun | None,
+    resaved: np.ndarray,
 ) -> tuple[np.ndarray, list[tuple[str, str]], list[str]]:
     """Which of the photos that were seen can judge, what is left out, and what to say of it."""
     learnt = {d.tobytes() for run in (saved, other) if run for d in run.findings.digests[run.findings.splits != TEST]}
-    is_learnt = np.array([d.tobytes() in learnt for d in seen.digests])
+    is_same = np.array([d.tobytes() in learnt for d in seen.digests])
+    is_learnt = is_same | resaved
     truth = _labels_for(dataset, classifier)[seen.rows]
     is_known = truth >= 0 if classifier.thresholds is None else truth.any(axis=1)
     names = [display_name(dataset.images[i]) for i in seen.rows]
     failed = [(display_name(dataset.images[i]), f.reason) for i, f in seen.failures.items()]
     skipped = [*dataset.skipped, *failed]
-    skipped += [(names[i], LEARNT) for i in np.flatnonzero(is_learnt & is_known)]
+    skipped += [(names[i], LEARNT if is_same[i] else RESAVED) for i in np.flatnonzero(is_learnt & is_known)]
     skipped += [(names[i], UNKNOWN) for i in np.flatnonzero(~is_known)]
-    notes = _notes(dataset, seen, classifier, is_learnt & is_known, is_known)
+    notes = _notes(dataset, seen, classifier, (is_same & is_known, resaved & ~is_same & is_known), is_known)
     if failed:
         notes.append(f"{len(failed):,} files cannot be used as photos; the first: {failed[0][0]}: {failed[0][1]}")
     kept = np.flatnonzero(~is_learnt & is_known)
@@ -179,11 +211,20 @@ def _kept(
     return kept, skipped, notes
 
 
-def _notes(dataset: Dataset, seen: _Seen, classifier: Classifier, is_learnt: np.ndarray, is_known: np.ndarray) -> list[str]:
+def _notes(
+    dataset: Dataset,
+    seen: _Seen,
+    classifier: Classifier,
+    is_learnt: tuple[np.ndarray, np.ndarray],
+    is_known: np.ndarray,
+) -> list[str]:
     """What to say of the photos that were seen and are left out, and of labels that cannot be judged."""
     notes = []
-    if is_learnt.any():
-        notes.append(f"{int(is_learnt.sum()):,} of these photos were learnt from, and are left out")
+    for which, what in zip(is_learnt, ("", "nearly the same as photos that "), strict=True):
+        if which.any():
+            notes.append(
+                f"{int(which.sum()):,} of these photos {'are ' if what else ''}{what}were learnt from, and are left out"
+            )
     unknown = [name for name in dataset.classes if name not in classifier.classes]
     if not is_known.all():
         note = (

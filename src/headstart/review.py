@@ -30,7 +30,6 @@ from headstart.probes import probes
 from headstart.report import Explained, report_page
 from headstart.store import Store
 from headstart.tables import ImageRef, TableImage
-from headstart.unfamiliar import KEPT
 
 N_EXPLAINED = 12  # mistakes; a heat map takes 10 ms to 30 ms
 N_NEAREST = 3
@@ -101,7 +100,7 @@ def _explained(
 
 
 def _explain(explainer: Explainer, findings: Findings, row: int, square: np.ndarray) -> Explained:
-    heat = explainer.explain(square, _predicted(findings, row))
+    heat = explainer.explain(square, _mistaken(explainer.classifier, findings, row))
     return Explained(row, _jpeg(square), heat.shown, findings.nearest(row, N_NEAREST))
 
 
@@ -116,9 +115,16 @@ def _is_unchanged(findings: Findings, row: int, content: Any) -> bool:
     return not isinstance(content, bytes) or hashlib.sha256(content).digest() == findings.digests[row].tobytes()
 
 
-def _predicted(findings: Findings, row: int) -> int:
-    """The class that was told of a held-out photo: the mistake shall be explained, which a later fit may not make."""
-    return int(findings.probabilities[np.searchsorted(findings.held_out, row)].argmax())
+def _mistaken(classifier: Classifier, findings: Findings, row: int) -> int:
+    """The class to explain of a held-out photo that was told wrongly: that of the mistake, which a later fit may not make.
+
+    Of several labels it is the one whose decision was wrong by most.
+    """
+    p = findings.probabilities[np.searchsorted(findings.held_out, row)]
+    if classifier.thresholds is None:
+        return int(p.argmax())
+    given, applies = p >= classifier.thresholds, findings.labels[row] > 0
+    return int(np.where(given != applies, np.where(given, p, 1 - p), -1).argmax())
 
 
 def _told(classifier: Classifier, explainer: Explainer, name: str, pixels: np.ndarray) -> dict[str, Any]:
@@ -153,15 +159,10 @@ def _jpeg(pixels: np.ndarray) -> bytes:
 
 
 def with_probes(about: dict[str, Any], reviewed: Review) -> dict[str, Any]:
-    """run.json with what is said of the probes, and all about unfamiliar photos in a sentence."""
+    """run.json with what is said of the probes."""
     if not about.get("unfamiliar"):
         return about
-    told = about["unfamiliar"]
-    flagged = sum((probe["unfamiliarity"] or 0) > 1 for probe in reviewed.probes)
-    sentence = f"The threshold lets {100 * KEPT:.0f} % of photos like those it learnt from pass."
-    if reviewed.probes:
-        sentence += f" Of {len(reviewed.probes)} pictures of something else it noticed {flagged}."
-    return {**about, "unfamiliar": {**told, "probes": list(reviewed.probes), "sentence": sentence}}
+    return {**about, "unfamiliar": {**about["unfamiliar"], "probes": list(reviewed.probes)}}
 
 
 def write_report(

@@ -85,8 +85,8 @@ def _read_issues(path: Path) -> list[dict[str, Any]]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         told = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"there is no {path}; expected a run folder, as `headstart train` makes it") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"there is no {path}; name a run folder, as `headstart train` makes it, not a file in it") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read, or is not whole: {error}") from error
     if not isinstance(told, dict):

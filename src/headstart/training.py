@@ -146,6 +146,7 @@ def train(
 
     with stages("list"):
         dataset = datasets.load_dataset(photos)
+        as_given = dataset
         if fixes is not None:
             dataset = apply_fixes(dataset, read_fixes(fixes))
         first_head = _first_head(head, dataset)
@@ -159,7 +160,8 @@ def train(
             alike = compare(dataset, codes, store, hardware=means.hardware, progress=progress)
         with stages("splits"):
             data = usable(dataset, codes, alike.groups, str(photos), seed=seed, test=test)
-            data.notes.extend((*alike.notes, *_of_a_strangers_network(network), *notes_on((network, *others))))
+            data.notes.extend((*_of_fixes(as_given, dataset, data), *alike.notes))
+            data.notes.extend((*_of_a_strangers_network(network), *notes_on((network, *others))))
         source = _Source(data, first, store, means)
         with stages("choose"):
             pixels = pixels_for(data.images, network.preprocess.size)
@@ -205,16 +207,18 @@ def train(
         issues = alike.issues(data.notes, threads=means.threads, progress=progress)
     with stages("map"):
         findings = gather_findings(data, learned, trust, learnt, tested, means.threads, progress)
+    strange = findings.unfamiliarity[data.splits == TEST]
     if judged.evaluation.n_images < FEW_TESTED:
         n = judged.evaluation.n_images
         data.notes.append(f"only {counted(n, 'photo')} to judge by: mind the interval, and add photos if you can")
     with stages("build"):
         about = {
             **about_run(photos, arguments, data, codes.n_computed, learned, judged),
-            **trust.to_json(),
+            "calibration": trust.calibration and trust.calibration.to_json(),
             "fine_tuning": None if verdict is None else verdict.to_json(),
             "learning_curve": curve,
             "fitting": fitting,
+            "unfamiliar": trust.unfamiliar_to_json(strange),
             "issues": dict(Counter(issue["kind"] for issue in issues)),
         }
         classifier = Classifier.build(
@@ -363,6 +367,21 @@ def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> dict[str,
         parts=learned.look.parts,
         threads=source.means.threads,
     )
+
+
+def _of_fixes(before: Dataset, after: Dataset, data: Usable) -> Iterator[str]:
+    """What fixes did to the photos that judge: their like proposed the fixes, and the judgement is the kinder for it."""
+    if before is after:
+        return
+    was = dict(zip(map(display_name, before.images), (labels.named(x, before.classes) for x in before.labels), strict=True))
+    tested = [i for i in np.flatnonzero(data.splits == TEST).tolist() if data.names[i] in was]
+    n = sum(was[data.names[i]] != labels.named(data.labels[i], data.classes) for i in tested)
+    n_excluded = len(before.images) - len(after.images)
+    if n or n_excluded:
+        yield (
+            f"by the fixes, {n_excluded:,} photos are left out and {n:,} of the test photos have another label; photos like "
+            "them proposed that, so the result is a little kinder than without"
+        )
 
 
 def _of_a_strangers_network(network: Backbone) -> Iterator[str]:

@@ -22,7 +22,7 @@ from headstart.unfamiliar import KEPT, Unfamiliarity, fit_unfamiliarity, left_ou
 MOST_LEFT_OUT = 5  # classes that are left out for a trial, and the images of the trial: it takes half a second
 MOST_IN_TRIAL = 600
 TRIAL_STRENGTH = 0.03
-FEWEST_FOR_TRIAL = 5  # images of a class
+FEWEST_FOR_TRIAL, FEWEST_FAMILIAR = 5, 20  # images of a class that is left out, and of the others to compare with
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,17 @@ class Trust:
     conformal: dict[str, Any] | None
     left_out: tuple[LeftOut, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """The entries `calibration` and `unfamiliar` of run.json."""
-        unfamiliar = None
-        if self.unfamiliarity is not None:
-            unfamiliar = {
-                "method": "distance and energy" if self.unfamiliarity.cues[1] else "distance",
-                "threshold": 1.0,
-                "familiar_share": KEPT,
-                "left_out": [asdict(row) for row in self.left_out],
-            }
-        return {"calibration": self.calibration and self.calibration.to_json(), "unfamiliar": unfamiliar}
+    def unfamiliar_to_json(self, tested: np.ndarray) -> dict[str, Any] | None:
+        """The entry `unfamiliar` of run.json. tested: the unfamiliarity of the test split's images."""
+        if self.unfamiliarity is None:
+            return None
+        return {
+            "method": "distance and energy" if self.unfamiliarity.cues[1] else "distance",
+            "threshold": 1.0,
+            "familiar_share": KEPT,
+            "test": {"n": len(tested), "flagged": int((tested > 1).sum())},
+            "left_out": [asdict(row) for row in self.left_out],
+        }
 
 
 def build_trust(
@@ -107,9 +107,9 @@ def _build_trust(
         has_energy=choice.head.votes is None,
     )
     conformal = None
-    if labels.ndim == 1 and len(choice.held_out):
-        kept = held_out_scores(choice.probabilities, labels[choice.held_out])
-        conformal = {"n": len(choice.held_out), **kept}
+    if labels.ndim == 1 and len(choice.held_out) and not is_tuned:  # what was held out from that has chosen its epoch
+        groups = [digests[i] for i in choice.held_out]
+        conformal = held_out_scores(choice.probabilities, labels[choice.held_out], groups)
     return Trust(
         choice,
         calibration,
@@ -132,7 +132,8 @@ def _left_out(codes: np.ndarray, labels: np.ndarray, classes: Sequence[str], dig
     found = []
     for left in np.sort(some).tolist():
         others = np.flatnonzero(~held_out & (labels != left))
-        if (labels == left).sum() < FEWEST_FOR_TRIAL or len(np.unique(labels[others])) < 2:
+        n_familiar = int((held_out & (labels != left)).sum())
+        if (labels == left).sum() < FEWEST_FOR_TRIAL or n_familiar < FEWEST_FAMILIAR or len(np.unique(labels[others])) < 2:
             continue
         renumbered = np.cumsum(np.arange(len(classes)) != left) - 1
         fitter = HEADS["softmax"].fitter(codes[others], renumbered[labels[others]], len(classes) - 1)

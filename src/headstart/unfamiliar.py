@@ -19,6 +19,7 @@ KEPT = 0.95  # of familiar photos, which the threshold lets pass
 TYPICAL = 0.5  # the unfamiliarity of the median photo; the threshold is 1
 N_AXES = 128  # along which distances count less, because the classes' photos differ there
 MOST_LEARNT = 5_000  # images that the axes are found from
+BLOCK = 4_096  # rows at a time
 N_TURNS = 4
 CUES = ("distance", "energy")
 
@@ -106,22 +107,28 @@ def learn_distance(rows: np.ndarray, labels: np.ndarray, n_classes: int) -> Dist
     rows: (n, d) codes. The covariance is shrunk: its mean eigenvalue, among those that so many images can have, is added to
     each; of its axes the N_AXES largest are kept.
     """
-    if len(rows) > MOST_LEARNT:
-        some = np.linspace(0, len(rows) - 1, MOST_LEARNT).astype(np.int64)
-        rows, labels = rows[some], labels[some]
-    x = unit_rows(rows.astype(np.float32), (rows.shape[1],))
     of_class = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     present, of_class = np.unique(of_class, return_inverse=True)
-    members = np.eye(len(present), dtype=np.float32)[of_class]
-    means = (members.T @ x) / members.sum(axis=0)[:, None]
-    apart = x - means[of_class]
+    means = _means(rows, of_class, len(present))
+    some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_LEARNT)).astype(np.int64)
+    apart = unit_rows(rows[some].astype(np.float32), (rows.shape[1],)) - means[of_class[some]]
     variances, axes = _principal(apart)
-    least = max(float(np.einsum("nd,nd->", apart, apart)) / len(x) / max(1, min(apart.shape)), 1e-6)
+    least = max(float(np.einsum("nd,nd->", apart, apart)) / len(apart) / max(1, min(apart.shape)), 1e-6)
     axes = (axes * np.sqrt(variances / (variances + least))).astype(np.float32)
     along = means @ axes
     weight = -2 * (means - along @ axes.T)
     bias = np.einsum("md,md->m", means, means) - np.einsum("mr,mr->m", along, along)
     return Distance(axes, np.ascontiguousarray(weight.T), bias.astype(np.float32))
+
+
+def _means(rows: np.ndarray, of_class: np.ndarray, n_classes: int) -> np.ndarray:
+    """The mean of each class's rows at length 1, (m, d) float32: of all of them, for a class may have a few in thousands."""
+    sums = np.zeros((n_classes, rows.shape[1]), np.float32)
+    for start in range(0, len(rows), BLOCK):
+        part = slice(start, start + BLOCK)
+        x, present = unit_rows(rows[part].astype(np.float32), (rows.shape[1],)), np.unique(of_class[part])
+        sums[present] += (of_class[part] == present[:, None]).astype(np.float32) @ x
+    return sums / np.bincount(of_class, minlength=n_classes).astype(np.float32)[:, None]
 
 
 def _principal(apart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

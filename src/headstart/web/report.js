@@ -42,7 +42,7 @@
 
   const isHeldOut = (i) => photos.prediction[i] != null;
   const isTest = (i) => photos.split[i] === TEST;
-  const judgedHow = (i) => (!isHeldOut(i) ? `${SPLITS[photos.split[i]]} photo` : isTest(i) ? "test photo" : "cross-validated photo");
+  const judgedHow = (i) => (!isHeldOut(i) ? `${SPLITS[photos.split[i]]} photo` : isTest(i) ? "test photo" : data.is_tuned ? "validation photo" : "cross-validated photo");
   const shortName = (i) => photos.name[i].split(/[\\/]/).slice(-1)[0];
 
   function inWords(i) {
@@ -418,7 +418,9 @@
     const n = sum(data.cells[counting].map((c) => c[2])), wholes = data.is_many ? "" : `${counted(n, "photo")}: `;
     const other = data.n_right === data.evaluation.n_correct ? "The result at the top is theirs." : `The fit that these counts are of got ${number(data.n_right)} right, the one of the result at the top ${number(data.evaluation.n_correct)}.`;
     if (counting === "test") return `${wholes}test photos only, which the classifier never saw. ${other}`;
-    const rest = "cross-validated ones, each judged by a fit that had not seen it; they are marked with a ring";
+    const rest = data.is_tuned
+      ? "validation photos, which chose how it was fine-tuned, so that they flatter; they are marked with a ring"
+      : "cross-validated ones, each judged by a fit that had not seen it; they are marked with a ring";
     return hasTest ? `${wholes}test photos, and ${rest}.` : `${wholes}${rest}.`;
   }
 
