@@ -135,7 +135,7 @@ def test_ties_go_to_the_simpler(backbone):
     learned = photos.ladder(heads=["softmax"]).learn(first(backbone()))
     (mirrored,), (again,) = of_name(learned, "mirrored"), of_name(learned, "head softmax")
     assert not mirrored.is_taken and not again.is_taken and not learned.look.is_mirrored
-    assert again.why.startswith("0 more right, 0 more wrong; cross entropy")
+    assert again.why.startswith("0 more right, 0 more wrong; calibrated cross entropy")
 
 
 def test_where_nothing_can_be_held_out_nothing_is_taken(backbone):

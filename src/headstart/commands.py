@@ -42,6 +42,7 @@ def help_out(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Learn, and tell how good it is."""
     from headstart import terminal
+    from headstart.readings import counted
     from headstart.training import train
 
     chosen = {
@@ -54,7 +55,7 @@ def train(options: argparse.Namespace) -> int:
         print(f"headstart: {note}", file=sys.stderr)
     if about["images"]["skipped"]:
         print(
-            f"headstart: {about['images']['skipped']:,} files were left out; the reasons: {run.folder}/skipped.csv",
+            f"headstart: left out: {counted(about['images']['skipped'], 'file')}; the reasons: {run.folder}/skipped.csv",
             file=sys.stderr,
         )
     if options.json:
@@ -86,9 +87,12 @@ def train(options: argparse.Namespace) -> int:
             f"({terminal.percent(low)} to {terminal.percent(high)})"
         )
     print(f"seconds: {', '.join(f'{stage} {s:.1f}' for stage, s in seconds.items())}; together {sum(seconds.values()):.1f}")
+    if found := sum(about["issues"].values()):
+        print(f"found in the photos: {counted(found, 'issue')}; the report shows them")
     print(
+        f"\nHow far to trust it, and why: open {run.folder}/report.html"
         f"\nThe classifier is in {run.folder}; label new photos with:"
-        f"\n  headstart predict {quoted(run.folder)} PHOTO_OR_FOLDER"
+        f"\n  {program()} predict {quoted(run.folder)} PHOTO_OR_FOLDER"
     )
     return 0
 
@@ -96,6 +100,7 @@ def train(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> int:
     """Label photos, a row each."""
     from headstart import rows, sources, terminal
+    from headstart.readings import counted
 
     form = options.form or (rows.format_of(options.output) if options.output else None)
     if options.output and not form:
@@ -128,7 +133,7 @@ def predict(options: argparse.Namespace) -> int:
         if n == 0:
             raise DataError(f"there are no files in {', '.join(options.paths)}")
     if options.output:
-        print(f"{n:,} rows are in {options.output}", file=sys.stderr)
+        print(f"{options.output}: {counted(n, 'row')}", file=sys.stderr)
     if n_bad:
         print(f"headstart: {n_bad:,} of {n:,} images could not be used; their rows say why", file=sys.stderr)
     return 1 if n_bad else 0
@@ -277,9 +282,9 @@ def demo(options: argparse.Namespace, *, main: Main) -> int:
     status = main(command + (["--quiet"] if options.quiet else []))
     if status == 0:
         some = next(iter(sorted((digits / "7").iterdir())))
-        print(f"\nTry it:\n  headstart predict {quoted(run)} {quoted(some)}")
-        print("Then your own, a folder of photos for each class:\n  headstart train PHOTOS")
-        print("Or no training at all:\n  headstart predict imagenet PHOTO")
+        print(f"\nTry it:\n  {program()} predict {quoted(run)} {quoted(some)}")
+        print(f"Then your own, a folder of photos for each class:\n  {program()} train PHOTOS")
+        print(f"Or no training at all:\n  {program()} predict imagenet PHOTO")
     return status
 
 
@@ -307,6 +312,15 @@ def cache_dir_of(options: argparse.Namespace) -> Path:
     from headstart.codes import default_cache_dir
 
     return Path(options.cache) if "cache" in options else default_cache_dir()
+
+
+def program() -> str:
+    """What to type to run this again: `headstart`, or its path where a shell does not find it by its name."""
+    import shutil
+
+    if shutil.which("headstart") or not sys.argv[0].endswith("headstart"):
+        return "headstart"
+    return quoted(os.path.relpath(sys.argv[0]))
 
 
 def quoted(path: str | os.PathLike[str]) -> str:

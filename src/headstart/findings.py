@@ -6,6 +6,7 @@ Arrays, kept as findings.npz in the run folder; no pickle is ever read. report, 
 from __future__ import annotations
 
 import io
+import os
 import tokenize
 import zipfile
 import zlib
@@ -107,9 +108,9 @@ class Findings:
         write_output(folder / FILE_NAME, content.getvalue())
 
     @classmethod
-    def load(cls, folder: Path) -> Findings:
+    def load(cls, folder: str | os.PathLike[str]) -> Findings:
         """Read those of a run folder; raises DataError where there are none, or where they are not whole."""
-        path = folder / FILE_NAME
+        path = Path(folder) / FILE_NAME
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 values = {f.name: arrays[f.name] for f in fields(cls)}

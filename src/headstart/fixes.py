@@ -27,7 +27,7 @@ COLUMNS = ("path", "action", "label", "kind", "score", "sentence")
 NEEDED = COLUMNS[:2]
 RELABEL, EXCLUDE, KEEP = "relabel", "exclude", "keep"
 ACTIONS = (EXCLUDE, RELABEL, KEEP)  # the first counts where issues propose several for a photo
-COPIES = ("leak", "duplicate")
+COPIES, NEARLY = ("leak", "duplicate"), ("near-duplicate",)
 LOST = ("blank", "unreadable")
 
 
@@ -54,29 +54,36 @@ class Fixes:
 def propose(issues: Sequence[Issue]) -> tuple[Fix, ...]:
     """What could be done about issues, one row for each photo: the strongest of what its issues propose, worst first.
 
-    A label error is relabelled. Of copies all but one are excluded, all of them where their labels differ, but for one whose
-    label is clearly right. Blank and unreadable files are excluded. All else is kept, so that people see it.
+    A label error is relabelled. Of copies all but one are excluded, all of them where their labels differ, but for one
+    whose label is clearly right; of near duplicates those with different labels only. Blank and unreadable files are
+    excluded. All else is kept, so that people see it.
     """
     rows: dict[str, Fix] = {}
     for issue in issues:
         for path, action, label in _proposed(issue):
             row = Fix(path, action, label, issue.kind, f"{issue.score:.3f}", issue.sentence)
             known = rows.get(path)
-            if known is None or ACTIONS.index(action) < ACTIONS.index(known.action):
+            if known is None or _strength(row) < _strength(known):
                 rows[path] = row
     return tuple(rows.values())
 
 
+def _strength(row: Fix) -> int:
+    """The lower the stronger; one of two near duplicates is left out only where nothing says which label is wrong."""
+    return ACTIONS.index(KEEP) - 1 if row.kind in NEARLY and row.action == EXCLUDE else 2 * ACTIONS.index(row.action) - 2
+
+
 def _proposed(issue: Issue) -> Iterator[tuple[str, str, str]]:
+    is_copy = issue.kind in COPIES or (issue.kind in NEARLY and len(set(issue.labels)) > 1)
     kept = None
-    if issue.kind in COPIES and len(set(issue.labels)) == 1:
+    if is_copy and len(set(issue.labels)) == 1:
         kept = 0
-    elif issue.kind in COPIES and issue.suggested_label in issue.labels:
+    elif is_copy and issue.suggested_label in issue.labels:
         kept = issue.labels.index(issue.suggested_label)
     for i, path in enumerate(issue.paths):
         if issue.kind == "label" and issue.suggested_label:
             yield path, RELABEL, issue.suggested_label
-        elif issue.kind in LOST or (issue.kind in COPIES and i != kept):
+        elif issue.kind in LOST or (is_copy and i != kept):
             yield path, EXCLUDE, ""
         else:
             yield path, KEEP, ""

@@ -19,7 +19,9 @@ import numpy as np
 from headstart.assembly import part_names
 from headstart.classifier import Classifier
 from headstart.engine import Engine, Hardware
+from headstart.errors import DataError
 from headstart.head import SMALLEST_LENGTH, Head
+from headstart.images import Failure, ImageSource, display_name, load_image
 from headstart.joining import read_head
 
 POOLS = ("GlobalAveragePool", "ReduceMean", "AveragePool")
@@ -58,11 +60,22 @@ class Explainer:
         self._parts = tuple(classifier.about["backbone"]["parts"])
         self._is_mirrored = bool(classifier.about["backbone"]["mirrored"])
 
-    def explain(self, square: np.ndarray, label: int | None = None) -> Heat:
-        """Find where the evidence for a class lies, by default for the likeliest.
+    def square_of(self, image: ImageSource) -> np.ndarray:
+        """The square that the classifier sees of an image, (size, size, 3) uint8; DataError where it cannot be used."""
+        square = load_image(image, self.classifier.preprocess)
+        if isinstance(square, Failure):
+            raise DataError(f"{display_name(image)} cannot be used: {square.reason}")
+        return square
 
-        square: (size, size, 3) uint8, as images.load_image gives it with the classifier's preprocessing.
+    def explain(self, image: ImageSource, label: int | None = None) -> Heat:
+        """Find where in the square that the classifier sees the evidence for a class lies, by default for the likeliest.
+
+        image: a path, encoded bytes, a Pillow image or an array, as Classifier.predict takes it; an array of the
+        classifier's own size, (size, size, 3) uint8, is the square itself. Raises DataError for what cannot be used.
         """
+        size = self.classifier.preprocess.size
+        is_square = isinstance(image, np.ndarray) and image.shape == (size, size, 3) and image.dtype == np.uint8
+        square: Any = image if is_square else self.square_of(image)
         outputs = self._engine.infer(square)
         label = int(outputs["probabilities"].argmax()) if label is None else label
         maps = self._maps(outputs)

@@ -300,7 +300,7 @@ def _verdict(best: _Trial, trial: _Trial, labels: np.ndarray) -> tuple[bool, str
     sureness = (fixed - broken) / max(1.0, np.sqrt(fixed + broken))
     sureness += float(gains.mean() / max(gains.std() / np.sqrt(len(gains)), 1e-12))
     is_better = sureness > TIE_ERRORS and (abs(gains.mean()) > TIE or fixed != broken)
-    return bool(is_better), f"{fixed} more right, {broken} more wrong; cross entropy {-gains.mean():+.3f}"
+    return bool(is_better), f"{fixed} more right, {broken} more wrong; calibrated cross entropy {-gains.mean():+.3f}"
 
 
 def _best_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,8 @@ class Checked:
     n_images: int
     classes: tuple[str, ...]
     n_of_class: tuple[int, ...]
-    evidence: Evidence
-    notes: tuple[str, ...]
+    evidence: Evidence = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As issues.json has it, with what was looked at."""

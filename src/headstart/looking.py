@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.commands import cache_dir_of, hardware_of, quoted
+from headstart.commands import cache_dir_of, hardware_of, program, quoted
 from headstart.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def check(options: argparse.Namespace) -> int:
     if options.fix_list:
         photos, fixes = quoted(options.photos), quoted(options.fix_list)
         print(f"\n{options.fix_list} lists what could be done, a row a photo. Go through it, change what is wrong, then:")
-        print(f"  headstart train {photos} --fixes {fixes}")
+        print(f"  {program()} train {photos} --fixes {fixes}")
     elif checked.issues:
         print("\nNothing was changed. To relabel or leave out some of them: --fix-list fixes.csv")
     return 0
@@ -190,7 +190,13 @@ def report(options: argparse.Namespace) -> int:
         if classifier is None:
             raise DataError(f"{saved.folder} holds no model.onnx; its report cannot be made again")
         reviewed = review(classifier, saved.findings, saved.images, pictures, progress=progress)
-        write_report(saved.folder, with_probes(saved.about, reviewed), saved.findings, saved.issues, reviewed)
+        about = with_probes(saved.about, reviewed)
+        if saved.n_gone:
+            gone = (
+                f"when this page was written, {saved.n_gone:,} of {len(saved.images):,} photos were not where they had been"
+            )
+            about = {**about, "notes": [*about.get("notes", ()), gone]}
+        write_report(saved.folder, about, saved.findings, saved.issues, reviewed)
     _tell_gone(saved)
     return _done(options, saved.folder / REPORT, f"The report is {saved.folder / REPORT}; open it in a browser")
 

@@ -60,7 +60,10 @@ def open_run(folder: str | os.PathLike[str], *, photos: str | os.PathLike[str] |
     if photos is not None and not os.path.exists(photos):
         raise DataError(f"there is no {os.fspath(photos)}; --photos names the folder or the table that was learnt from")
     where = about["photos"] if photos is None else photos
-    return SavedRun(folder, about, findings, _read_issues(folder / ISSUES), _images(findings, where, about["photos"]))
+    images = _images(findings, where, about["photos"])
+    if photos is not None and findings.names and not any(image is not None for image in images):
+        raise DataError(f"none of the run's photos lies in {os.fspath(photos)}; --photos names what was learnt from")
+    return SavedRun(folder, about, findings, _read_issues(folder / ISSUES), images)
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from headstart.readings import counted
 from headstart.review import review, with_probes, write_issues, write_report
 from headstart.runs import check_free, draft_of, publish, write_tables
 from headstart.select import MANY_LABELS
-from headstart.splits import TEST
+from headstart.splits import TEST, VALIDATION
 from headstart.tensorboard import write_events
 from headstart.trust import build_trust
 from headstart.usable import Usable, usable
@@ -160,7 +160,7 @@ def train(
             alike = compare(dataset, codes, store, hardware=means.hardware, progress=progress)
         with stages("splits"):
             data = usable(dataset, codes, alike.groups, str(photos), seed=seed, test=test)
-            data.notes.extend((*_of_fixes(as_given, dataset, data), *alike.notes))
+            data.notes.extend((*_of_fixes(as_given, dataset, data), *_of_splits(as_given), *alike.notes))
             data.notes.extend((*_of_a_strangers_network(network), *notes_on((network, *others))))
         source = _Source(data, first, store, means)
         with stages("choose"):
@@ -370,18 +370,27 @@ def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> dict[str,
 
 
 def _of_fixes(before: Dataset, after: Dataset, data: Usable) -> Iterator[str]:
-    """What fixes did to the photos that judge: their like proposed the fixes, and the judgement is the kinder for it."""
+    """What fixes did, and to the photos that judge: their like proposed the fixes, so they judge the more kindly."""
     if before is after:
         return
     was = dict(zip(map(display_name, before.images), (labels.named(x, before.classes) for x in before.labels), strict=True))
-    tested = [i for i in np.flatnonzero(data.splits == TEST).tolist() if data.names[i] in was]
-    n = sum(was[data.names[i]] != labels.named(data.labels[i], data.classes) for i in tested)
+    is_new = [
+        was.get(name) not in (None, labels.named(x, data.classes)) for name, x in zip(data.names, data.labels, strict=True)
+    ]
+    n_tested = int((np.array(is_new) & (data.splits == TEST)).sum())
     n_excluded = len(before.images) - len(after.images)
-    if n or n_excluded:
-        yield (
-            f"by the fixes, {n_excluded:,} photos are left out and {n:,} of the test photos have another label; photos like "
-            "them proposed that, so the result is a little kinder than without"
+    told = f"by the fixes, {counted(sum(is_new), 'photo')} got another label, and {n_excluded:,} were left out"
+    if n_tested:
+        told += (
+            f"; {n_tested:,} of the former judge: photos like them proposed that, so the result is a little kinder for it"
         )
+    yield told
+
+
+def _of_splits(dataset: Dataset) -> Iterator[str]:
+    """What many expect to judge, and what does not."""
+    if (dataset.splits == VALIDATION).any() and not (dataset.splits == TEST).any():
+        yield "validation photos are learnt from, too, and the test split is drawn from train; name them test to be judged on"
 
 
 def _of_a_strangers_network(network: Backbone) -> Iterator[str]:
