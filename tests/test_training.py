@@ -47,8 +47,8 @@ def test_a_folder_of_photos_becomes_a_run_folder(train, photos):
     assert about["evaluation"]["accuracy"] == run.evaluation.accuracy
     assert about["images"]["used"] == 60 == sum(about["images"][s] for s in ("train", "validation", "test"))
     assert set(about["seconds"]) == {
-        *("list", "backbone", "codes", "glance", "splits", "choose", "evaluate", "curve", "issues", "map", "build"),
-        *("review", "write"),
+        *("list", "backbone", "codes", "glance", "splits", "choose", "gather", "trust", "evaluate", "curve", "fitting"),
+        *("issues", "map", "build", "review", "write"),
     }
     assert about["arguments"]["seed"] == 0 and about["versions"]["openvino"]
     (prediction,) = headstart.load(run.folder).predict(photos / "red" / "red 0.png")

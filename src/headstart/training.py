@@ -184,9 +184,10 @@ def train(
             with stages("fine-tune"):
                 verdict = _tuned(source, learned, tuning, force)
                 learned = verdict.learned if verdict else learned
-        with stages("evaluate"):
+        with stages("gather"):
             look = replace(learned.look, views=())
             learnt, tested = source.codes_of(look, source.learn), source.codes_of(look, source.test)
+        with stages("trust"):
             trust = build_trust(
                 learnt,
                 data.labels[source.learn],
@@ -197,11 +198,13 @@ def train(
                 threads=means.threads,
             )
             learned = replace(learned, choice=trust.choice)
+        with stages("evaluate"):
             judged = judge_held_out(data, learned.choice, tested)
         with stages("curve"):
             is_frozen = verdict is None or not verdict.is_taken  # a tuned backbone has seen what would be held out
             seconds = None if learning_curve else CURVE_SECONDS
             curve = _learning_curve(source, learned, learnt, budget=seconds) if is_frozen else None
+        with stages("fitting"):
             fitting = _fitting(source, learned, learnt)
     with stages("issues"):
         issues = alike.issues(data.notes, threads=means.threads, progress=progress)
@@ -390,7 +393,7 @@ def _of_fixes(before: Dataset, after: Dataset, data: Usable) -> Iterator[str]:
 def _of_splits(dataset: Dataset) -> Iterator[str]:
     """What many expect to judge, and what does not."""
     if (dataset.splits == VALIDATION).any() and not (dataset.splits == TEST).any():
-        yield "validation photos are learnt from, too, and the test split is drawn from train; name them test to be judged on"
+        yield "validation photos are learnt from, and the test split is drawn from train; name them test to be judged on"
 
 
 def _of_a_strangers_network(network: Backbone) -> Iterator[str]:
