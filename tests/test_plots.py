@@ -196,6 +196,8 @@ def test_of_a_thousand_classes_the_worst_are_shown():
 def test_no_mistake_is_told_and_several_labels_have_no_table():
     perfect = plots.confusion(about(classes=["one"], evaluation={"split": "test", "confusion": [[7]]}))
     assert perfect.get_suptitle() == "All 7 photos are labelled rightly (test)."
+    single = plots.confusion(about(classes=["one"], evaluation={"split": "test", "confusion": [[1]]}))
+    assert single.get_suptitle() == "The one photo is labelled rightly (test)."
     with pytest.raises(DataError, match="several labels"):
         plots.confusion(about(evaluation={"split": "test"}))
 
@@ -220,6 +222,8 @@ def test_the_reliability_diagram_shows_bins_intervals_and_counts():
 def test_calibration_takes_what_there_is():
     bare = {"n_images": 5, "error_after": 0.1, "bins": BINS[:1]}
     assert "before" not in "".join(texts(plots.calibration(about(calibration=bare))))
+    same = {**CALIBRATION, "bins_before": BINS, "error_before": 0.05}
+    assert "before" not in "".join(texts(plots.calibration(about(calibration=same))))  # nothing was corrected
     for nothing in (None, {"bins": []}):
         with pytest.raises(DataError, match="no calibration"):
             plots.calibration(about(calibration=nothing))
@@ -299,6 +303,16 @@ def test_random_predictions_are_of_the_test_split_and_steady():
         assert title.startswith("✓ " if is_right else "✗ ") and colour == (figures.RIGHT if is_right else figures.WRONG)
         assert (f"{CLASSES[i % 3]} (90 %)" in title) == is_right and image[0, 0, 0] == 10 * i
     assert "3 of 20 photos were labelled wrongly" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("kind", ["mistakes", "random"])
+def test_a_title_is_not_cut_off(kind):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = plots.predictions(about(), findings(), {}, kind)
+    FigureCanvasAgg(figure).draw()
+    assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1
+    assert figure.get_suptitle().replace("\n", " ").endswith(("the surest of them:", "some at random, right and wrong:"))
 
 
 def test_of_several_labels_one_told_wrongly_is_a_mistake():

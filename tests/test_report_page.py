@@ -1,10 +1,12 @@
 """The report in a real browser: what it shows, what it does when it is used, and that it asks nothing of a network."""
 
+import re
 import shutil
 
 import numpy as np
 import pytest
 
+from headstart import readings
 from headstart.report import Explained, report_page
 from headstart.splits import TEST
 from test_report import HOSTILE, a_picture, about_of, everything_else, issues_of, some_findings
@@ -57,6 +59,7 @@ def run():
     f = some_findings(60, right=0.6, is_mapped=True)
     pictures = [a_picture(i) for i in range(60)]
     wrong = np.flatnonzero(f.probabilities.argmax(axis=1) != f.labels)
+    f.unfamiliarity[wrong[0]] = 1.27
     heat = np.random.default_rng(0).random((7, 7)).astype(np.float32)
     explained = [Explained(int(row), a_picture(row, 160), heat, (0, 1, 2)) for row in wrong[:6]]
     page = report_page(
@@ -160,9 +163,110 @@ def test_columns_sort_both_ways(show, run):
     recalls = "[...document.querySelectorAll('#scores tbody tr')].map(r => parseFloat(r.cells[2].innerText))"
     button.click()
     up = page.evaluate(recalls)
+    arrow = "getComputedStyle(document.querySelector('#scores th[aria-sort] button'), '::after').content"
     assert up == sorted(up) and page.locator("#scores th[aria-sort=ascending]").inner_text() == "Recall"
+    assert "▲" in page.evaluate(arrow)
     button.click()
-    assert page.evaluate(recalls) == sorted(up, reverse=True)
+    assert page.evaluate(recalls) == sorted(up, reverse=True) and "▼" in page.evaluate(arrow)
+    none = "getComputedStyle(document.querySelector('#scores th:not([aria-sort]) button'), '::after').content"
+    assert page.evaluate(none) in ("none", "normal")
+
+
+@pytest.mark.parametrize("share", [0.8125, 0.875, 0.0005, 0.8375, 0.0625, 1 / 3, 0.8944999, 0.99951, 0.0, 1.0])
+def test_a_share_is_rounded_as_python_rounds_it(show, share):
+    f = some_findings()
+    about = about_of(f)
+    about["evaluation"]["accuracy"] = share
+    about["evaluation"]["classes"][0]["recall"] = share
+    page = show(report_page(about, f))
+    said = readings.percent(share).replace(" ", "\u00a0")
+    assert page.inner_text("#accuracy") == said
+    assert page.evaluate("document.querySelector('#scores tbody tr').cells[2].querySelector('.n').textContent") == said
+
+
+def test_an_evaluation_is_told_as_one(show):
+    f = some_findings(test=1)
+    more = {"comparison": {"sentence": "It is not decided whether one is better."}, "notes": ["9 of these were learnt from"]}
+    about = about_of(f, run="/runs/my <b>run", **more)
+    about["images"] |= {"train": 0, "skipped": 9}
+    page = show(report_page(about, f))
+    assert page.inner_text("#when") == "Evaluated on 22 November 2026"
+    assert page.inner_text("#judged-run") == "The classifier of the run my <b>run, judged by the photos of photos."
+    assert page.inner_text("#comparison") == more["comparison"]["sentence"]
+    assert page.inner_text("#first-notes") == "9 of these were learnt from"
+    assert page.locator("#facts dt").all_inner_texts() == ["Photos", "Left out", "Classes"]
+
+
+def test_a_training_has_no_comparison(show, run):
+    page = show(run[1])
+    assert page.inner_text("#when") == "Learnt on 22 November 2026"
+    assert page.locator("#comparison, #judged-run, #first-notes").count() == 0
+    assert "Learnt from" in page.locator("#facts dt").all_inner_texts()
+
+
+def test_mistakes_and_issues_have_the_names_of_their_files(show, run):
+    f, content = run
+    page = show(content)
+    for media in ("screen", "print"):
+        page.emulate_media(media=media)
+        told = page.locator("#mistake-cards .file").all_inner_texts()
+        assert len(told) == 6 and len(set(told)) == 6
+        told += page.locator("[data-kind=leak] .issue .shot figcaption").all_inner_texts()
+        assert len(told) == 18 and any("unfamiliar" in words for words in told)
+        for words in told:
+            row = int(re.fullmatch(r"photo (\d+)\.jpg.*", words)[1])
+            strange = round(float(f.unfamiliarity[row]), 2)
+            assert words == f"photo {row}.jpg" + (f" unfamiliar ({strange:.2f})" if strange > 1 else "")
+
+
+def test_evidence_and_the_nearest_are_in_the_large_view_too(show, run):
+    page = show(run[1])
+    page.locator("#mistake-cards .photo").first.click()
+    page.click("#large-why .bar button")
+    assert page.locator("#large-picture canvas.heat").is_visible()
+    page.click("#large-why .bar button")
+    assert page.locator("#large-picture canvas.heat").count() == 0
+    page.locator("#large-why .thumb").nth(1).click()
+    assert page.inner_text("#large-place") == "2 of 3"
+
+
+def test_what_is_counted_where_is_named(show, run):
+    page = show(run[1])
+    assert page.locator("[data-count]").all_inner_texts() == ["Test photos", "Test and cross-validated photos"]
+    page.click("[data-count=all]")
+    assert page.inner_text("#matrix-note").endswith("the cross-validated ones are marked with a ring.")
+    assert "the test and cross-validated photos it was wrong about" in page.inner_text("#mistakes-reading")
+    assert "it learnt from 264; 500 others, a fifth, were held out from this fit alone" in page.inner_text("#fitting .how")
+    assert "held-out" not in page.inner_text("main")
+    assert "AUROC" in page.inner_text("#left-out") and "unfamiliarity is the one to go by" in page.inner_text("#left-out")
+
+
+def test_rings_are_spoken_of_only_where_something_was_corrected(show):
+    f = some_findings()
+    about = about_of(f, **everything_else(f))
+    assert "Rings: before" in show(report_page(about, f)).inner_text("#reliability figcaption")
+    about["calibration"]["bins_before"] = about["calibration"]["bins"]
+    page = show(report_page(about, f))
+    assert "Rings" not in page.inner_text("#reliability") and page.locator("#reliability .dot-b").count() == 0
+
+
+def test_the_forecast_says_where_it_is_and_how_sure(show):
+    f = some_findings()
+    points = [{"n_per_class": n, "accuracy": 0.5 + n / 100, "interval": [0.4, 0.9]} for n in (1, 5, 20)]
+    curve = {"points": points, "forecast": {"n_more": 100, "accuracy": 0.7, "interval": [0.75, 0.9]}, "sentence": "More."}
+    for width in (1280, 360):
+        page = show(report_page(about_of(f, learning_curve=curve | {"n_held_out": 42}), f), width=width)
+        words = page.locator("#curve-chart svg text").all_text_contents()
+        assert "120" in words and "forecast (90 %)" in words
+        assert "Judged on 42 cross-validated photos" in page.inner_text("#curve-chart figcaption")
+
+
+def test_on_a_telephone_a_wide_table_shows_that_it_goes_on(show, run):
+    page = show(run[1], width=360)
+    assert page.locator("#scores .spare").first.is_hidden()
+    shade = "getComputedStyle(document.querySelector('#classes .scroll')).backgroundAttachment"
+    assert "local" in page.evaluate(shade) and "scroll" in page.evaluate(shade)
+    assert show(run[1]).locator("#scores .spare").first.is_visible()
 
 
 def test_evidence_can_be_taken_off(show, run):

@@ -127,6 +127,6 @@ def _draw_learning_curve(axis: Axes, curve: About, n_classes: int) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
     percent_axis(axis.yaxis)
     axis.set_xlabel("photos learnt from")
-    axis.set_ylabel("accuracy, held out")
+    axis.set_ylabel("accuracy, cross-validated")
     axis.legend(loc="lower right")
     axis.set_title(wrapped(curve.get("sentence") or "Accuracy by number of photos", 46))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from headstart.errors import DataError
-from headstart.figures import BLACK, COLOURS, QUIET, RIGHT, STYLE, WRONG, About, drawn, new_figure, readable
+from headstart.figures import BLACK, COLOURS, QUIET, RIGHT, STYLE, WRONG, About, drawn, new_figure, readable, wrapped
 from headstart.findings import Findings
 from headstart.labels import are_many, counts, named
-from headstart.readings import whole_percent
+from headstart.readings import counted, whole_percent
 from headstart.splits import TEST, TRAIN
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ Pictures: TypeAlias = Mapping[int, Picture]
 
 MARKERS = "osD^v"  # with the colours 35 classes look different
 MOST_IN_LEGEND = 20
+LETTERS_AN_INCH = 13  # of a title
 SMALL = 160  # pixels: a picture below is smoothed where it is drawn larger
 
 
@@ -62,7 +63,7 @@ def map_(about: About, findings: Findings) -> Figure:
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
     axis.set_aspect("equal", "datalim")
-    axis.set_title(f"{on_map.sum():,} photos; near each other where the backbone sees them alike")
+    axis.set_title(f"{counted(int(on_map.sum()), 'photo')}; near each other where the backbone sees them alike")
     return figure
 
 
@@ -120,11 +121,12 @@ def predictions(about: About, findings: Findings, pictures: Pictures, kind: str 
         first = f"{'✓' if is_right else '✗'} {said}{sure}"
         titles.append((first if is_right else f"{first}\nlabel: {label}", RIGHT if is_right else WRONG))
     figure = _photo_grid([pictures.get(i) for i in rows], titles, GRID)
-    n = f"{(~judged.is_right).sum():,} of {len(findings.held_out):,} photos"
-    title = f"{n} were labelled wrongly by fits that had not seen them; the surest of them:"
-    if kind != "mistakes":
-        title = f"{n} were labelled wrongly by fits that had not seen them; some at random, right and wrong:"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=STYLE["axes.titlesize"])
+    n_wrong = int((~judged.is_right).sum())
+    n = f"{n_wrong:,} of {counted(len(findings.held_out), 'photo')} {'was' if n_wrong == 1 else 'were'}"
+    shown = "the surest of them:" if kind == "mistakes" else "some at random, right and wrong:"
+    title = f"{n} labelled wrongly by fits that had not seen them; {shown}"
+    lines = wrapped(title, int(LETTERS_AN_INCH * figure.get_figwidth()))
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=STYLE["axes.titlesize"])
     return figure
 
 

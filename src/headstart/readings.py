@@ -7,7 +7,6 @@ which are chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,8 @@ AIM = 0.03  # what "about so many test photos would do" aims at: the accuracy to
 FEW_OF_CLASS = 10  # test photos of a class, below which its own numbers are mostly luck
 PATTERN = 3  # confusions between two classes, below which they are single cases
 UNEVEN = 5.0  # times as many photos of one class as of another
+SHARES = {0.1: "a tenth", 0.2: "a fifth", 0.25: "a quarter", 0.5: "half"}  # kept for testing
+SELDOM, NEVER = 1.64, 3.0  # spreads above what chance makes on average: 1 time in 20, and next to never
 
 
 def percent(share: float | None) -> str:
@@ -49,6 +50,16 @@ def are_several(about: dict[str, Any]) -> bool:
 def is_tested(about: dict[str, Any]) -> bool:
     """Whether the result comes from a test split, and not from cross-validation."""
     return bool(about["evaluation"]["split"] == "test")
+
+
+def is_evaluation(about: dict[str, Any]) -> bool:
+    """Whether a finished run was judged by other photos, and nothing was learnt."""
+    return about.get("run") is not None
+
+
+def others(about: dict[str, Any]) -> str:
+    """What photos are that were held out but are no test photos."""
+    return "validation" if (about.get("choice") or {}).get("head") == "fine-tuned" else "cross-validated"
 
 
 # ---- the result
@@ -94,8 +105,7 @@ def verdict(about: dict[str, Any]) -> str:
     if high - low > WIDE:
         return (
             f"{better or 'This is '}not yet a number to rely on: the interval is {points(high - low)} wide, because only "
-            f"{counted(e['n_images'], 'photo')} judged it. About {n_needed(e):,} would bring it to within 3 points; add "
-            "photos and train again."
+            f"{counted(e['n_images'], 'photo')} judged it. {needed(about)}."
         )
     return (
         f"This is a number to rely on for photos like these: {_wrong_in_words(e)}. Whether you can live with that depends "
@@ -121,6 +131,29 @@ def n_needed(e: dict[str, Any]) -> int:
     """How many photos would pin an evaluation's accuracy down to AIM (Agresti & Coull 1998)."""
     share = (e["n_correct"] + 2) / (e["n_images"] + 4)  # never 0 or 1
     return math.ceil(Z95**2 * share * (1 - share) / AIM**2 / 10) * 10
+
+
+def needed(about: dict[str, Any]) -> str:
+    """How many photos would pin the accuracy down, and how to come to so many."""
+    n = n_needed(about["evaluation"])
+    if is_evaluation(about):
+        return f"About {n:,} photos would bring it to within 3 points; evaluate it on more"
+    if not is_tested(about):
+        return f"About {n:,} photos would bring it to within 3 points; add photos and train again"
+    share = _test_share(about)
+    kept, n_all = SHARES.get(round(share, 2), whole_percent(share)), math.ceil(n / share / 10) * 10
+    return (
+        f"About {n:,} test photos would bring it to within 3 points, at {kept} kept for testing about {n_all:,} in all; "
+        "add photos and train again"
+    )
+
+
+def _test_share(about: dict[str, Any]) -> float:
+    """The share of photos that are test photos: as asked for, but where it shows that the data itself gave another."""
+    n_test, n = about["images"].get("test") or about["evaluation"]["n_images"], about["images"]["used"]
+    asked = (about.get("arguments") or {}).get("test")
+    low, high = wilson_interval(min(n_test, n), n)
+    return float(asked) if asked and low <= asked <= high else min(n_test, n) / n
 
 
 def _wrong_in_words(e: dict[str, Any]) -> str:
@@ -161,10 +194,10 @@ def confused(about: dict[str, Any], counts: np.ndarray | None = None) -> str | N
         return None
     pair = worst_pair(counts)
     if pair is None:
-        return "No photo that was held out is taken for another class."
+        return f"None of the {_judged_by(about, counts)} is taken for another class."
     (i, j), names = pair, about["classes"]
     a, b, n = quoted(names[i]), quoted(names[j]), int(counts[i, j] + counts[j, i])
-    of = f"Of all {int(counts.sum()):,} held-out photos, " if counts.sum() != about["evaluation"]["n_images"] else ""
+    of = f"Of the {_judged_by(about, counts)}, " if counts.sum() != about["evaluation"]["n_images"] else ""
     taken = f"{of}{a} is taken for {b} in {counted(int(counts[i, j]), 'photo')}"
     if n < PATTERN:
         return f"{taken}; no two classes are confused more often."
@@ -172,16 +205,23 @@ def confused(about: dict[str, Any], counts: np.ndarray | None = None) -> str | N
     return f"{taken}{back}. {_what_would_help(about, names[i], names[j])}"
 
 
+def _judged_by(about: dict[str, Any], counts: np.ndarray) -> str:
+    n, n_test = int(counts.sum()), about["evaluation"]["n_images"] if is_tested(about) else 0
+    kinds = ["test"] * bool(n_test) + [others(about)] * (n > n_test)
+    return counted(n, f"{' and '.join(kinds)} photo")
+
+
 def _what_would_help(about: dict[str, Any], a: str, b: str) -> str:
     of_class = about.get("images_of_class") or {}
     fewer, more = sorted((a, b), key=lambda c: of_class.get(c, 0))
     if of_class.get(more, 0) > UNEVEN * of_class.get(fewer, 0):
         return (
-            f"There are {of_class[more]:,} photos of {quoted(more)} and {of_class.get(fewer, 0):,} of {quoted(fewer)}: "
+            f"{quoted(more)} has {counted(of_class[more], 'photo')} and {quoted(fewer)} {of_class.get(fewer, 0):,}: "
             f"more photos of {quoted(fewer)} would help most."
         )
+    join = " or make one class of the two" if len(about["classes"]) > 2 else ""
     return (
-        "Look at these photos: where you cannot tell them apart either, mend the labels or make one class of the two; "
+        f"Look at these photos: where you cannot tell them apart either, mend the labels{join}; "
         "where you can, add photos of both that show the difference."
     )
 
@@ -210,19 +250,49 @@ def surer(about: dict[str, Any]) -> str | None:
     c = about.get("calibration")
     if not c or not c.get("bins"):
         return None
-    after, bias = c["error_after"], c.get("bias") or 0.0
-    before = f" (before it was corrected, the difference was {points(c['error_before'])})" if _is_mended(c) else ""
-    if after <= 1.5 * bias or after < 0.01:
+    after, luck = c["error_after"], _by_luck(c)
+    n, differ = counted(c["n_images"], "photo"), "what it says and how often it is right differ by"
+    before = f" Before it was corrected, the difference was {points(c['error_before'])}." if _is_mended(c) else ""
+    if after <= luck:
         return (
-            f"It is as sure as it should be, as far as {counted(c['n_images'], 'photo')} can tell: what it says and how "
-            f"often it is right differ by {points(after)} on average, and perfect probabilities would show {points(bias)}"
-            f"{before}."
+            f"It is as sure as it should be, as far as {n} can tell: {differ} {points(after)} on average, and chance alone "
+            f"could make that {points(luck)}.{before}"
         )
+    if after < 0.01:
+        return f"It is as sure as it should be: {differ} {points(after)} on average, too little to matter.{before}"
     way, advice = _direction(c)
+    if not is_off(about):
+        return (
+            f"It may be a little {way} than it should be: {differ} {points(after)} on average, and on {n} chance alone "
+            f"would seldom make that more than {points(luck)}.{before}"
+        )
     return (
-        f"It is {way} than it should be: what it says and how often it is right differ by {points(after)} on average, where "
-        f"perfect probabilities would show {points(bias)}{before}. {advice}"
+        f"It is {way} than it should be: {differ} {points(after)} on average, where chance alone would seldom "
+        f"make that more than {points(luck)}.{before} {advice}"
     )
+
+
+def is_off(about: dict[str, Any]) -> bool:
+    """Whether probabilities are off by more than chance can make them, and by enough to matter."""
+    c = about.get("calibration")
+    return bool(c and c.get("bins") and c["error_after"] >= 0.01 and c["error_after"] > _by_luck(c, NEVER))
+
+
+def is_corrected(c: dict[str, Any]) -> bool:
+    """Whether calibration changed any probability; c: about["calibration"]."""
+    return bool(c.get("bins_before")) and c["bins_before"] != c["bins"]
+
+
+def _by_luck(c: dict[str, Any], n_spreads: float = SELDOM) -> float:
+    """The calibration error that perfect probabilities stay below, but for luck.
+
+    Each bin's share of right ones spreads binomially around its probability; what counts of it is its size, half a normal
+    distribution, whose variance is 1 - 2 / pi of the whole one's.
+    """
+    bins = [b for b in c["bins"] if b["n"]]
+    n = sum(b["n"] for b in bins) or 1
+    variance = sum(b["n"] * b["probability"] * (1 - b["probability"]) for b in bins) / n**2
+    return float((c.get("bias") or 0.0) + n_spreads * math.sqrt(max(0.0, variance) * (1 - 2 / math.pi)))
 
 
 def _is_mended(c: dict[str, Any]) -> bool:
@@ -242,7 +312,7 @@ def unfamiliar(about: dict[str, Any]) -> str | None:
     if not u:
         return None
     told = []
-    if (test := u.get("test")) and test["n"]:
+    if (test := u.get("test")) and test["n"] and not is_evaluation(about):  # they are of the run's own photos
         told.append(
             f"Of {counted(test['n'], 'test photo')}, like those it learnt from, it called {test['flagged']:,} strange."
         )
@@ -266,14 +336,15 @@ def overfitting(about: dict[str, Any]) -> str | None:
     if not f or not steps or not f.get("n_validation"):
         return None
     learnt, new = steps[-1]["train_accuracy"], steps[-1]["validation_accuracy"]
-    gap = f"it is right for {percent(learnt)} of the photos that it learnt from and for {percent(new)} of the held-out ones"
+    gap = (
+        f"it is right for {percent(learnt)} of the photos that it learnt from here, and for {percent(new)} of "
+        f"{counted(f['n_validation'], 'photo')} kept from it"
+    )
     if learnt - new <= _by_chance(new, f["n_validation"]):
         return f"There is no sign of overfitting: {gap}, which may well be chance."
-    late = _turned(steps)
-    turned = f" It has been getting worse on them since step {late:,}." if late is not None else ""
     return (
         f"It knows its own photos better than new ones: {gap}. A gap of {points(learnt - new)} "
-        f"{'is large' if is_overfitting(about) else 'is usual'}; more, and more varied, photos narrow it.{turned}"
+        f"{'is large' if is_overfitting(about) else 'is usual'}; more, and more varied, photos narrow it."
     )
 
 
@@ -292,15 +363,6 @@ def _by_chance(share: float, n: int) -> float:
     return (high - low) / 2
 
 
-def _turned(steps: Sequence[dict[str, Any]]) -> int | None:
-    """From which step on the held-out cross entropy has risen, if by more than a twentieth."""
-    values = [float(v) for s in steps if (v := s.get("validation_cross_entropy")) is not None]
-    if len(values) < max(3, len(steps)):
-        return None
-    at = int(np.argmin(values))
-    return int(steps[at]["step"]) if values[-1] > 1.05 * values[at] else None
-
-
 def more_photos(about: dict[str, Any]) -> str | None:
     """Whether more photos would help; None where there is no learning curve."""
     curve = about.get("learning_curve")
@@ -313,10 +375,11 @@ def ladder(about: dict[str, Any]) -> str | None:
     if len(rungs) < 2:
         return None
     taken = [r for r in rungs if r["is_taken"]]
+    n_tried = f"{len(rungs) - 1:,} more {'was' if len(rungs) == 2 else 'were'} tried"
     n_taken = f"{len(taken) - 1:,} of them {'was' if len(taken) == 2 else 'were'} kept"
     last = taken[-1] if taken else rungs[0]
     return (
-        f"After the simplest way, {len(rungs) - 1:,} more were tried on held-out photos and {n_taken}: "
+        f"After the simplest way, {n_tried} by cross-validation and {n_taken}: "
         f"from {percent(rungs[0]['accuracy'])} to {percent(last['accuracy'])}. These numbers chose, so they flatter a little"
         f"{'; the result at the top did not choose' if is_tested(about) else ''}."
     )

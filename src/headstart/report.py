@@ -126,7 +126,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, float):
-        return float(f"{value:.5g}") if math.isfinite(value) else None
+        return float(f"{value:.9g}") if math.isfinite(value) else None  # fewer would round some shares twice
     return value
 
 
@@ -175,9 +175,13 @@ def _photos(findings: Findings, judged: Judged, shown: np.ndarray) -> dict[str, 
         "is_right": [None if i < 0 else bool(judged.is_right[i]) for i in held.tolist()],
         "split": findings.splits[shown],
         "unfamiliarity": findings.unfamiliarity[shown].astype(float).round(2),
-        "x": findings.positions[shown, 0] if has_place else None,
-        "y": findings.positions[shown, 1] if has_place else None,
+        "x": _rounded(findings.positions[shown, 0]) if has_place else None,
+        "y": _rounded(findings.positions[shown, 1]) if has_place else None,
     }
+
+
+def _rounded(places: np.ndarray) -> list[float]:
+    return [float(f"{place:.5g}") for place in places.tolist()]
 
 
 def _as_positions(label: np.ndarray) -> int | list[int]:
@@ -208,7 +212,8 @@ def _summary(about: dict[str, Any], findings: Findings, judged: Judged, issues: 
     everything = _counts(judged, n_classes)
     e = about["evaluation"]
     return {
-        "title": re.split(r"[/\\]", str(about.get("photos") or "").rstrip("/\\"))[-1] or "photos",
+        "title": _last_part(about.get("photos")) or "photos",
+        "run": _last_part(about["run"]) if readings.is_evaluation(about) else None,
         "created": about.get("created"),
         "version": about.get("headstart"),
         "classes": about["classes"],
@@ -223,6 +228,7 @@ def _summary(about: dict[str, Any], findings: Findings, judged: Judged, issues: 
         "sentences": {
             "result": readings.result(about),
             "chance": readings.chance(about),
+            "comparison": (about.get("comparison") or {}).get("sentence"),
             "verdict": readings.verdict(about),
             "classes": readings.classes(about),
             "confusion": readings.confused(about, everything),
@@ -235,7 +241,7 @@ def _summary(about: dict[str, Any], findings: Findings, judged: Judged, issues: 
         },
         "to_do": [[t.section, t.text] for t in to_do(about, issues, everything)],
         "cells": {"test": _cells(judged, is_test, n_classes), "all": _cells(judged, np.ones_like(is_test), n_classes)},
-        "calibration": about.get("calibration"),
+        "calibration": _calibration(about),
         "unfamiliar": about.get("unfamiliar"),
         "ladder": about.get("ladder") or [],
         "fitting": about.get("fitting"),
@@ -246,8 +252,18 @@ def _summary(about: dict[str, Any], findings: Findings, judged: Judged, issues: 
     }
 
 
+def _last_part(path: object) -> str:
+    return re.split(r"[/\\]", str(path or "").rstrip("/\\"))[-1]
+
+
+def _calibration(about: dict[str, Any]) -> dict[str, Any] | None:
+    """As run.json has it; without what was before where nothing was corrected."""
+    known = about.get("calibration")
+    return known if not known or readings.is_corrected(known) else {**known, "bins_before": None}
+
+
 def _counts(judged: Judged, n_classes: int) -> np.ndarray | None:
-    """Confusions of all held-out photos, (k, k), rows are labels; None with several labels."""
+    """Confusions of all photos that were held out, (k, k), rows are labels; None with several labels."""
     if are_many(judged.labels):
         return None
     pairs = judged.labels * n_classes + judged.predictions

@@ -8,23 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 from headstart.backbones import BACKBONES
+from headstart.readings import counted, is_evaluation
 from headstart.splits import SPLITS
 
 
 def card_of(about: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Tell how a run was made: groups, each a title and its terms with what they are; about: run.json."""
-    images, choice = about["images"], about.get("choice") or {}
-    of = dict.fromkeys(SPLITS, 0) | {k: v for k, v in images.items() if k in SPLITS}
+    choice = about.get("choice") or {}
     names = str(choice.get("backbone", "")).split("+")
     model = about.get("model") or {}
     seconds = about.get("seconds") or {}
-    photos = [
-        ("folder or table", str(about.get("photos", ""))),
-        ("photos used", f"{images['used']:,}"),
-        ("left out", f"{images.get('skipped', 0):,}"),
-        *((split, f"{of[split]:,} photos") for split in SPLITS),
-        ("fingerprint of the splits", str(about.get("splits_sha256", ""))),
-    ]
     learnt = [(str(k), _worded(v)) for k, v in choice.items() if k != "trials"]
     made = [
         ("file", str(model.get("file", ""))),
@@ -32,7 +25,7 @@ def card_of(about: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
         ("sha256", str(model.get("sha256", ""))),
     ]
     groups = [
-        ("Photos", photos),
+        ("Photos", _photos(about)),
         ("What was chosen", learnt),
         ("The classifier's file", made if model else []),
         ("Licences of the weights", [(b.name, b.license) for b in BACKBONES.values() if b.name in names]),
@@ -47,6 +40,22 @@ def card_of(about: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
         ),
     ]
     return [(title, rows) for title, rows in groups if rows]
+
+
+def _photos(about: dict[str, Any]) -> list[tuple[str, str]]:
+    images = about["images"]
+    rows = [
+        ("folder or table", str(about.get("photos", ""))),
+        ("photos used", f"{images['used']:,}"),
+        ("left out", f"{images.get('skipped', 0):,}"),
+    ]
+    if is_evaluation(about):
+        return [("run that was judged", str(about["run"])), *rows]
+    return [
+        *rows,
+        *((split, counted(images.get(split) or 0, "photo")) for split in SPLITS),
+        ("fingerprint of the splits", str(about.get("splits_sha256", ""))),
+    ]
 
 
 def _worded(value: Any) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from headstart.errors import DataError
 from headstart.figures import BLACK, BLUE, PALE, QUIET, SKY, STYLE, About, drawn, new_figure, percent_axis, readable, wrapped
-from headstart.readings import percent
+from headstart.readings import counted, is_corrected, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,10 +75,10 @@ def _draw_table(axis: Axes, table: np.ndarray, share: np.ndarray) -> None:
 def _told_of_confusion(table: np.ndarray, names: Sequence[str], split: str) -> str:
     n, wrong = int(table.sum()), table - np.diag(table.diagonal())
     if not wrong.any():
-        return f"All {n:,} photos are labelled rightly ({split})."
+        return f"{'The one photo is' if n == 1 else f'All {n:,} photos are'} labelled rightly ({split})."
     row, column = np.unravel_index(wrong.argmax(), wrong.shape)
     return (
-        f"{wrong.sum():,} of {n:,} photos are labelled wrongly ({split}); "
+        f"{wrong.sum():,} of {counted(n, 'photo')} {'is' if wrong.sum() == 1 else 'are'} labelled wrongly ({split}); "
         f"most often: {names[int(row)]} taken for {names[int(column)]} ({wrong[row, column]:,})."
     )
 
@@ -95,13 +95,13 @@ def calibration(about: About) -> Figure:
     figure = new_figure(5.6, 6.2)
     axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     axis.plot([0, 1], [0, 1], color=QUIET, lw=1, ls="--", label="as often right as it says")
-    if before := known.get("bins_before"):
-        x, y = _columns(before, "probability", "accuracy")
+    if is_corrected(dict(known)):
+        x, y = _columns(known["bins_before"], "probability", "accuracy")
         axis.plot(x, y, "o-", mfc="white", lw=1, color=PALE, mec=QUIET, label="before calibration")
     x, y = _columns(known["bins"], "probability", "accuracy")
     low, high = np.array([b["interval"] for b in known["bins"]]).T
     axis.vlines(x, low, high, color=BLUE, lw=1.5, alpha=0.6, label="95 % interval")
-    axis.plot(x, y, "o", ms=7, color=BLUE, label="after calibration")
+    axis.plot(x, y, "o", ms=7, color=BLUE, label="after calibration" if is_corrected(dict(known)) else "measured")
     percent_axis(axis.yaxis)
     axis.set_ylabel("share that is right")
     axis.set_xlim(-0.02, 1.05)
@@ -127,8 +127,8 @@ def _width(x: np.ndarray) -> float:
 
 def _told_of_calibration(known: About) -> str:
     told = f"Probabilities are off by {percent(known['error_after'])} on average"
-    if known.get("error_before") is not None:
+    if known.get("error_before") is not None and is_corrected(dict(known)):
         told += f", {percent(known['error_before'])} before calibration"
     if known.get("bias") is not None:
-        told += f"; of {known['n_images']:,} photos even perfect ones would seem off by {percent(known['bias'])}"
+        told += f"; of {counted(known['n_images'], 'photo')} even perfect ones would seem off by {percent(known['bias'])}"
     return f"{told}."

@@ -21,10 +21,11 @@ from headstart.readings import (
     are_several,
     confusion_counts,
     counted,
+    is_evaluation,
+    is_off,
     is_overfitting,
-    is_tested,
     more_photos,
-    n_needed,
+    needed,
     percent,
     quoted,
     worst_pair,
@@ -32,6 +33,10 @@ from headstart.readings import (
 
 MOST_TO_DO = 3
 LEAK = "leak"  # the kind of issue that makes the result itself doubtful
+WRONG_LABEL = "label"
+COPIES = ("duplicate", "near-duplicate")
+DOUBTFUL = 0.2  # an issue's score, below which its photo's label is probably wrong
+NOTICED = 0.5  # share of a left-out class's photos, below which it is hardly noticed
 
 
 @dataclass(frozen=True)
@@ -46,30 +51,51 @@ class ToDo:
 def to_do(
     about: dict[str, Any], issues: Sequence[dict[str, Any]] = (), counts: np.ndarray | None = None
 ) -> tuple[ToDo, ...]:
-    """The findings that matter most, the worst first, at most three; counts as for confused."""
+    """The findings that matter most, at most three: leaks, wrong labels, then the worst first; counts as for confused."""
+    urgent = list(_urgent(about, issues))
     found = [*_of_issues(about, issues), *_of_result(about), *_of_classes(about, counts), *_of_trust(about)]
     # One of each section, so that none hides the others.
-    worst = {t.section: t for t in sorted(found, key=lambda t: t.share)}
-    return tuple(sorted(worst.values(), key=lambda t: -t.share)[:MOST_TO_DO])
+    worst = {t.section: t for t in sorted(found, key=lambda t: t.share) if t.section not in {u.section for u in urgent}}
+    return (*urgent, *sorted(worst.values(), key=lambda t: -t.share))[:MOST_TO_DO]
+
+
+def _urgent(about: dict[str, Any], issues: Sequence[dict[str, Any]]) -> Iterator[ToDo]:
+    """What is wrong with the photos and spoils both what is learnt and the result: to be mended before all else."""
+    n = max(1, about["images"]["used"])
+    if n_leaks := sum(i["kind"] == LEAK for i in issues):
+        why = "while they are there, the result may be too good"
+        yield ToDo("issues", f"Look at {counted(n_leaks, 'issue')} under {quoted(kind_title(LEAK))}: {why}.", n_leaks / n)
+    doubtful = [i for i in issues if (i.get("score") or 0) < DOUBTFUL]
+    n_wrong = sum(i["kind"] == WRONG_LABEL for i in doubtful)
+    n_twice = sum(i["kind"] in COPIES and len(set(i.get("labels") or ())) > 1 for i in doubtful)
+    told = [f"{counted(n_wrong, 'photo')} seem{'s' * (n_wrong == 1)} labelled wrongly"] * bool(n_wrong)
+    told += [f"{counted(n_twice, 'photo')} stand{'s' * (n_twice == 1)} there more than once, labelled differently"] * bool(
+        n_twice
+    )
+    if told:
+        text = f"Look at the labels: {' and '.join(told)}. Wrong ones mislead what it learns, and how it is judged."
+        yield ToDo("issues", text, (n_wrong + n_twice) / n)
 
 
 def _of_issues(about: dict[str, Any], issues: Sequence[dict[str, Any]]) -> Iterator[ToDo]:
     n = max(1, about["images"]["used"])
     for kind, many in Counter(i["kind"] for i in issues).most_common():
-        leaks = kind == LEAK
-        why = "while they are there, the result may be too good" if leaks else "each is shown with what to do about it"
-        text = f"Look at {counted(many, 'issue')} under {quoted(kind_title(kind))}: {why}."
-        yield ToDo("issues", text, many / n + leaks)
+        text = f"Look at {counted(many, 'issue')} under {quoted(kind_title(kind))}: each is shown with what to do about it."
+        yield ToDo("issues", text, many / n)
     if skipped := about["images"].get("skipped", 0):
-        yield ToDo("card", f"{counted(skipped, 'file')} could not be used: skipped.csv says why.", skipped / (n + skipped))
+        was = "was" if skipped == 1 else "were"
+        if is_evaluation(about):  # on purpose, most of them: they were learnt from
+            yield ToDo("card", f"{counted(skipped, 'file')} {was} left out: skipped.csv and the notes say why.", 0.01)
+        else:
+            text = f"{counted(skipped, 'file')} {was} left out: skipped.csv says why."
+            yield ToDo("card", text, skipped / (n + skipped))
 
 
 def _of_result(about: dict[str, Any]) -> Iterator[ToDo]:
     e = about["evaluation"]
     low, high = e["interval"]
     if high - low > WIDE:
-        where = "test photos" if is_tested(about) else "photos"
-        text = f"Add photos: only {e['n_images']:,} judged the result, about {n_needed(e):,} {where} would pin it down."
+        text = f"Only {counted(e['n_images'], 'photo')} judged the result. {needed(about)}."
         yield ToDo("result", text, (high - low) / 2)
     ahead = (about.get("learning_curve") or {}).get("forecast")
     if ahead and ahead["interval"][0] - ahead["accuracy"] > 0.005:
@@ -98,21 +124,23 @@ def _of_balance(about: dict[str, Any]) -> Iterator[ToDo]:
     of_class = {c: n for c, n in (about.get("images_of_class") or {}).items() if n}
     if len(of_class) > 1 and max(of_class.values()) > UNEVEN * min(of_class.values()):
         least, most = min(of_class, key=lambda c: of_class[c]), max(of_class, key=lambda c: of_class[c])
-        text = f"There are {of_class[most]:,} photos of {quoted(most)} and {of_class[least]:,} of {quoted(least)}: add some."
+        many, few = counted(of_class[most], "photo"), f"{of_class[least]:,}"
+        text = f"{quoted(most)} has {many} and {quoted(least)} {few}: add some of the latter."
         yield ToDo("classes", text, 0.02)
 
 
 def _of_trust(about: dict[str, Any]) -> Iterator[ToDo]:
-    c = about.get("calibration")
-    if c and c.get("bins") and c["error_after"] > max(0.03, 2 * (c.get("bias") or 0)):
-        yield ToDo("calibration", "Read its probabilities with care: they are off beyond chance.", c["error_after"])
-    left_out = [row for row in (about.get("unfamiliar") or {}).get("left_out") or () if row.get("auroc") is not None]
-    for row in sorted(left_out, key=lambda row: row["auroc"])[:1]:
-        if row["auroc"] < 0.8:
+    if is_off(about):
+        text = "Read its probabilities with care: they are off beyond chance."
+        yield ToDo("calibration", text, about["calibration"]["error_after"])
+    left_out = [row for row in (about.get("unfamiliar") or {}).get("left_out") or () if row.get("flagged") is not None]
+    for row in sorted(left_out, key=lambda row: row["flagged"])[:1]:
+        if row["flagged"] < NOTICED:
             text = (
-                f"It hardly notices what it has never seen: {quoted(row['label'])}, left out for a trial, looked familiar."
+                f"It hardly notices photos that are much like those it knows: of {quoted(row['label'])}, left out for a "
+                f"trial, it noticed {percent(row['flagged'])}."
             )
-            yield ToDo("unfamiliar", text, (0.9 - row["auroc"]) / 5)
+            yield ToDo("unfamiliar", text, (NOTICED - row["flagged"]) / 10)
     if is_overfitting(about):
         yield ToDo("learning", "It knows its own photos much better than new ones: add more varied photos.", 0.02)
 

@@ -9,10 +9,17 @@
   const MOST_IN_GALLERY = 60, MOST_CLASSES_SHOWN = 30, WORST_CLASSES = 30, MOST_PAIRS = 15, MOST_OF_KIND = 6, MOST_MISTAKES_SHOWN = 12;
   const missing = new Set(data.missing);
   const at = (id) => document.getElementById(id);
-  const percent = (share) => (share == null ? "–" : `${(100 * share).toFixed(1)}\u00a0%`);
+  const percent = (share) => (share == null ? "–" : `${fixed(100 * share, 1)}\u00a0%`);
   const number = (n) => Number(n).toLocaleString("en-US");
   const counted = (n, thing) => `${number(n)} ${thing}${n === 1 ? "" : "s"}`;
+  const OTHERS = data.is_tuned ? "validation" : "cross-validated"; // what was held out and is no test photo
   const sum = (values) => values.reduce((a, b) => a + b, 0);
+
+  // As Python rounds: what lies in the very middle goes to the even digit, 81.25 to 81.2, where toFixed says 81.3.
+  function fixed(value, digits) {
+    const exact = value.toFixed(20), end = exact.length - 20 + digits;
+    return /^50*$/.test(exact.slice(end)) && "02468".includes(exact[end - 1]) ? exact.slice(0, end) : value.toFixed(digits);
+  }
 
   // ---- elements
 
@@ -42,8 +49,9 @@
 
   const isHeldOut = (i) => photos.prediction[i] != null;
   const isTest = (i) => photos.split[i] === TEST;
-  const judgedHow = (i) => (!isHeldOut(i) ? `${SPLITS[photos.split[i]]} photo` : isTest(i) ? "test photo" : data.is_tuned ? "validation photo" : "cross-validated photo");
+  const judgedHow = (i) => (!isHeldOut(i) ? `${SPLITS[photos.split[i]]} photo` : `${isTest(i) ? "test" : OTHERS} photo`);
   const shortName = (i) => photos.name[i].split(/[\\/]/).slice(-1)[0];
+  const caption = (i) => [name(shortName(i)), photos.unfamiliarity[i] > 1 ? el("span", { class: "strange" }, ` unfamiliar (${fixed(photos.unfamiliarity[i], 2)})`) : null];
 
   function inWords(i) {
     const said = isHeldOut(i) ? `, predicted ${named(photos.prediction[i])}, ${percent(photos.probability[i])}` : "";
@@ -111,17 +119,18 @@
   }
 
   // Arrow keys go from photo to photo within a gallery.
-  function gallery(list, most = MOST_IN_GALLERY) {
+  function gallery(list, most = MOST_IN_GALLERY, isNamed = false) {
     const node = el("div", { class: "gallery", role: "group", "aria-label": counted(list.length, "photo") });
-    node.append(...list.slice(0, most).map((i, place) => thumb(i, list, place)));
+    const shot = (i, place) => (isNamed ? el("figure", { class: "shot" }, thumb(i, list, place), el("figcaption", null, ...caption(i).filter(Boolean))) : thumb(i, list, place));
+    node.append(...list.slice(0, most).map(shot));
     if (list.length > most) {
       const all = el("button", { type: "button" }, `Show all ${number(list.length)}`);
-      all.addEventListener("click", () => node.replaceWith(gallery(list, Infinity)));
+      all.addEventListener("click", () => node.replaceWith(gallery(list, Infinity, isNamed)));
       node.append(all);
     }
     node.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      const buttons = [...node.children], next = buttons[buttons.indexOf(document.activeElement) + step];
+      const buttons = [...node.querySelectorAll("button")], next = buttons[buttons.indexOf(document.activeElement) + step];
       if (step) event.preventDefault();
       if (step && next) next.focus();
     });
@@ -159,10 +168,25 @@
     if (isHeldOut(i)) rows.push(["Prediction", name(named(photos.prediction[i]))], [data.is_many ? "Sureness" : "How sure", percent(photos.probability[i])]);
     rows.push(["Judged as", judgedHow(i)], ["Unfamiliarity (above 1: unfamiliar)", String(photos.unfamiliarity[i] ?? "–")], ["File", name(photos.name[i])]);
     at("large-facts").replaceChildren(...facts(rows));
+    at("large-why").replaceChildren(...explained(data.mistakes.find((m) => m.photo === i)));
     at("large-place").textContent = `${number(largePlace + 1)} of ${number(largeList.length)}`;
     at("large-before").disabled = largePlace === 0;
     at("large-next").disabled = largePlace === largeList.length - 1;
   }
+
+  // Of a prediction that is explained: where its evidence lies, and what is most like it.
+  function explained(m) {
+    if (!m || !m.heat) return [];
+    const press = () => {
+      const is = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", String(is));
+      at("large-picture").replaceChildren(is ? el("div", { class: "square" }, el("img", { src: jpeg(m.square), alt: inWords(m.photo) }), heatCanvas(m.heat)) : largePicture(m.photo));
+    };
+    const button = el("button", { type: "button", "aria-pressed": "false", on: { click: press } }, "Show where the evidence lies");
+    return [el("div", { class: "bar" }, button), ...nearestPhotos(m)];
+  }
+
+  const nearestPhotos = (m) => (m.nearest.length ? [el("p", { class: "tag" }, "Most like it, of what it learnt from:"), gallery(m.nearest), el("span", { class: "tag" }, nearestInWords(m.nearest))] : []);
 
   function turn(step) {
     if (!largeList[largePlace + step] && largeList[largePlace + step] !== 0) return;
@@ -179,7 +203,7 @@
     large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
     large.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (step) { event.preventDefault(); turn(step); }
+      if (step && !event.defaultPrevented) { event.preventDefault(); turn(step); }
     });
   }
 
@@ -241,10 +265,11 @@
       const out = frame(width, height);
       for (const v of ticks(low, high)) out.append(line(left, y(v), right, y(v), "grid"), text(left - 8, y(v) + 4, isShare ? `${Number((100 * v).toFixed(1))} %` : String(v), { "text-anchor": "end" }));
       const marks = isLog ? series[0].points.map((p) => p[0]) : ticks(Math.min(...xs), Math.max(...xs)).filter(Number.isInteger);
-      for (const v of marks) out.append(text(x(by(v)), bottom + 18, number(v), { "text-anchor": "middle" }));
+      if (ahead) out.append(text(x(by(ahead.x)), bottom + 18, number(ahead.x), { "text-anchor": "middle", class: "ahead" }));
+      for (const v of marks) if (!ahead || x(by(ahead.x)) - x(by(v)) > 32) out.append(text(x(by(v)), bottom + 18, number(v), { "text-anchor": "middle" }));
       out.append(line(left, bottom, right, bottom, "axis"), text(2, 12, yLabel, { class: "strong" }), text(right, height - 4, xLabel, { "text-anchor": "end" }));
       series.forEach((s) => out.append(...drawSeries(s, (v) => x(by(v)), y)));
-      if (ahead) out.append(...drawAhead(ahead, series[0].points.at(-1), (v) => x(by(v)), y));
+      if (ahead) out.append(...drawAhead(ahead, series[0].points.at(-1), bottom, (v) => x(by(v)), y));
       series.filter((s) => s.name).forEach((s, k) => out.append(...legend(s, left + 110 * k, height - 8)));
       return out;
     };
@@ -261,10 +286,10 @@
     return found;
   }
 
-  function drawAhead(ahead, last, x, y) {
+  function drawAhead(ahead, last, bottom, x, y) {
     const [low, high] = ahead.interval, edge = [[last[0], last[1]], [ahead.x, low], [ahead.x, high]].map(([a, b]) => `${x(a)},${y(b)}`);
     return [svg("polygon", { points: edge.join(" "), class: "band" }), line(x(ahead.x), y(low), x(ahead.x), y(high), "a"),
-      text(x(ahead.x) - 8, y(low) + 18, "forecast", { "text-anchor": "end" })];
+      line(x(ahead.x), y(low), x(ahead.x), bottom, "guide"), text(x(ahead.x) - 8, bottom - 8, "forecast (90 %)", { "text-anchor": "end" })];
   }
 
   const legend = ({ name: words, kind }, start, y) => [line(start, y, start + 24, y, kind), text(start + 31, y + 4, words, {})];
@@ -306,21 +331,25 @@
   // ---- sections
 
   function drawResult() {
-    const e = data.evaluation;
+    const e = data.evaluation, isJudged = data.run != null; // a finished run, by other photos
     document.title = `${data.title}: headstart report`;
     at("title").append(name(data.title));
-    at("when").textContent = data.created ? `Learnt on ${new Date(data.created).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" })}` : "";
+    if (isJudged) at("title").after(el("p", { class: "reading", id: "judged-run" }, "The classifier of the run ", el("b", null, name(data.run)), ", judged by the photos of ", el("b", null, name(data.title)), "."));
+    at("when").textContent = data.created ? `${isJudged ? "Evaluated" : "Learnt"} on ${new Date(data.created).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" })}` : "";
     at("accuracy").textContent = percent(e.accuracy);
-    at("accuracy-of").textContent = `${data.is_tested ? "of the test photos" : "of the photos, each held out once,"} ${data.is_many ? "have every label right" : "labelled rightly"}`;
+    at("accuracy-of").textContent = `${data.is_tested ? "of the test photos" : "of the cross-validated photos"} ${data.is_many ? "have every label right" : "labelled rightly"}`;
     at("result-sentence").textContent = sentences.result;
     at("result-chance").textContent = sentences.chance;
+    say(at("comparison"), sentences.comparison);
     at("verdict").textContent = sentences.verdict;
     chart(at("interval"), sentences.chance, intervalChart, 860).append(el("figcaption", null, "The line is what was measured, the band its 95 % interval."));
-    const rows = [["Photos", number(data.images.used)], ["Learnt from", number((data.images.train || 0) + (data.images.validation || 0))],
-      ["Tested with", number(data.images.test || 0)], ["Classes", number(classes.length)]];
+    const used = isJudged ? [["Left out", number(data.images.skipped || 0)]]
+      : [["Learnt from", number((data.images.train || 0) + (data.images.validation || 0))], ["Tested with", number(data.images.test || 0)]];
+    const rows = [["Photos", number(data.images.used)], ...used, ["Classes", number(classes.length)]];
     if (e.top5 != null) rows.push(["Right class among the first five", percent(e.top5)]);
     if (e.mean_average_precision != null) rows.push(["Mean average precision", percent(e.mean_average_precision)], ["F1 of all decisions", percent(e.f1_micro)]);
     at("facts").append(...facts(rows));
+    if (isJudged && data.notes.length) at("facts").after(el("ul", { class: "note", id: "first-notes" }, ...data.notes.map((n) => el("li", null, n))));
   }
 
   function drawToDo() {
@@ -336,7 +365,7 @@
     const several = data.evaluation.classes.some((c) => c.threshold != null);
     const columns = [["Class", (c) => c.label], ["Precision", (c) => c.precision, percent], ["Recall", (c) => c.recall, percent], ["F1", (c) => c.f1, percent],
       ...(several ? [["Average precision", (c) => c.average_precision, percent], ["Given from", (c) => c.threshold, percent]] : []),
-      ["Judged on", (c) => c.support, number], ["All photos", (c) => c.all, number]];
+      ["Judged on", (c) => c.support, number], [SPARE, (c) => c.all, number]];
     const rows = data.evaluation.classes.map((c, i) => ({ ...c, all: data.of_class[i] ?? 0, place: i }));
     const table = at("scores"), most = { shown: rows.length > 60 ? 30 : rows.length };
     const state = rows.length > 60 ? { column: 3, up: true } : { column: -1, up: true };
@@ -350,9 +379,11 @@
     more.append(all);
   }
 
+  const SPARE = "All photos"; // left out where there is little room
+
   function scoreHeading(title, k, state, draw) {
     const press = () => { state.up = state.column === k ? !state.up : k <= 3; state.column = k; draw(); };
-    return el("th", { scope: "col" }, el("button", { type: "button", on: { click: press } }, title));
+    return el("th", { scope: "col", class: title === SPARE ? "spare" : null }, el("button", { type: "button", on: { click: press } }, title));
   }
 
   function drawScoreRows(table, columns, rows, state, shown) {
@@ -363,7 +394,7 @@
       return (state.up ? 1 : -1) * (typeof va === "string" ? va.localeCompare(vb) : va - vb);
     };
     const cells = (c) => columns.map(([title, of, format], k) => (k === 0 ? el("th", { scope: "row", title: c.label }, name(c.label))
-      : el("td", null, k <= 3 ? meter(of(c)) : null, el("span", { class: "n" }, format(of(c))))));
+      : el("td", { class: title === SPARE ? "spare" : null }, k <= 3 ? meter(of(c)) : null, el("span", { class: "n" }, format(of(c))))));
     table.tBodies[0].replaceChildren(...[...rows].sort(order).slice(0, shown).map((c) => el("tr", null, ...cells(c))));
     [...table.tHead.rows[0].cells].forEach((th, k) => {
       if (k === state.column) th.setAttribute("aria-sort", state.up ? "ascending" : "descending"); else th.removeAttribute("aria-sort");
@@ -397,7 +428,7 @@
   function drawConfusion() {
     const hasTest = data.cells.test.length > 0, hasOthers = sum(data.cells.all.map((c) => c[2])) > sum(data.cells.test.map((c) => c[2]));
     if (!data.cells.all.length) { drop("confusion"); return; }
-    const choices = [["test", "Test photos"], ["all", "All held-out photos"]];
+    const choices = [["test", "Test photos"], ["all", `Test and ${OTHERS} photos`]];
     const buttons = choices.map(([key, words]) => el("button", { type: "button", "data-count": key, on: { click: () => choose(key) } }, words));
     const choose = (key) => {
       counting = key;
@@ -416,12 +447,13 @@
 
   function countingInWords(hasTest) {
     const n = sum(data.cells[counting].map((c) => c[2])), wholes = data.is_many ? "" : `${counted(n, "photo")}: `;
+    const ringed = hasTest ? `; the ${OTHERS} ones are marked with a ring` : "";
     const other = data.n_right === data.evaluation.n_correct ? "The result at the top is theirs." : `The fit that these counts are of got ${number(data.n_right)} right, the one of the result at the top ${number(data.evaluation.n_correct)}.`;
     if (counting === "test") return `${wholes}test photos only, which the classifier never saw. ${other}`;
     const rest = data.is_tuned
-      ? "validation photos, which chose how it was fine-tuned, so that they flatter; they are marked with a ring"
-      : "cross-validated ones, each judged by a fit that had not seen it; they are marked with a ring";
-    return hasTest ? `${wholes}test photos, and ${rest}.` : `${wholes}${rest}.`;
+      ? "validation photos, which chose how it was fine-tuned, so that they flatter"
+      : "cross-validated photos, each judged by a fit that had not seen it";
+    return hasTest ? `${wholes}test photos, and ${rest}${ringed}.` : `${wholes}${rest}.`;
   }
 
   function drawMatrix() {
@@ -470,7 +502,7 @@
       : i === j ? el("h3", null, name(classes[i]), ", rightly told") : el("h3", null, name(classes[i]), " taken for ", name(classes[j]));
     const sampled = found.length < n ? `; ${number(found.length)} of them are on this page` : "";
     panel.replaceChildren(title, el("p", { class: "note" }, `${counted(n, "photo")}${sampled}.`));
-    for (const [words, list] of [["Test photos", found.filter(isTest)], ["Cross-validated photos", found.filter((p) => !isTest(p))]]) {
+    for (const [words, list] of [["Test photos", found.filter(isTest)], [`${OTHERS.replace(/^./, (c) => c.toUpperCase())} photos`, found.filter((p) => !isTest(p))]]) {
       if (list.length) panel.append(el("h4", null, `${words} (${number(list.length)})`), gallery(surestFirst(list)));
     }
     panel.classList.remove("flash");
@@ -499,8 +531,9 @@
   function drawMistakes() {
     const list = data.mistakes.map((m) => m.photo), hasHeat = data.mistakes.some((m) => m.heat);
     if (!list.length) { drop("mistakes"); return; }
-    const shown = list.filter((i) => photos.is_right[i] === false).length, of = counted(data.n_mistakes, "held-out photo");
-    at("mistakes-reading").textContent = !shown ? "No photo that was held out is labelled wrongly; these answers are explained all the same." : `It was wrong about ${of}; these are the ${number(shown)} where it was surest of the wrong answer. Is it really the classifier that is wrong, or the label?`;
+    const shown = list.filter((i) => photos.is_right[i] === false).length, of = counted(data.n_mistakes, "photo");
+    const kinds = [data.cells.test.length ? "test" : null, photos.split.some((_, i) => isHeldOut(i) && !isTest(i)) ? OTHERS : null].filter(Boolean).join(" and ");
+    at("mistakes-reading").textContent = !shown ? `None of the ${kinds} photos is labelled wrongly; these answers are explained all the same.` : `Of the ${kinds} photos it was wrong about ${of}; ${shown < data.n_mistakes ? `these are the ${number(shown)} where it was surest of the wrong answer` : "where it was surest comes first"}. Is it really the classifier that is wrong, or the label?`;
     if (hasHeat) {
       const pressed = (is) => { button.setAttribute("aria-pressed", String(is)); at("mistake-cards").classList.toggle("no-heat", !is); };
       const button = el("button", { type: "button", on: { click: () => pressed(button.getAttribute("aria-pressed") !== "true") } }, "Show where the evidence lies");
@@ -521,9 +554,9 @@
     else fill(photo, { class: "photo bare" }, [name(shortName(i))]);
     if (m.heat) photo.append(heatCanvas(m.heat));
     const verdict = isHeldOut(i) ? [el("b", { class: photos.is_right[i] ? "right-text" : "wrong-text" }, name(named(photos.prediction[i]))), ` ${percent(photos.probability[i])}`] : ["not held out"];
-    const card = el("article", { class: "mistake" }, photo, el("p", null, "It said ", ...verdict, el("br"), "The label is ", el("b", null, name(named(photos.label[i])))),
+    const card = el("article", { class: "mistake" }, photo, el("div", { class: "file" }, ...caption(i).filter(Boolean)), el("p", null, "It said ", ...verdict, el("br"), "The label is ", el("b", null, name(named(photos.label[i])))),
       el("span", { class: "tag" }, judgedHow(i)));
-    if (m.nearest.length) card.append(el("p", { class: "tag" }, "Most like it, of what it learnt from:"), gallery(m.nearest), el("span", { class: "tag" }, nearestInWords(m.nearest)));
+    card.append(...nearestPhotos(m));
     return card;
   }
 
@@ -557,7 +590,7 @@
     const u = data.unfamiliar || {}, f = data.familiarity;
     if (!data.unfamiliar && !f) { drop("unfamiliar"); return; }
     if (f) {
-      const words = `${counted(f.beyond, "photo")} of its own ${number(f.n)} lie beyond the line at 1, from which on a photo counts as unfamiliar.`;
+      const words = `${counted(f.beyond, "photo")} of ${data.run == null ? "its own" : "these"} ${number(f.n)} ${f.beyond === 1 ? "lies" : "lie"} beyond the line at 1, from which on a photo counts as unfamiliar.`;
       chart(at("familiarity"), words, histogramChart, 760).append(el("figcaption", null, words));
     } else drop("familiarity");
     drawLeftOut(u.left_out || []);
@@ -572,7 +605,8 @@
       el("td", null, percent(r.auroc)), hasMost ? el("td", null, percent(r.auroc_max_probability)) : null, el("td", null, number(r.n))));
     const shown = body.slice(0, MOST_CLASSES_SHOWN);
     at("left-out").append(el("h3", null, "A trial: one class at a time was kept from it"),
-      el("p", { class: "note" }, "Its photos were then shown as something new. Told apart: how often a new photo looks stranger than one of its own; 50 % would be guessing."),
+      el("p", { class: "note" }, "Its photos were then shown as something new. Told apart: of a new photo and one of its own, drawn at random, how often the new one looks stranger (AUROC, the area under the ROC curve); 50 % would be guessing."),
+      hasMost ? el("p", { class: "note" }, "The last of these columns goes by the highest probability alone, for comparison. Where the new photos are much like its own, it may do as well; but pictures of something else altogether often get a high probability, so that unfamiliarity is the one to go by.") : "",
       el("div", { class: "scroll" }, el("table", { class: "plain" }, el("thead", null, el("tr", null, ...heads.map((h) => el("th", { scope: "col" }, h)))), el("tbody", null, ...shown))),
       rows.length > shown.length ? el("p", { class: "note" }, `The ${shown.length} that were noticed least, of ${number(rows.length)}.`) : "");
   }
@@ -580,7 +614,7 @@
   function drawProbes(rows) {
     if (!rows.length) { drop("probes"); return; }
     const probe = (r, k) => el("figure", null, data.probes[k] ? el("img", { src: jpeg(data.probes[k]), alt: r.name }) : null,
-      el("figcaption", null, el("b", null, name(r.name)), el("br"), `unfamiliarity ${Number(r.unfamiliarity).toFixed(2)}: `,
+      el("figcaption", null, el("b", null, name(r.name)), el("br"), `unfamiliarity ${fixed(Number(r.unfamiliarity), 2)}: `,
         el("span", { class: r.unfamiliarity > 1 ? "right-text" : "wrong-text" }, r.unfamiliarity > 1 ? "noticed" : "not noticed"), el("br"), "it would say ", name(r.prediction), ` ${percent(r.probability)}`));
     at("probes").append(el("h3", null, "Pictures of something else altogether"), el("div", { class: "probes" }, ...rows.map(probe)));
   }
@@ -616,7 +650,7 @@
     if (issue.label && issue.suggested_label) words.append(el("p", { class: "note" }, "Label ", name(issue.label), "; perhaps ", name(issue.suggested_label)));
     if (issue.suggestion) words.append(el("p", { class: "note" }, issue.suggestion));
     if (!issue.photos.length) words.append(el("p", { class: "note" }, ...issue.names.flatMap((path, k) => [k ? ", " : null, name(path)])));
-    return el("div", { class: "issue" }, issue.photos.length ? gallery(issue.photos, 6) : el("div"), words);
+    return el("div", { class: "issue" }, issue.photos.length ? gallery(issue.photos, 6, true) : el("div"), words);
   }
 
   // ---- learning
@@ -629,8 +663,8 @@
   function drawLadder() {
     if (!data.ladder.length) { drop("ladder"); return false; }
     const row = (r) => el("tr", null, el("th", { scope: "row" }, r.name), el("td", { class: "left" }, r.look || "–"), el("td", null, percent(r.accuracy), r.interval ? el("span", { class: "quiet" }, ` (${percent(r.interval[0]).slice(0, -2)} to ${percent(r.interval[1]).slice(0, -2)})`) : null),
-      el("td", null, r.cross_entropy == null ? "–" : r.cross_entropy.toFixed(3)), el("td", null, r.is_taken ? "kept" : "no"), el("td", { class: "left" }, r.why || ""));
-    const heads = ["What was tried", "With", "Held out, right", "Cross entropy", "Kept", "Why"];
+      el("td", null, r.cross_entropy == null ? "–" : fixed(r.cross_entropy, 3)), el("td", null, r.is_taken ? "kept" : "no"), el("td", { class: "left" }, r.why || ""));
+    const heads = ["What was tried", "With", "Cross-validated, right", "Cross entropy", "Kept", "Why"];
     at("ladder").append(el("h3", null, "The ladder: what was tried"), ...(sentences.ladder ? [el("p", { class: "reading" }, sentences.ladder)] : []),
       el("div", { class: "scroll" }, el("table", { class: "plain" }, el("thead", null, el("tr", null, ...heads.map((h, k) => el("th", { scope: "col", class: k === 1 || k === 5 ? "left" : null }, h)))), el("tbody", null, ...data.ladder.map(row)))),
       el("p", { class: "how" }, "Cross entropy punishes sureness about wrong answers; lower is better."));
@@ -638,7 +672,7 @@
   }
 
   function twoCurves(rows, x, [learnt, held], words) {
-    const series = [[learnt, "b", "learnt from"], [held, "a", "held out"]].map(([key, kind, title]) => ({ kind, name: title, points: rows.map((r) => [r[x], r[key]]).filter((p) => p[1] != null) }));
+    const series = [[learnt, "a", "learnt from"], [held, "b", "held out"]].map(([key, kind, title]) => ({ kind, name: title, points: rows.map((r) => [r[x], r[key]]).filter((p) => p[1] != null) }));
     return { series: series.filter((s) => s.points.length), ...words };
   }
 
@@ -649,6 +683,8 @@
     at("fitting").append(el("h3", null, "While it was learning"), ...(sentences.fitting ? [el("p", { class: "reading" }, sentences.fitting)] : []), box);
     const pairs = [["accuracy", { xLabel: "step", yLabel: "photos labelled rightly", isShare: true }], ["cross_entropy", { xLabel: "step", yLabel: "cross entropy (lower is better)" }]];
     for (const [key, words] of pairs) addCurve(box, twoCurves(steps, "step", [`train_${key}`, `validation_${key}`], words));
+    const { n_train: learnt, n_validation: held } = data.fitting;
+    if (learnt && held) box.after(el("p", { class: "how" }, `This was a fit of its own, to watch: of the photos that are learnt from, it learnt from ${number(learnt)}; ${number(held)} others, a fifth, were held out from this fit alone.`));
     return true;
   }
 
@@ -676,7 +712,7 @@
     const ahead = c.forecast ? { x: last + c.forecast.n_more, interval: c.forecast.interval } : null;
     const options = { series: [{ points, kind: "a" }], xLabel: "photos of each class", yLabel: "photos labelled rightly", isShare: true, isLog: true, ahead };
     chart(at("curve-chart"), sentences.curve || "accuracy against photos of each class", lineChart(options), 760)
-      .append(el("figcaption", null, "How good it is when it learns from fewer of your photos; the band is the 95 % interval, the wedge the forecast."));
+      .append(el("figcaption", null, `How good it is when it learns from fewer of your photos; the band is the 95 % interval${ahead ? ", the wedge the forecast (90 % interval)" : ""}.${c.n_held_out ? ` Judged on ${number(c.n_held_out)} cross-validated photos.` : ""}`));
   }
 
   function drawMap() {
