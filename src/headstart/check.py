@@ -160,7 +160,7 @@ def _similar_classes(evidence: Evidence) -> Iterator[Issue]:
             float(np.clip(BORDER * CONFUSED / least, 0, 1)),
             f"{a} and {b} are hardly told apart: {n_wrong} of {n} photos are taken for the other "
             f"({whole_percent(n_wrong / n)}; by guessing it were 50 %)",
-            "look whether people can tell them; if not, make them one class. If so, add photos that show the difference",
+            "look whether people can tell them; if not, they are one class. If so, add photos that show the difference",
         )
 
 

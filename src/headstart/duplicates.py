@@ -7,15 +7,17 @@ of one flower are not. The codes only say which pairs to look at; benchmarks/dup
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from headstart.engine import available_cores
 from headstart.glance import MIRROR_BITS, Glances
 from headstart.head import unit_rows
+
+T = TypeVar("T")
 
 CODES_SHARE = 0.2  # of a similarity: cosine of the codes; the rest is what the pictures agree in
 SAME = 0.78  # similarity: 98 % and more of all copies of photos reach it, no two other photos do; of star fields some do
@@ -36,6 +38,7 @@ CHAIN_SHARE = 0.02
 BLOCK = 64  # rows whose closeness to all others is held at once: 15 MB for 60,000 photos
 LANES = 32
 PAIRS = 4096  # sifted at once
+PICTURES = 256  # that a thread looks at before it takes the next ones
 CHUNK = 64  # pairs that a thread compares before it takes the next ones
 
 
@@ -73,7 +76,7 @@ def near_duplicates(
         searched = (_projected(codes, kept), _signs(glances.hashes[kept]))
         pairs = np.concatenate([_nearest(rows, N_NEAREST, pool) for rows in searched])
         pairs = np.unique(np.sort(pairs, axis=1), axis=0)
-        pairs, is_mirrored, cosine = _likely(pairs, np.stack(list(pool.map(_coarse, pictures))), codes, kept, pool)
+        pairs, is_mirrored, cosine = _likely(pairs, np.stack(_each(_coarse, pictures, pool)), codes, kept, pool)
         agreement = _agreement(pairs, is_mirrored, pictures, pool)
     similarity = np.minimum(1.0, (1 - CODES_SHARE) * agreement + CODES_SHARE * cosine)
     is_same = similarity >= SAME
@@ -199,6 +202,15 @@ def _likely(
     return [np.concatenate(arrays) for arrays in zip(*pool.map(sift, range(0, len(pairs), PAIRS)), strict=True)]
 
 
+def _each(look: Callable[[bytes], T], pictures: Sequence[bytes], pool: ThreadPoolExecutor) -> list[T]:
+    """Look at each picture, some hundred at a time: a task for each costs as much as the look."""
+
+    def some(start: int) -> list[T]:
+        return [look(picture) for picture in pictures[start : start + PICTURES]]
+
+    return [one for many in pool.map(some, range(0, len(pictures), PICTURES)) for one in many]
+
+
 def _coarse(picture: bytes) -> np.ndarray:
     """A small JPEG as (COARSE, COARSE) float32 grey of mean 0 and length 1."""
     import cv2
@@ -222,7 +234,7 @@ def _agreement(
 ) -> np.ndarray:
     """How far the pictures of each pair agree, (m,) in [0, 1]."""
     involved = np.unique(pairs).tolist()
-    looks = dict(zip(involved, pool.map(lambda i: _look(pictures[i]), involved), strict=True))
+    looks = dict(zip(involved, _each(_look, [pictures[i] for i in involved], pool), strict=True))
 
     def compare(start: int) -> list[float]:
         part = slice(start, start + CHUNK)
