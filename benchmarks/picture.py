@@ -35,7 +35,11 @@ def main() -> None:
             done = subprocess.run(
                 [COMMAND, *words],
                 cwd=tmp,
-                env={**os.environ, "HEADSTART_CACHE": tmp},
+                env={
+                    **os.environ,
+                    "HEADSTART_CACHE": tmp,
+                    "PATH": f"{Path(COMMAND).parent}{os.pathsep}{os.environ['PATH']}",
+                },
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,
