@@ -4,7 +4,6 @@ import base64
 import html.parser
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
