@@ -87,8 +87,9 @@ def train(options: argparse.Namespace) -> int:
             f"({terminal.percent(low)} to {terminal.percent(high)})"
         )
     print(f"seconds: {', '.join(f'{stage} {s:.1f}' for stage, s in seconds.items())}; together {sum(seconds.values()):.1f}")
-    if found := sum(about["issues"].values()):
-        print(f"found in the photos: {counted(found, 'issue')}; the report shows them")
+    if found := about["issues"]:
+        kinds = sorted(found.items(), key=lambda kind: -kind[1])
+        print(f"found in the photos: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}; the report shows them")
     print(
         f"\nHow far to trust it, and why: open {run.folder}/report.html"
         f"\nThe classifier is in {run.folder}; label new photos with:"
