@@ -45,7 +45,7 @@ def many_pictures(n) -> list[np.ndarray]:
 def opened(monkeypatch):
     """The paths that are opened to be read, as they are."""
     paths = []
-    monkeypatch.setattr(module, "read_bytes", lambda path: (paths.append(path), read_bytes(path))[1])
+    monkeypatch.setattr("headstart.tables.read_bytes", lambda path: (paths.append(path), read_bytes(path))[1])
     return paths
 
 

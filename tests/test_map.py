@@ -14,22 +14,11 @@ import pytest
 from PIL import Image
 
 from headstart import map as map_module
+from headstart import map_page as page_module
 from headstart.findings import Findings
-from headstart.map import (
-    GREY,
-    LIGHTNESS,
-    PALETTE,
-    NewPhotos,
-    along_axes,
-    colours,
-    map_data,
-    map_page,
-    map_picture,
-    nearest_neighbours,
-    place,
-    place_on,
-    principal_axes,
-)
+from headstart.map import along_axes, nearest_neighbours, place, place_on, principal_axes
+from headstart.map_page import MapContents, NewPhotos, map_data, map_page
+from headstart.map_picture import GREY, LIGHTNESS, PALETTE, colours, map_picture
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -71,6 +60,10 @@ def findings_of(names, labels, *, positions=None, probabilities=None, held_out=N
         space_axes=np.zeros((8, 4), np.float32),
         positions=rng.normal(size=(n, 2)).astype(np.float32) if positions is None else positions,
     )
+
+
+def picture_of(*known, **more):
+    return Image.open(io.BytesIO(map_picture(MapContents(*known, **more))))
 
 
 def data_of(page):
@@ -232,7 +225,7 @@ def test_data_says_of_each_photo_what_is_known():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32)
     findings = findings_of(names, np.array([0, 1, 1]), probabilities=probabilities, held_out=[0, 1])
     issues = [{"kind": "near_duplicate", "path": None, "paths": ["/p/c.jpg"]}, {"kind": "label_error", "path": "/p/b.jpg"}]
-    data = map_data({"classes": ["x", "y"]}, findings, pictures=[None] * 3, issues=issues)
+    data = map_data(MapContents({"classes": ["x", "y"]}, findings, pictures=[None] * 3, issues=issues))
     assert (data["root"], data["names"], data["originals"]) == ("/p/", ["a.jpg", "b.jpg", "c.jpg"], "file://")
     assert numbers(data["label"], "i16") == [0, 1, 1]
     assert numbers(data["prediction"], "i16") == [0, 0, -1]
@@ -257,50 +250,50 @@ def test_several_labels_a_photo_are_lists():
     probabilities = np.array([[0.9, 0.2, 0.4], [0.1, 0.1, 0.1]], np.float32)
     findings = findings_of(["a", "b"], labels, probabilities=probabilities)
     about = {"classes": ["x", "y", "z"], "thresholds": [0.5, 0.5, 0.3]}
-    data = map_data(about, findings, pictures=[None, None])
+    data = map_data(MapContents(about, findings, pictures=[None, None]))
     assert (data["label"], data["prediction"]) == ([[0, 2], []], [[0, 2], []])
     assert numbers(data["isCorrect"], "i8") == [1, 1]
     assert data["originals"] is None  # names that are no whole paths: nobody knows where they lie
-    assert Image.open(io.BytesIO(map_picture(about, findings))).size == (1_400, 1_000)
+    assert picture_of(about, findings).size == (1_400, 1_000)
 
 
 def test_new_photos_are_told_apart():
     findings = findings_of(["a", "b"], np.array([0, 1]))
     new = NewPhotos(("c",), np.array([[1.0, 2.0]]), np.array([1]), np.array([0.7]), (jpeg(200),))
-    data = map_data({"classes": ["x", "y"]}, findings, pictures=[jpeg(0), None], new=new)
+    data = map_data(MapContents({"classes": ["x", "y"]}, findings, pictures=[jpeg(0), None], new=new))
     assert data["names"] == ["a", "b", "c"] and numbers(data["isNew"], "u8") == [0, 0, 1]
     assert numbers(data["label"], "i16") == [0, 1, -1] and numbers(data["prediction"], "i16")[2] == 1
     assert (data["sprites"]["side"], data["sprites"]["columns"], len(data["sprites"]["sheets"])) == (64, 3, 1)
 
 
 def test_no_more_pictures_than_a_browser_can_take(monkeypatch):
-    monkeypatch.setattr(map_module, "MANY_PICTURES", 2)
-    monkeypatch.setattr(map_module, "MOST_PICTURES", 4)
+    monkeypatch.setattr(page_module, "MANY_PICTURES", 2)
+    monkeypatch.setattr(page_module, "MOST_PICTURES", 4)
     findings = findings_of([str(i) for i in range(6)], np.zeros(6, np.int64))
-    page = map_page({"classes": ["x"]}, findings, pictures=[jpeg(9)] * 6)
+    page = map_page(MapContents({"classes": ["x"]}, findings, pictures=[jpeg(9)] * 6))
     assert "The first 4 have pictures" in page
     assert (data_of(page)["sprites"]["side"], data_of(page)["sprites"]["columns"]) == (32, 4)
 
 
 def test_hostile_names_stay_names():
     findings = findings_of(HOSTILE, np.arange(len(HOSTILE)))
-    page = map_page({"classes": HOSTILE, "photos": HOSTILE[0]}, findings, pictures=[None] * len(HOSTILE))
+    page = map_page(MapContents({"classes": HOSTILE, "photos": HOSTILE[0]}, findings, pictures=[None] * len(HOSTILE)))
     assert data_of(page)["names"] == HOSTILE and data_of(page)["classes"] == HOSTILE
     assert "alert(1)</script>" not in page and page.count("<script") == 2
     page.encode("utf-8", "surrogateescape")
-    assert Image.open(io.BytesIO(map_picture({"classes": HOSTILE, "photos": HOSTILE[4]}, findings))).format == "PNG"
+    assert picture_of({"classes": HOSTILE, "photos": HOSTILE[4]}, findings).format == "PNG"
 
 
 def test_the_page_asks_nothing_of_anybody():
-    page = map_page({"classes": ["x"]}, findings_of(["a"], np.zeros(1, np.int64)), pictures=[None])
+    page = map_page(MapContents({"classes": ["x"]}, findings_of(["a"], np.zeros(1, np.int64)), pictures=[None]))
     assert not re.search(r"https?://|@import|<link(?! rel=\"icon\" href=\"data:)|{{", page)
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_hardly_anything_is_still_a_page_and_a_picture(n):
     findings = findings_of(["a.jpg"][:n], np.zeros(n, np.int64))
-    assert data_of(map_page({"classes": ["x"]}, findings, pictures=[None] * n))["names"] == ["a.jpg"][:n]
-    assert Image.open(io.BytesIO(map_picture({"classes": ["x"]}, findings))).size == (1_400, 1_000)
+    assert data_of(map_page(MapContents({"classes": ["x"]}, findings, pictures=[None] * n)))["names"] == ["a.jpg"][:n]
+    assert picture_of({"classes": ["x"]}, findings).size == (1_400, 1_000)
 
 
 # -- the picture
@@ -310,7 +303,7 @@ def test_the_picture_has_a_dot_of_its_colour_for_each_photo():
     findings = findings_of(
         ["a", "b", "c"], np.array([0, 1, 2]), positions=np.array([[0, 0], [1, 1], [np.nan, 0]], np.float32)
     )
-    pixels = np.asarray(Image.open(io.BytesIO(map_picture({"classes": ["x", "y", "z"]}, findings))))[80:, :1160]
+    pixels = np.asarray(picture_of({"classes": ["x", "y", "z"]}, findings))[80:, :1160]
     for colour, is_there in zip(colours(3), [True, True, False], strict=True):
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         where = np.argwhere((np.abs(pixels.astype(int) - rgb) < 8).all(axis=2))
@@ -324,12 +317,12 @@ def test_the_picture_has_a_dot_of_its_colour_for_each_photo():
 
 def test_a_picture_of_a_thousand_classes_says_how_many_it_leaves_out():
     findings = findings_of([str(i) for i in range(1_000)], np.arange(1_000))
-    assert Image.open(io.BytesIO(map_picture({"classes": [f"class {i}" for i in range(1_000)]}, findings))).format == "PNG"
+    assert picture_of({"classes": [f"class {i}" for i in range(1_000)]}, findings).format == "PNG"
 
 
 def test_photos_can_be_drawn_instead_of_dots():
     findings = findings_of(["a", "b"], np.array([0, 1]), positions=np.array([[0, 0], [1, 1]], np.float32))
-    pixels = np.asarray(Image.open(io.BytesIO(map_picture({"classes": ["x", "y"]}, findings, pictures=[jpeg(90), None]))))
+    pixels = np.asarray(picture_of({"classes": ["x", "y"]}, findings, pictures=[jpeg(90), None]))
     assert ((np.abs(pixels[80:, :1160].astype(int) - 90) < 6).all(axis=2)).sum() > 1_000
 
 

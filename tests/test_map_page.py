@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.map import NewPhotos, map_page
+from headstart.map_page import MapContents, NewPhotos, map_page
 from test_map import HOSTILE, findings_of, jpeg
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -68,7 +68,9 @@ def page_file(tmp_path_factory):
     ]
     pictures = [jpeg((3 * i, 255 - 4 * i, 90)) for i in range(N)]
     file = folder / "map.html"
-    file.write_text(map_page({"classes": CLASSES, "photos": str(folder)}, findings, pictures=pictures, issues=issues))
+    file.write_text(
+        map_page(MapContents({"classes": CLASSES, "photos": str(folder)}, findings, pictures=pictures, issues=issues))
+    )
     return file
 
 
@@ -363,7 +365,9 @@ def test_hostile_names_are_only_ever_text(renderer, browser, tmp_path):
     )
     file = tmp_path / "map.html"
     new = NewPhotos(("new <b>.jpg",), np.array([[0.0, 9.0]]), np.array([0]), np.array([0.5]), (None,))
-    text = map_page({"classes": names, "photos": names[6]}, findings, pictures=[None] * len(names), new=new, originals="")
+    text = map_page(
+        MapContents({"classes": names, "photos": names[6]}, findings, pictures=[None] * len(names), new=new, originals="")
+    )
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     page, said = opened(browser, file, before=RENDERERS[renderer])
     assert set(page.locator(".hs-map-legend .hs-map-entry").all_text_contents()) >= set(names)
@@ -383,7 +387,7 @@ def test_hardly_anything_is_drawn_without_a_word(n, browser, tmp_path):
     positions = np.zeros((n, 2), np.float32)
     findings = findings_of([f"{i}.jpg" for i in range(n)], np.zeros(n, np.int64), positions=positions)
     file = tmp_path / "map.html"
-    file.write_text(map_page({"classes": ["x"]}, findings, pictures=[None] * n))
+    file.write_text(map_page(MapContents({"classes": ["x"]}, findings, pictures=[None] * n)))
     page, said = opened(browser, file)
     assert counts(page) == {"x": n}
     lasso_anywhere = page.locator(".hs-map-stage").bounding_box()
@@ -397,7 +401,7 @@ def test_a_thousand_classes_have_a_legend_with_a_filter(browser, tmp_path):
     classes = [f"class {i}" for i in range(1_000)]
     findings = findings_of([f"{i}.jpg" for i in range(1_000)], np.arange(1_000))
     file = tmp_path / "map.html"
-    file.write_text(map_page({"classes": classes}, findings, pictures=[None] * 1_000))
+    file.write_text(map_page(MapContents({"classes": classes}, findings, pictures=[None] * 1_000)))
     page, said = opened(browser, file)
     page.locator(".hs-map-filter").fill("class 99")
     assert page.locator(".hs-map-legend li:visible").count() == 11

@@ -375,7 +375,10 @@ def test_every_plot_of_photos_takes_several_labels_and_one_class(kind, tmp_path)
             known = findings(labels=np.zeros(N, np.int64), probabilities=np.ones((20, 1), np.float32))
             if kind == "mistakes":
                 continue
-        plots.save(plots.PLOTS[kind].draw(said, known, {}), tmp_path / f"{kind}.png")
+        figure = plots.PLOTS[kind].draw(said, known, {})
+        assert len(figure.axes) >= 1
+        plots.save(figure, tmp_path / f"{kind}.png")
+        assert (tmp_path / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_names_are_drawn_as_they_are_but_for_what_no_font_has():

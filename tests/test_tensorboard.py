@@ -47,8 +47,8 @@ def about(**more):
     return {
         "headstart": "0.1.0",
         "created": "2026-11-22T09:12:13+00:00",
-        "photos": "/photos/a|b",
-        "arguments": {"backbone": "auto", "budget": 60.0, "balance": True, "seed": 3, "size": None, "cache": "/tmp/x"},
+        "photos": "photos/a|b",
+        "arguments": {"backbone": "auto", "budget": 60.0, "balance": True, "seed": 3, "size": None, "cache": "x"},
         "classes": CLASSES,
         "images": {"used": N, "train": 20, "validation": 4, "test": 6, "skipped": 1},
         "images_of_class": dict.fromkeys(CLASSES, 10),
@@ -266,7 +266,7 @@ def test_the_card_is_text_and_no_script(server):
     shown = html.unescape(card["text"])
     assert "87.5 % right" in shown and "5 of 6 photos" in shown and "50.0 to 96.0 %" in shown
     assert "<td><script>alert(1)</script></td>" in shown and "<td>red and round</td>" in shown
-    assert "<li>one `note`</li>" in shown and "/photos/a|b" in shown
+    assert "<li>one `note`</li>" in shown and "photos/a|b" in shown
 
 
 # ---- without a server

@@ -24,10 +24,10 @@ from headstart.augment import view_key, view_pixels
 from headstart.backbones import Backbone
 from headstart.engine import Engine, Hardware, Result
 from headstart.errors import BackboneError
-from headstart.images import Failure, display_name, load_image, read_bytes
+from headstart.images import Failure, display_name, load_image
 from headstart.store import Shelf, Stamp, chunks
 from headstart.store import Store as Store
-from headstart.tables import ImageRef, TableImage
+from headstart.tables import ImageRef, TableImage, content_of
 from headstart.torch_engine import TorchEngine, is_torch_device, open_engine
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _stream(
     def load(_: int, position: int) -> Any:
         image = images[position]
         stamp = stamp_of(image)  # before it is read, so that a change meanwhile shows
-        content = _content(image)
+        content = content_of(image)
         if isinstance(content, Failure):
             return content
         # An image without bytes of its own is hashed once it has proved to be one.
@@ -230,15 +230,6 @@ def _in_one_row(backbone: Backbone) -> bytes:
 
     network = assemble([onnx.load_from_string(backbone.network)], len(backbone.widths))
     return network.SerializeToString(deterministic=True)
-
-
-def _content(image: ImageRef) -> Any:
-    """Bytes where the image has them (a file's, a table row's), else the picture or array itself."""
-    if isinstance(image, TableImage):
-        return image.read()
-    if isinstance(image, (str, os.PathLike)):
-        return read_bytes(image)
-    return bytes(image) if isinstance(image, (bytearray, memoryview)) else image
 
 
 def _digest(content: Any) -> bytes:

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from headstart.axes import first_axes
 from headstart.engine import available_cores
 from headstart.glance import MIRROR_BITS, Glances
 from headstart.head import unit_rows
@@ -133,14 +134,8 @@ def _linked(likes: dict[bytes, set[bytes]]) -> Iterator[list[bytes]]:
 
 
 def _projected(codes: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Codes, at length 1, along the N_AXES axes that hold most of them: (n, N_AXES) float32, at length 1 again.
-
-    The axes by four rounds of subspace iteration on up to 2,048 photos (Halko, Martinsson and Tropp 2011, algorithm 4.4).
-    """
-    few = _unit(codes, kept[:: -(-len(kept) // 2048)])
-    axes = np.random.default_rng(0).standard_normal((few.shape[1], min(N_AXES, *few.shape)), np.float32)
-    for _ in range(4):
-        axes, _ = np.linalg.qr(few.T @ (few @ axes))
+    """Codes, at length 1, along the N_AXES axes that hold most of up to 2,048 of them: (n, N_AXES) float32, at length 1."""
+    axes, _ = first_axes(_unit(codes, kept[:: -(-len(kept) // 2048)]), N_AXES)
     blocks = [_unit(codes, kept[start : start + PAIRS]) @ axes for start in range(0, len(kept), PAIRS)]
     rows = np.concatenate(blocks)
     return unit_rows(rows, (rows.shape[1],))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,9 @@ import numpy as np
 
 from headstart.codes import Progress
 from headstart.engine import Result, available_cores, in_order
-from headstart.images import Failure, _or_failure, _pixels, read_bytes
+from headstart.images import Failure, pixels_of
 from headstart.store import Shelf, Store, chunks
-from headstart.tables import ImageRef, TableImage
+from headstart.tables import ImageRef, content_of
 
 VERSION = 1  # raise it when anything below gives other numbers or pictures than before
 LUMA_SIDE = 160  # pixels of the shorter side that numbers are measured at, so that they can be compared between photos
@@ -114,10 +113,10 @@ def _fill_from_store(digests: Sequence[bytes], shelf: Shelf, rows: dict[bytes, b
 
 def _row_of(image: ImageRef, digest: bytes) -> bytes | None:
     """One photo's row; None where it cannot be read any more, or is another one by now."""
-    content = _content(image)
+    content = content_of(image)
     if isinstance(content, Failure) or (isinstance(content, bytes) and hashlib.sha256(content).digest() != digest):
         return None
-    pixels = _or_failure(lambda: _pixels(content, LUMA_SIDE))
+    pixels = pixels_of(content, shorter_side=LUMA_SIDE)
     if isinstance(pixels, Failure):
         return None
     row = np.zeros(1, ROW)
@@ -129,14 +128,6 @@ def _row_of(image: ImageRef, digest: bytes) -> bytes | None:
     row["n_bytes"] = len(picture)
     row["jpeg"][0, : len(picture)] = np.frombuffer(picture, np.uint8)
     return row.tobytes()
-
-
-def _content(image: ImageRef) -> Any:
-    if isinstance(image, TableImage):
-        return image.read()
-    if isinstance(image, (str, os.PathLike)):
-        return read_bytes(image)
-    return bytes(image) if isinstance(image, (bytearray, memoryview)) else image
 
 
 def _size(content: Any, pixels: np.ndarray) -> tuple[int, int]:

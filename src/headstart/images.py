@@ -105,6 +105,11 @@ def load_image(source: ImageSource, preprocess: Preprocess) -> np.ndarray | Fail
     return _or_failure(lambda: fit(_pixels(source, shorter_side_wanted(preprocess)), preprocess))
 
 
+def pixels_of(source: ImageSource, *, shorter_side: int = 0) -> np.ndarray | Failure:
+    """Decode one image, wherever it is, as `decode` does: (height, width, 3) uint8 RGB."""
+    return _or_failure(lambda: _pixels(source, shorter_side))
+
+
 def read_bytes(path: str | os.PathLike[str]) -> bytes | Failure:
     """Read a file whole if it begins as an image does; nothing else is read further than its first bytes."""
     return _or_failure(lambda: _read(path))

@@ -17,7 +17,7 @@ from headstart.head import OUTPUTS, losses
 from headstart.heads import HEADS, ClassMeans
 from headstart.labels import are_many
 from headstart.regression import SigmoidRegression, SoftmaxRegression
-from headstart.select import TIE, blas_threads, content_folds
+from headstart.select import begin_at, blas_threads, content_folds, descend
 
 N_FOLDS = 5
 MANY_IMAGES = 2_500  # from here on one fold is enough to choose the strength by
@@ -99,30 +99,19 @@ def out_of_fold(
 def _choose(
     judge: _SoftmaxFolds | _ClassMeanFolds, strengths: Sequence[float], labels: np.ndarray, folds: list[np.ndarray]
 ) -> tuple[float, list[np.ndarray]]:
-    """The strength of the lowest held-out cross entropy, by all folds or, of many images, by the first; each fold's logits.
-
-    It walks from where so many images usually have it, as select.py does.
-    """
+    """The strength of the lowest held-out cross entropy, by all folds or, of many images, the first; each fold's logits."""
     everything = np.ones(len(labels), np.float32)
     asked = folds[:1] if len(labels) >= MANY_IMAGES else folds
     of_asked = np.concatenate([labels[held_out] for held_out in asked])
 
-    def tried(strength: float) -> tuple[float, list[np.ndarray]]:
-        logits = judge.logits_of(strength, asked, everything)
-        return float(losses(np.concatenate(logits), of_asked).mean()), logits
+    tried: dict[int, list[np.ndarray]] = {}
 
-    at = start = int(np.argmin(np.abs(np.log(strengths) - np.log(0.06 * np.sqrt(400 / len(labels))))))
-    lowest, best = tried(strengths[at])
-    for step in (-1, 1):
-        while 0 <= at + step < len(strengths):
-            entropy, logits = tried(strengths[at + step])
-            if entropy > lowest - step * TIE:  # stronger wins ties, weaker has to be better
-                break
-            at, lowest, best = at + step, min(entropy, lowest), logits
-        if at != start:
-            break
-    rest = folds[len(asked) :]
-    return strengths[at], best + (judge.logits_of(strengths[at], rest, everything) if rest else [])
+    def attempt(i: int, _: int | None) -> float:
+        tried[i] = judge.logits_of(strengths[i], asked, everything)
+        return float(losses(np.concatenate(tried[i]), of_asked).mean())
+
+    best, rest = descend(attempt, begin_at(strengths, len(labels)), len(strengths)), folds[len(asked) :]
+    return strengths[best], tried[best] + (judge.logits_of(strengths[best], rest, everything) if rest else [])
 
 
 def _in_place(logits: list[np.ndarray], folds: list[np.ndarray], is_many: bool) -> np.ndarray:

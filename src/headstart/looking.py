@@ -13,15 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.commands import cache_dir_of, hardware_of, program, quoted
+from headstart.commands import cache_dir_of, classifier_of, hardware_of, program, quoted
 from headstart.errors import DataError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from headstart.classifier import Classifier
     from headstart.findings import Findings
-    from headstart.map import NewPhotos
+    from headstart.map_page import NewPhotos
     from headstart.saved import SavedRun
 
 MOST_ROWS = 20  # issues on a terminal
@@ -99,7 +98,8 @@ def draw_map(options: argparse.Namespace) -> int:
     """Draw a run's photos as a map, a page and a picture."""
     from headstart import terminal
     from headstart.files import write_output
-    from headstart.map import NO_NEW_PHOTOS, map_page, map_picture
+    from headstart.map_page import NO_NEW_PHOTOS, MapContents, map_page
+    from headstart.map_picture import map_picture
     from headstart.saved import open_run
 
     if options.seed is not None and not options.again:
@@ -114,11 +114,8 @@ def draw_map(options: argparse.Namespace) -> int:
         findings = _placed(saved, options, progress)
         pictures = _pictures(saved, options, progress)
         new = _new_photos(saved, findings, options, progress) if options.add else NO_NEW_PHOTOS
-        if output.suffix.lower() == ".png":
-            write_output(output, map_picture(saved.about, findings, pictures=pictures, new=new))
-        else:
-            page = map_page(saved.about, findings, pictures=pictures, issues=saved.issues, new=new)
-            write_output(output, page)
+        contents = MapContents(saved.about, findings, pictures, saved.issues, new)
+        write_output(output, map_picture(contents) if output.suffix.lower() == ".png" else map_page(contents))
     _tell_gone(saved)
     return _done(options, output, f"{len(findings.names) + len(new.names):,} photos are on the map {output}; open it")
 
@@ -146,7 +143,8 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
     from headstart import sources, terminal
     from headstart.glance import picture_of
     from headstart.images import Failure, display_name, load_image
-    from headstart.map import NewPhotos, along_axes, place_on
+    from headstart.map import along_axes, place_on
+    from headstart.map_page import NewPhotos
 
     classifier = saved.classifier(hardware_of(options))
     names, rows, pictures = [], [], []
@@ -220,13 +218,13 @@ def plot(options: argparse.Namespace) -> int:
 
 def _seen(saved: SavedRun, row: int) -> np.ndarray | None:
     """A photo of a run as people see it, at most 448 pixels high or wide; None where it is gone, or another one by now."""
-    from headstart.images import Failure, decode, read_bytes
-    from headstart.tables import TableImage
+    from headstart.images import Failure, decode
+    from headstart.tables import content_of
 
     image = saved.images[row]
     if image is None:
         return None
-    content = image.read() if isinstance(image, TableImage) else read_bytes(str(image))
+    content = content_of(image)
     if isinstance(content, Failure) or sha256(content).digest() != saved.findings.digests[row].tobytes():
         return None
     pixels = decode(content, shorter_side=448)
@@ -238,7 +236,7 @@ def explain(options: argparse.Namespace) -> int:
     from headstart.heat import Explainer
     from headstart.images import Failure, load_image
 
-    classifier = _classifier(options)
+    classifier = classifier_of(options)
     output = options.output
     if output is not None:
         _check_new(output, options.overwrite)
@@ -325,12 +323,6 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 # ---- what they share
-
-
-def _classifier(options: argparse.Namespace) -> Classifier:
-    from headstart.commands import classifier_of
-
-    return classifier_of(options)
 
 
 def _pictures(saved: SavedRun, options: argparse.Namespace, progress: Any) -> tuple[bytes | None, ...]:

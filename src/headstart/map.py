@@ -1,35 +1,24 @@
-"""The map: photos that look alike to the backbone lie close together, on one picture or one page.
+"""The map: photos that look alike to the backbone lie close together.
 
-Takes codes along their first axes; gives a position for each photo (t-SNE, van der Maaten & Hinton 2008), and draws them.
-It decides how far a photo's neighbourhood reaches and how long the map is worked at. New photos are put on it without
+Takes codes; gives their first axes and, along those, a position for each photo (t-SNE, van der Maaten & Hinton 2008). It
+decides how far a photo's neighbourhood reaches and how long the map is worked at. New photos are put on it without
 moving it.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import importlib.resources
-import io
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
+from headstart.axes import first_axes
 from headstart.engine import available_cores
-from headstart.findings import Findings
 from headstart.head import unit_rows
-from headstart.labels import are_many
-from headstart.splits import SPLITS
-from headstart.sprites import make_sprites, square
 
 ROWS_FOR_AXES = 10_000  # more do not turn the first axes by anything that a map would show
-EXTRA_AXES, PASSES = 10, 4
 BLOCK = 2_048  # rows of codes at a time
 FEWEST = 10  # photos that have neighbourhoods; with fewer, the first two axes are the map
 PERPLEXITY = 30.0  # about how many neighbours each photo looks at
@@ -38,13 +27,6 @@ NEIGHBOURS_BLOCK = 256  # rows of distances at a time: 60 MB with 60,000 photos
 START = 1e-4  # standard deviation of where photos start (Kobak & Berens 2019)
 SLICE = 50  # rounds between two reports of progress
 MANY = 10_000  # photos; with more, the grid is faster than the tree to the end
-SIDE, SMALL_SIDE, MANY_PICTURES, MOST_PICTURES = 64, 32, 5_000, 60_000  # pixels of a picture on the page; how many
-# As in web/map.js: Okabe & Ito 2008 without black, yellow darkened, then three of Tol's.
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#999933", "#332288", "#44aa99", "#882255")
-LIGHTNESS = (0, 0.45, -0.35, 0.65, -0.55)
-GREY, INK, SOFT = "#8d96a1", "#1c2430", "#5b6675"
-LONGEST = 18  # characters of a class in the legend
-HEAD, LEGEND, MARGIN, LINE, PICTURE, SCALE = 80, 240, 24, 24, 40, 2  # pixels of the PNG, which is drawn SCALE times as large
 
 
 @dataclass(frozen=True)
@@ -69,20 +51,16 @@ def principal_axes(
     """Find the axes that codes differ most along: space (n, e) float32, mean (d,) and axes (d, e) float32.
 
     codes: (n, d) of any float type; each of their parts (all as one, by default) is brought to length 1. e is n_axes, or
-    fewer where there are fewer codes or photos. The axes are those of at most 10,000 photos, drawn by the seed, by
-    randomised subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4); an axis that nothing differs along is 0.
+    fewer where there are fewer codes or photos. The axes are those of at most 10,000 photos, drawn by the seed
+    (axes.first_axes); an axis that nothing differs along is 0.
     """
     n, d = codes.shape
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.choice(n, min(n, ROWS_FOR_AXES), replace=False))
     rows = _unit(codes[drawn], parts)
     rows -= rows.mean(axis=0) if n else 0
-    basis = rng.normal(size=(d, min(n_axes + EXTRA_AXES, n, d))).astype(np.float32)
-    for _ in range(PASSES):
-        basis = np.linalg.qr(rows.T @ (rows @ basis))[0]
-    lengths, turns = np.linalg.svd(rows @ basis, full_matrices=False)[1:]
-    axes = (basis @ turns.T)[:, :n_axes]
-    axes[:, lengths[:n_axes] <= 1e-6 * np.sqrt(max(1, n))] = 0
+    axes, lengths = first_axes(rows, n_axes, seed=seed)
+    axes[:, lengths <= 1e-6 * np.sqrt(max(1, n))] = 0
     axes *= np.where(axes.sum(axis=0) < 0, np.float32(-1), np.float32(1))  # the same way round on every machine
     space, mean = np.empty((n, axes.shape[1]), np.float32), np.zeros(d)
     for start in range(0, n, BLOCK):
@@ -236,278 +214,3 @@ def _optimise(embedding: Any, stages: Sequence[Stage], progress: Callable[[str, 
             rounds = min(SLICE, stage.rounds - start)
             embedding.optimize(rounds, exaggeration=stage.exaggeration, momentum=0.8, inplace=True, **method)
             progress("map", done := done + rounds, in_all)
-
-
-@dataclass(frozen=True)
-class NewPhotos:
-    """Photos that came after the training, m of them, put on its map: positions (m, 2); predictions (m,) int64, -1 for none;
-    probabilities (m,) float32 of those; pictures: small JPEG files, None where there is none."""
-
-    names: tuple[str, ...]
-    positions: np.ndarray
-    predictions: np.ndarray
-    probabilities: np.ndarray
-    pictures: tuple[bytes | None, ...]
-
-
-NO_NEW_PHOTOS = NewPhotos((), np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros(0), ())
-
-
-def map_data(
-    about: dict[str, Any],
-    findings: Findings,
-    *,
-    pictures: Sequence[bytes | None],
-    issues: Iterable[dict[str, Any]] = (),
-    new: NewPhotos = NO_NEW_PHOTOS,
-    originals: str | None = None,
-) -> dict[str, Any]:
-    """Gather what headstartMap of web/map.js draws, ready for JSON.
-
-    pictures: one for each name in findings, small JPEG files. issues: as in issues.json. originals: what stands before a
-    name in its photo's address; None takes file:// where names are whole paths, and shows small pictures alone elsewhere.
-    """
-    names, m = (*findings.names, *new.names), len(new.names)
-    root = _root(names)
-    predictions, probabilities = _predictions(about, findings)
-    labels = _lists(findings.labels) if are_many(findings.labels) else findings.labels.tolist()
-    is_correct = [-1 if p in (-1, None) else int(p == label) for label, p in zip(labels, predictions, strict=True)]
-    kind_of = {path: issue["kind"] for issue in reversed(list(issues)) for path in _paths(issue)}
-    kinds = sorted(set(kind_of.values()))
-    kept = [*pictures, *new.pictures][:MOST_PICTURES]
-    is_whole = bool(names) and all(PurePosixPath(n).is_absolute() or PureWindowsPath(n).is_absolute() for n in names)
-    return {
-        "x": _packed(np.concatenate([findings.positions[:, 0], new.positions[:, 0]]), "f32"),
-        "y": _packed(np.concatenate([findings.positions[:, 1], new.positions[:, 1]]), "f32"),
-        "root": root,
-        "names": [name[len(root) :] for name in names],
-        "classes": list(about["classes"]),
-        "label": _answers([*labels, *[-1] * m]),
-        "prediction": _answers([*predictions, *new.predictions.tolist()]),
-        "probability": _packed(np.concatenate([probabilities, new.probabilities]), "f32"),
-        "split": _packed(np.concatenate([findings.splits, np.full(m, -1)]), "i8"),
-        "isCorrect": _packed(np.array(is_correct + [-1] * m), "i8"),
-        "issue": {**_packed(np.array([kinds.index(kind_of[n]) if n in kind_of else -1 for n in names]), "i8"), "of": kinds},
-        "isNew": _packed(np.arange(len(names)) >= len(findings.names), "u8"),
-        "sprites": _sprites(kept) if any(kept) else None,
-        "originals": originals if originals is not None else "file://" if is_whole else None,
-    }
-
-
-def map_page(
-    about: dict[str, Any],
-    findings: Findings,
-    *,
-    pictures: Sequence[bytes | None],
-    issues: Iterable[dict[str, Any]] = (),
-    new: NewPhotos = NO_NEW_PHOTOS,
-    originals: str | None = None,
-) -> str:
-    """Draw the map as one HTML page that needs nothing else: see map_data for what it takes."""
-    data = map_data(about, findings, pictures=pictures, issues=issues, new=new, originals=originals)
-    web = importlib.resources.files("headstart") / "web"
-    values = {
-        "style": (web / "map.css").read_text("utf-8"),
-        "script": (web / "map.js").read_text("utf-8"),
-        "title": _escaped(_title(about)),
-        "about": _escaped(_sentence(about, findings, new)),
-        # In a script element nothing but "</script" and "<!--" means anything to HTML.
-        "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-    }
-    template = (web / "map.html").read_text("utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
-
-
-def _packed(values: np.ndarray, kind: str) -> dict[str, Any]:
-    dtype = {"f32": "<f4", "i8": "<i1", "u8": "<u1", "i16": "<i2"}[kind]
-    return {kind: base64.b64encode(np.ascontiguousarray(values, dtype).tobytes()).decode("ascii")}
-
-
-def _answers(answers: list[Any]) -> Any:
-    """Positions of classes as numbers, or as lists where images have several labels."""
-    return answers if any(isinstance(a, list) for a in answers) else _packed(np.array(answers), "i16")
-
-
-def _lists(applies: np.ndarray) -> list[list[int]]:
-    return [np.flatnonzero(row).tolist() for row in applies]
-
-
-def _predictions(about: dict[str, Any], findings: Findings) -> tuple[list[Any], np.ndarray]:
-    """What was predicted of each photo, -1 (or None) where it was not held out, and the probability of it, or -1."""
-    judged, n = findings.judged(about.get("thresholds")), len(findings.names)
-    probabilities = np.full(n, -1.0)
-    if are_many(findings.labels):
-        lists: list[Any] = [None] * n
-        for row, found in zip(findings.held_out.tolist(), _lists(judged.predictions), strict=True):
-            lists[row] = found
-        return lists, probabilities
-    predictions = np.full(n, -1, np.int64)
-    predictions[findings.held_out] = judged.predictions
-    probabilities[findings.held_out] = judged.sureness
-    return predictions.tolist(), probabilities
-
-
-def _paths(issue: dict[str, Any]) -> Iterator[str]:
-    yield from (path for path in (issue.get("path"), *(issue.get("paths") or ())) if path is not None)
-
-
-def _root(names: Sequence[str]) -> str:
-    """The folders that all names begin with: they are written once."""
-    if not names:
-        return ""
-    first, last = min(names), max(names)
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[: first.rfind("/", 0, same) + 1]
-
-
-def _sprites(pictures: Sequence[bytes | None]) -> dict[str, Any]:
-    made = make_sprites(pictures, SIDE if len(pictures) <= MANY_PICTURES else SMALL_SIDE)
-    sheets = [f"data:image/jpeg;base64,{base64.b64encode(sheet).decode('ascii')}" for sheet in made.sheets]
-    return {"side": made.side, "columns": made.columns, "perSheet": made.per_sheet, "sheets": sheets}
-
-
-def _title(about: dict[str, Any]) -> str:
-    photos = str(about.get("photos") or "")
-    return re.split(r"[\\/]", photos.rstrip("\\/"))[-1] or photos or "photos"
-
-
-def _escaped(text: str) -> str:
-    return html.escape(text).replace("\0", "")
-
-
-def _sentence(about: dict[str, Any], findings: Findings, new: NewPhotos) -> str:
-    n, n_placed = len(findings.names), int(np.isfinite(findings.positions).all(axis=1).sum())
-    splits = ", ".join(f"{(findings.splits == i).sum():,} {name}" for i, name in enumerate(SPLITS))
-    parts = [f"{n:,} photo{'s' * (n != 1)} ({splits}), {len(about['classes']):,} classes."]
-    if new.names:
-        parts.append(f"{len(new.names):,} new, as diamonds.")
-    if n_placed < n:
-        parts.append(f"{n - n_placed:,} are not on the map.")
-    if n + len(new.names) > MOST_PICTURES:
-        parts.append(f"The first {MOST_PICTURES:,} have pictures; with more, browsers would not open the page.")
-    return " ".join(parts)
-
-
-def map_picture(
-    about: dict[str, Any],
-    findings: Findings,
-    *,
-    pictures: Sequence[bytes | None] = (),
-    new: NewPhotos = NO_NEW_PHOTOS,
-    size: tuple[int, int] = (1_400, 1_000),
-) -> bytes:
-    """Draw the map as a PNG of `size` pixels: a dot of its label's colour for each photo, a black diamond for each new one.
-
-    pictures: where given, one small JPEG file for each photo, or None; as many as find room are drawn instead of dots.
-    """
-    from PIL import Image, ImageDraw
-
-    classes = about["classes"]
-    first = findings.labels if not are_many(findings.labels) else _first_labels(findings.labels)
-    paints = np.array([*colours(len(classes)), GREY])
-    image = Image.new("RGB", (size[0] * SCALE, size[1] * SCALE), "white")
-    draw, room = ImageDraw.Draw(image), (size[0] - LEGEND, size[1] - HEAD)
-    both = np.concatenate([findings.positions, new.positions]).astype(np.float64)
-    at = (_fitted(both, room, MARGIN + PICTURE // 2) + (0, HEAD)) * SCALE
-    radius = SCALE * float(np.clip(90 / np.sqrt(max(1, len(both))), 1.2, 5.0))
-    # In a drawn order: class by class, the last one would lie on top of all others.
-    has_picture = [p is not None for p in pictures] or [False] * len(findings.names)
-    for i in np.random.default_rng(0).permutation(len(findings.names)).tolist():
-        if np.isfinite(at[i]).all() and not has_picture[i]:
-            _dot(draw, at[i], radius, paints[first[i]])
-    if any(pictures):
-        _draw_pictures(image, at, pictures, paints[first])
-    for x, y in at[len(findings.names) :]:
-        if np.isfinite(x + y):
-            r = 1.6 * radius + SCALE
-            draw.polygon([(x, y - r), (x + r, y), (x, y + r), (x - r, y)], fill="black", outline="white")
-    counts = np.bincount(first, minlength=len(classes) + 1)
-    listed = _listed(counts, size)
-    for row, i in enumerate(listed):
-        _dot(draw, np.array([size[0] - LEGEND + 22, HEAD + 20 + row * LINE]) * SCALE, 6 * SCALE, paints[i])
-    image = image.resize(size, Image.Resampling.LANCZOS)
-    _draw_words(ImageDraw.Draw(image), about, findings, new, counts, listed, size)
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    return content.getvalue()
-
-
-def colours(n: int) -> list[str]:
-    """The colours of n classes, `#rrggbb`, as in web/map.js: ten that are told apart in colour blindness, then lighter and
-    darker ones."""
-    result = []
-    for i in range(n):
-        shift = LIGHTNESS[i // len(PALETTE) % len(LIGHTNESS)]
-        rgb = [int(PALETTE[i % len(PALETTE)][c : c + 2], 16) for c in (1, 3, 5)]
-        goal = 255 if shift > 0 else 0
-        result.append("#" + "".join(f"{int(part + (goal - part) * abs(shift) + 0.5):02x}" for part in rgb))
-    return result
-
-
-def _first_labels(applies: np.ndarray) -> np.ndarray:
-    """The first label of each image, or the number of classes where it has none."""
-    return np.where(applies.any(axis=1), applies.argmax(axis=1), applies.shape[1])
-
-
-def _fitted(positions: np.ndarray, room: tuple[int, int], margin: int) -> np.ndarray:
-    """Positions in pixels: as large as the room allows, in its middle, y downwards."""
-    finite = positions[np.isfinite(positions).all(axis=1)]
-    if not len(finite):
-        return positions
-    low, high = finite.min(axis=0), finite.max(axis=0)
-    inner = np.array(room) - 2 * margin
-    scale = (inner / np.maximum(high - low, 1e-9)).min() if (high > low).any() else 1.0
-    return (positions - (low + high) / 2) * (scale, -scale) + np.array(room) / 2
-
-
-def _dot(draw: Any, at: np.ndarray, radius: float, colour: str) -> None:
-    draw.ellipse([at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius], fill=colour)
-
-
-def _draw_pictures(image: Any, at: np.ndarray, pictures: Sequence[bytes | None], paints: np.ndarray) -> None:
-    from PIL import Image
-
-    taken, side, edge = set(), PICTURE * SCALE, 2 * SCALE
-    for (x, y), picture, colour in zip(at[: len(pictures)], pictures, paints, strict=True):
-        if picture is None or not np.isfinite(x + y):
-            continue
-        place_taken = int(x // (side + 2 * edge)), int(y // (side + 2 * edge))
-        if place_taken not in taken:
-            taken.add(place_taken)
-            left, top = (int(p * (side + 2 * edge)) + edge for p in place_taken)
-            image.paste(colour, (left - edge // 2, top - edge // 2, left + side + edge // 2, top + side + edge // 2))
-            image.paste(Image.fromarray(square(picture, side)), (left, top))
-
-
-def _listed(counts: np.ndarray, size: tuple[int, int]) -> list[int]:
-    """The classes that the legend has room for, the largest ones, in their order."""
-    n_rows = min((size[1] - HEAD) // LINE - 2, int((counts > 0).sum()))
-    return sorted(np.argsort(-counts, kind="stable")[:n_rows].tolist())
-
-
-def _draw_words(
-    draw: Any,
-    about: dict[str, Any],
-    findings: Findings,
-    new: NewPhotos,
-    counts: np.ndarray,
-    listed: Sequence[int],
-    size: tuple[int, int],
-) -> None:
-    from PIL import ImageFont
-
-    large, small = ImageFont.load_default(26), ImageFont.load_default(16)
-    draw.text((MARGIN, 14), _printable(_title(about)), INK, large)
-    draw.text((MARGIN, 48), _printable(_sentence(about, findings, new)), SOFT, small)
-    names, left, top = [*about["classes"], "no label"], size[0] - LEGEND + 38, HEAD + 10
-    for row, i in enumerate(listed):
-        name = _printable(names[i])
-        name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
-        draw.text((left, top + row * LINE), f"{name}  {counts[i]:,}", INK, small)
-    if (rest := int((counts > 0).sum()) - len(listed)) > 0:
-        draw.text((left, top + len(listed) * LINE), f"and {rest:,} more classes", SOFT, small)
-
-
-def _printable(text: str) -> str:
-    """Bytes of a name that are no UTF-8 cannot be drawn, and a line's end would begin another line."""
-    return "".join(c if c.isprintable() else "?" for c in text)

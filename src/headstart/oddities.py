@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headstart.axes import first_axes
 from headstart.datasets import EXCLUDED, NO_CLASS
 from headstart.evidence import BORDER, Evidence, Issue
 from headstart.glance import Glances
@@ -50,7 +51,8 @@ def _distances(evidence: Evidence) -> np.ndarray:
     n, d = evidence.codes.shape
     stored = np.array(sorted(range(n), key=lambda i: evidence.digests[i])[:MOST_STORED], np.int64)
     near = unit_rows(evidence.codes[stored].astype(np.float32), (d,))
-    axes = _axes(near) if n > MOST_STORED else None
+    # Products along some axes take a tenth of the time; what a row has besides makes it seem further away, odd ones more.
+    axes = first_axes(near, N_AXES)[0] if n > MOST_STORED else None
     near = near if axes is None else near @ axes
     distances = np.empty(n, np.float32)
     for start in range(0, n, 1000):
@@ -65,13 +67,6 @@ def _distances(evidence: Evidence) -> np.ndarray:
             cosines[each, nearest] = -1
         distances[part] = 1 - total / N_NEAREST
     return distances
-
-
-def _axes(rows: np.ndarray) -> np.ndarray:
-    """The N_AXES axes that hold most of unit rows, (d, e): products along them take a tenth of the time. What a row has
-    besides is lost, and makes it seem further away, all the more the odder it is.
-    """
-    return np.linalg.eigh(rows.T @ rows)[1][:, -N_AXES:]
 
 
 def _spreads(values: np.ndarray) -> np.ndarray:

@@ -28,14 +28,14 @@ from headstart.evaluate import Comparison, Evaluation, MultiLabelEvaluation, eva
 from headstart.files import write_output
 from headstart.findings import Findings
 from headstart.glance import glance_at
-from headstart.images import Failure, display_name, load_image, read_bytes
+from headstart.images import Failure, display_name, load_image
 from headstart.likeness import MOST_COMPARED
 from headstart.map import along_axes, place_on
 from headstart.review import pictures_of, review, with_probes, write_issues, write_report
 from headstart.runs import HeldOut, check_free, draft_of, own_version, publish, versions, write_tables
 from headstart.saved import SavedRun, open_run
 from headstart.splits import SPLITS, TEST
-from headstart.tables import ImageRef, TableImage
+from headstart.tables import ImageRef, content_of
 
 LEARNT, RESAVED = "it was learnt from", "nearly the same photo was learnt from"
 UNKNOWN = "the classifier does not know its label"
@@ -122,8 +122,7 @@ def _look(classifier: Classifier, dataset: Dataset, stage: str, progress: Progre
     digests: dict[int, bytes] = {}
 
     def load(i: int, image: ImageRef) -> Any:
-        content = image.read() if isinstance(image, TableImage) else image
-        content = read_bytes(content) if isinstance(content, (str, os.PathLike)) else content
+        content = content_of(image)
         if isinstance(content, Failure):
             return content
         digests[i] = sha256(content if isinstance(content, bytes) else np.asarray(content).tobytes()).digest()

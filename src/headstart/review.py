@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,12 @@ from headstart.files import write_output
 from headstart.findings import Findings
 from headstart.glance import glance_at
 from headstart.heat import Explainer
-from headstart.images import Failure, load_image, read_bytes
+from headstart.images import Failure, load_image
 from headstart.labels import named
 from headstart.probes import probes
 from headstart.report import Explained, report_page
 from headstart.store import Store
-from headstart.tables import ImageRef, TableImage
+from headstart.tables import ImageRef, content_of
 
 N_EXPLAINED = 12  # mistakes; a heat map takes 10 ms to 30 ms
 N_NEAREST = 3
@@ -89,7 +88,7 @@ def _explained(
         found = []
         for done, row in enumerate(rows):
             progress("explain", done, len(rows))
-            content = _content(images[row])
+            content = content_of(images[row])
             square = content if isinstance(content, Failure) else load_image(content, classifier.preprocess)
             if not isinstance(square, Failure) and _is_unchanged(findings, row, content):
                 found.append(_explain(explainer, findings, row, square))
@@ -102,12 +101,6 @@ def _explained(
 def _explain(explainer: Explainer, findings: Findings, row: int, square: np.ndarray) -> Explained:
     heat = explainer.explain(square, _mistaken(explainer.classifier, findings, row))
     return Explained(row, _jpeg(square), heat.shown, findings.nearest(row, N_NEAREST))
-
-
-def _content(image: ImageRef | None) -> Any:
-    """A photo's bytes where it has them, in a file or a table, else the picture itself."""
-    content = image.read() if isinstance(image, TableImage) else image
-    return read_bytes(content) if isinstance(content, (str, os.PathLike)) else content
 
 
 def _is_unchanged(findings: Findings, row: int, content: Any) -> bool:

@@ -105,8 +105,8 @@ def _choose_head(
     strengths = HEADS[kind].strengths
     tried: dict[int, tuple[float, np.ndarray, list[Any]]] = {}
 
-    def attempt(i: int, warm: list[Any] | None) -> float:
-        starts = warm or [None] * len(folds)
+    def attempt(i: int, near: int | None) -> float:
+        starts = [None] * len(folds) if near is None else tried[near][2]
         solutions = [
             problem.fit(strengths[i], weights=(weights * ~f)[of_row], start=s) for f, s in zip(folds, starts, strict=True)
         ]
@@ -116,8 +116,8 @@ def _choose_head(
         progress("head", len(tried), 0)
         return tried[i][0]
 
-    start = _start(strengths, len(labels))
-    best = _descend(attempt, tried, start, len(strengths)) if folds else start
+    start = begin_at(strengths, len(labels))
+    best = descend(attempt, start, len(strengths)) if folds else start
     warm = tried[best][2][0] if tried else None
     solution = problem.fit(strengths[best], weights=weights[of_row], start=warm, tolerance=1e-4)
     trials = tuple(
@@ -146,23 +146,21 @@ def blas_threads(threads: int | None, n_numbers: int) -> AbstractContextManager[
     return threadpool_limits(1 if n_numbers < FEW_NUMBERS else threads, user_api="blas")  # type: ignore[no-any-return]
 
 
-def _start(strengths: Sequence[float], n: int) -> int:
+def begin_at(strengths: Sequence[float], n: int) -> int:
     """Where to begin looking: an l2 of 0.03 to 0.3 was best for some hundred images, 0.003 for 50,000 (docs/LOG.md)."""
     return int(np.argmin(np.abs(np.log(strengths) - np.log(0.06 * np.sqrt(400 / max(n, 1))))))
 
 
-def _descend(
-    attempt: Callable[[int, list[Any] | None], float],
-    tried: dict[int, tuple[float, np.ndarray, list[Any]]],
-    start: int,
-    n: int,
-) -> int:
-    """Walk along the n strengths from `start`, stronger first, while the held-out cross entropy falls."""
+def descend(attempt: Callable[[int, int | None], float], start: int, n: int) -> int:
+    """Walk along n strengths from `start`, stronger first, while the held-out cross entropy falls.
+
+    attempt: gives that of a strength; told as well from which one the walk came, None at the start.
+    """
     best, lowest = start, attempt(start, None)
     for step in (-1, 1):
         at = best
         while 0 <= at + step < n:
-            value = attempt(at + step, tried[at][2])
+            value = attempt(at + step, at)
             at += step
             # Stronger wins ties, weaker has to be better.
             if value > lowest - step * TIE:

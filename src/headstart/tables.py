@@ -45,6 +45,15 @@ class TableImage(NamedTuple):
 ImageRef: TypeAlias = "ImageSource | TableImage"
 
 
+def content_of(image: ImageRef) -> Any:
+    """An image's bytes where it has them (a file's, a table row's), or why not; else the picture or array itself."""
+    if isinstance(image, TableImage):
+        return image.read()
+    if isinstance(image, (str, os.PathLike)):
+        return read_bytes(image)
+    return bytes(image) if isinstance(image, (bytearray, memoryview)) else image
+
+
 class TableRow(NamedTuple):
     """A row as it stands in the table; None or empty where it says nothing."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headstart.axes import first_axes
 from headstart.head import softmax, unit_rows
 
 KEPT = 0.95  # of familiar photos, which the threshold lets pass
@@ -20,7 +21,6 @@ TYPICAL = 0.5  # the unfamiliarity of the median photo; the threshold is 1
 N_AXES = 128  # along which distances count less, because the classes' photos differ there
 MOST_LEARNT = 5_000  # images that the axes are found from
 BLOCK = 4_096  # rows at a time
-N_TURNS = 4
 CUES = ("distance", "energy")
 
 
@@ -112,7 +112,8 @@ def learn_distance(rows: np.ndarray, labels: np.ndarray, n_classes: int) -> Dist
     means = _means(rows, of_class, len(present))
     some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_LEARNT)).astype(np.int64)
     apart = unit_rows(rows[some].astype(np.float32), (rows.shape[1],)) - means[of_class[some]]
-    variances, axes = _principal(apart)
+    axes, lengths = first_axes(apart, N_AXES)
+    variances = lengths**2 / len(apart)
     least = max(float(np.einsum("nd,nd->", apart, apart)) / len(apart) / max(1, min(apart.shape)), 1e-6)
     axes = (axes * np.sqrt(variances / (variances + least))).astype(np.float32)
     along = means @ axes
@@ -129,21 +130,6 @@ def _means(rows: np.ndarray, of_class: np.ndarray, n_classes: int) -> np.ndarray
         x, present = unit_rows(rows[part].astype(np.float32), (rows.shape[1],)), np.unique(of_class[part])
         sums[present] += (of_class[part] == present[:, None]).astype(np.float32) @ x
     return sums / np.bincount(of_class, minlength=n_classes).astype(np.float32)[:, None]
-
-
-def _principal(apart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest variances (r,) of (n, d) rows about 0, and their axes (d, r), by the smaller of the two Gram matrices."""
-    n, d = apart.shape
-    gram = (apart @ apart.T if n < d else apart.T @ apart) / np.float32(n)
-    # All eigenvectors of 1,280 x 1,280 take 0.4 s, four turns of a block of them a twentieth (Halko et al. 2011).
-    block = np.random.default_rng(0).normal(size=(len(gram), min(len(gram), N_AXES + 16))).astype(np.float32)
-    for _ in range(N_TURNS):
-        block = np.linalg.qr(gram @ block)[0]
-    values, turned = np.linalg.eigh((block.T @ gram @ block).astype(np.float64))
-    values, vectors = values[::-1][:N_AXES], (block @ turned[:, ::-1].astype(np.float32))[:, :N_AXES]
-    kept = values > 1e-6 * max(float(values[0]), 1e-12)
-    values, vectors = values[kept], vectors[:, kept]
-    return values, apart.T @ vectors / np.sqrt(values * n) if n < d else vectors
 
 
 def energy(logits: np.ndarray) -> np.ndarray:
