@@ -21,11 +21,11 @@ import numpy as np
 
 from headstart import datasets, labels
 from headstart.accounts import about_artefact, about_run, gather_findings, judge_held_out
+from headstart.asked import check_head, check_share, check_tuning, first_head
 from headstart.augment import parse_views
-from headstart.backbones import DEFAULT, Backbone
+from headstart.backbones import DEFAULT
 from headstart.classifier import FILE_NAME, Classifier
 from headstart.codes import Progress, Store, default_cache_dir
-from headstart.datasets import Dataset
 from headstart.engine import Hardware, available_cores
 from headstart.errors import DataError, HeadstartError
 from headstart.evaluate import Evaluation, MultiLabelEvaluation
@@ -33,7 +33,7 @@ from headstart.files import write_output
 from headstart.fitting import WATCHED, watch_fitting
 from headstart.fixes import apply_fixes, read_fixes
 from headstart.head import Head
-from headstart.heads import HEADS, MOST_NEIGHBOURS
+from headstart.heads import HEADS
 from headstart.images import display_name
 from headstart.ladder import BUDGET, Candidate, Ladder, Learned
 from headstart.learning_curve import Fit
@@ -42,10 +42,10 @@ from headstart.learning_curve import sentence as curve_sentence
 from headstart.likeness import compare
 from headstart.looks import Look, look_at, pixels_for
 from headstart.readings import counted
+from headstart.remarks import of_a_strangers_network, of_fixes, of_splits
 from headstart.review import review, with_probes, write_issues, write_report
 from headstart.runs import check_free, draft_of, publish, write_tables
-from headstart.select import MANY_LABELS
-from headstart.splits import TEST, VALIDATION
+from headstart.splits import TEST
 from headstart.tensorboard import write_events
 from headstart.trust import build_trust
 from headstart.usable import Usable, usable
@@ -130,9 +130,9 @@ def train(
     Raises HeadstartError, whose message says what to do, for anything that the caller can mend.
     """
     arguments = {k: v for k, v in locals().items() if k not in ("photos", "run", "progress")}
-    _check_share(test)
-    _check_head(head)
-    _check_tuning(finetune, {"unfreeze": unfreeze, "epochs": epochs, "batch": batch, "force": force or None}, balance)
+    check_share(test)
+    check_head(head)
+    check_tuning(finetune, {"unfreeze": unfreeze, "epochs": epochs, "batch": batch, "force": force or None}, balance)
     if seed < 0:
         raise HeadstartError(f"the seed is {seed}; expected 0 or more")
     tried_views = None if views == "auto" else [str(view) for view in parse_views(views)]
@@ -149,7 +149,7 @@ def train(
         as_given = dataset
         if fixes is not None:
             dataset = apply_fixes(dataset, read_fixes(fixes))
-        first_head = _first_head(head, dataset)
+        kind = first_head(head, dataset)
     with stages("backbone"):
         network, others = find_backbones(wish, cache_dir)
         first = Look((network,), depth=len(network.widths) if budget > 0 else 1)
@@ -160,8 +160,8 @@ def train(
             alike = compare(dataset, codes, store, hardware=means.hardware, progress=progress)
         with stages("splits"):
             data = usable(dataset, codes, alike.groups, str(photos), seed=seed, test=test)
-            data.notes.extend((*_of_fixes(as_given, dataset, data), *_of_splits(as_given), *alike.notes))
-            data.notes.extend((*_of_a_strangers_network(network), *notes_on((network, *others))))
+            data.notes.extend((*of_fixes(as_given, dataset, data), *of_splits(as_given), *alike.notes))
+            data.notes.extend((*of_a_strangers_network(network), *notes_on((network, *others))))
         source = _Source(data, first, store, means)
         with stages("choose"):
             pixels = pixels_for(data.images, network.preprocess.size)
@@ -178,7 +178,7 @@ def train(
                 budget=budget,
                 threads=means.threads,
                 progress=progress,
-            ).learn(Candidate(replace(first, depth=1), first_head))
+            ).learn(Candidate(replace(first, depth=1), kind))
         verdict = None
         if tuning is not None:
             with stages("fine-tune"):
@@ -372,41 +372,6 @@ def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> dict[str,
     )
 
 
-def _of_fixes(before: Dataset, after: Dataset, data: Usable) -> Iterator[str]:
-    """What fixes did, and to the photos that judge: their like proposed the fixes, so they judge the more kindly."""
-    if before is after:
-        return
-    was = dict(zip(map(display_name, before.images), (labels.named(x, before.classes) for x in before.labels), strict=True))
-    is_new = [
-        was.get(name) not in (None, labels.named(x, data.classes)) for name, x in zip(data.names, data.labels, strict=True)
-    ]
-    n_tested = int((np.array(is_new) & (data.splits == TEST)).sum())
-    n_excluded = len(before.images) - len(after.images)
-    told = f"by the fixes, {counted(sum(is_new), 'photo')} got another label, and {n_excluded:,} were left out"
-    if n_tested:
-        told += (
-            f"; {n_tested:,} of the former judge: photos like them proposed that, so the result is a little kinder for it"
-        )
-    yield told
-
-
-def _of_splits(dataset: Dataset) -> Iterator[str]:
-    """What many expect to judge, and what does not."""
-    if (dataset.splits == VALIDATION).any() and not (dataset.splits == TEST).any():
-        yield "validation photos are learnt from, and the test split is drawn from train; name them test to be judged on"
-
-
-def _of_a_strangers_network(network: Backbone) -> Iterator[str]:
-    """What was made of an ONNX file that does not say everything about itself."""
-    if not network.source:
-        return
-    wanted = network.preprocess
-    yield (
-        f"{network.name}: codes are the {network.n_codes:,} numbers of {network.output!r}, images have {wanted.size} pixels "
-        f"and are normalised with mean {wanted.mean} and std {wanted.std}; other choices: --output, --size, --mean, --std"
-    )
-
-
 def _fit_as_chosen(learned: Learned, n_classes: int) -> Fit | None:
     """What the learning curve learns with: the kind of head that was chosen, None where that is regression anyway."""
     kind, strength, parts = learned.choice.kind, learned.choice.strength, learned.look.parts
@@ -423,39 +388,3 @@ def _fit_as_chosen(learned: Learned, n_classes: int) -> Fit | None:
 def _torch_device(device: str) -> str | None:
     """Where fine-tuning runs: on the GPU that was named, else on whatever there is."""
     return device.lower() if device.upper().startswith("CUDA") else None
-
-
-def _first_head(head: str, dataset: Dataset) -> str:
-    """The kind of head to begin with; raises HeadstartError, before any work, for one that cannot learn these labels."""
-    is_many, n, n_classes = labels.are_many(dataset.labels), len(dataset.images), len(dataset.classes)
-    if is_many and head not in (AUTO, *MANY_LABELS):
-        raise HeadstartError(
-            f"these images have several labels each; of the heads only {' and '.join(MANY_LABELS)} tell them"
-        )
-    if head == "sigmoid" and not is_many and n_classes > 2:
-        raise HeadstartError(
-            f"a sigmoid head tells two classes apart, or several labels an image; here are {n_classes} classes: use softmax"
-        )
-    if head == "nearest" and n > MOST_NEIGHBOURS:
-        raise HeadstartError(
-            f"the k-nearest head carries all images' codes along, {MOST_NEIGHBOURS:,} at most; here are {n:,}: use softmax"
-        )
-    return head if head != AUTO else "sigmoid" if is_many else "softmax"
-
-
-def _check_tuning(finetune: bool, options: dict[str, object], balance: bool) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given and not finetune:
-        raise HeadstartError(f"{', '.join(given)} belong to fine-tuning; add --finetune")
-    if finetune and balance:
-        raise HeadstartError("fine-tuning lets every photo count the same; leave --balance away, or --finetune")
-
-
-def _check_head(head: str) -> None:
-    if head != AUTO and head not in HEADS:
-        raise HeadstartError(f"there is no head {head!r}; the heads: {AUTO}, {', '.join(HEADS)}")
-
-
-def _check_share(test: float) -> None:
-    if not 0 <= test <= 0.9:
-        raise HeadstartError(f"the share to test with is {test}; expected 0 to 0.9")

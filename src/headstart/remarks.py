@@ -1,0 +1,50 @@
+"""Remarks: what a training should not pass over in silence, a sentence each, for its notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from headstart import labels
+from headstart.backbones import Backbone
+from headstart.datasets import Dataset
+from headstart.images import display_name
+from headstart.readings import counted
+from headstart.splits import TEST, VALIDATION
+from headstart.usable import Usable
+
+
+def of_fixes(before: Dataset, after: Dataset, data: Usable) -> Iterator[str]:
+    """What fixes did, and to the photos that judge: their like proposed the fixes, so they judge the more kindly."""
+    if before is after:
+        return
+    was = dict(zip(map(display_name, before.images), (labels.named(x, before.classes) for x in before.labels), strict=True))
+    is_new = [
+        was.get(name) not in (None, labels.named(x, data.classes)) for name, x in zip(data.names, data.labels, strict=True)
+    ]
+    n_tested = int((np.array(is_new) & (data.splits == TEST)).sum())
+    n_excluded = len(before.images) - len(after.images)
+    told = f"by the fixes, {counted(sum(is_new), 'photo')} got another label, and {n_excluded:,} were left out"
+    if n_tested:
+        told += (
+            f"; {n_tested:,} of the former judge: photos like them proposed that, so the result is a little kinder for it"
+        )
+    yield told
+
+
+def of_splits(dataset: Dataset) -> Iterator[str]:
+    """What many expect to judge, and what does not."""
+    if (dataset.splits == VALIDATION).any() and not (dataset.splits == TEST).any():
+        yield "validation photos are learnt from, and the test split is drawn from train; name them test to be judged on"
+
+
+def of_a_strangers_network(network: Backbone) -> Iterator[str]:
+    """What was made of an ONNX file that does not say everything about itself."""
+    if not network.source:
+        return
+    wanted = network.preprocess
+    yield (
+        f"{network.name}: codes are the {network.n_codes:,} numbers of {network.output!r}, images have {wanted.size} pixels "
+        f"and are normalised with mean {wanted.mean} and std {wanted.std}; other choices: --output, --size, --mean, --std"
+    )
