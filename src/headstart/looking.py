@@ -117,7 +117,11 @@ def draw_map(options: argparse.Namespace) -> int:
         contents = MapContents(saved.about, findings, pictures, saved.issues, new)
         write_output(output, map_picture(contents) if output.suffix.lower() == ".png" else map_page(contents))
     _tell_gone(saved)
-    return _done(options, output, f"{len(findings.names) + len(new.names):,} photos are on the map {output}; open it")
+    sentence = f"{len(findings.names) + len(new.names):,} photos are on the map {output}; open it"
+    if not options.add:
+        return _done(options, output, sentence)
+    added = new.to_json(saved.about["classes"])
+    return _done(options, output, "\n".join([sentence, *terminal.unfamiliar_lines(added)]), {"added": added})
 
 
 def _placed(saved: SavedRun, options: argparse.Namespace, progress: Any) -> Findings:
@@ -168,7 +172,10 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
     probabilities = np.stack([row["probabilities"] for row in rows])
     space = along_axes(codes, findings.space_mean, findings.space_axes)
     positions = place_on(space, findings.space.astype(np.float32), findings.positions)
-    return NewPhotos(tuple(names), positions, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(pictures))
+    strange = np.array([row["unfamiliarity"][0] if "unfamiliarity" in row else np.nan for row in rows], np.float32)
+    is_single = classifier.thresholds is None
+    predictions = probabilities.argmax(axis=1) if is_single else probabilities >= classifier.thresholds
+    return NewPhotos(tuple(names), positions, predictions, probabilities.max(axis=1), strange, tuple(pictures))
 
 
 def report(options: argparse.Namespace) -> int:
@@ -351,6 +358,6 @@ def _counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}{'s' * (n != 1)}"
 
 
-def _done(options: argparse.Namespace, path: Path, sentence: str) -> int:
-    print(json.dumps({"file": str(path)}) if options.json else sentence)
+def _done(options: argparse.Namespace, path: Path, sentence: str, more: dict[str, Any] | None = None) -> int:
+    print(json.dumps({"file": str(path), **(more or {})}) if options.json else sentence)
     return 0

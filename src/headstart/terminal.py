@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from headstart.evaluate import Evaluation, MultiLabelEvaluation
+from headstart.readings import counted
 from headstart.readings import percent as percent
 
 MOST_CLASSES = 20  # more rows than this hide the result
 WORST_CLASSES = 10
 MOST_CONFUSION = 10
+MOST_UNFAMILIAR = 20
 PLAIN_SECONDS = 5.0
 
 
@@ -149,6 +151,18 @@ def _multilabel_text(evaluation: MultiLabelEvaluation) -> str:
     if len(shown) < len(evaluation.classes):
         lines.append(f"  ... the {len(shown)} worst of {len(evaluation.classes)} labels; all of them are in run.json")
     return "\n".join(lines)
+
+
+def unfamiliar_lines(added: Sequence[dict[str, Any]]) -> list[str]:
+    """Say which photos that were added to a map are unfamiliar, the strangest first; added: rows as predict has them."""
+    strange = sorted((row for row in added if row["unfamiliar"]), key=lambda row: -row["unfamiliarity"])
+    if not strange:
+        return []
+    of = f"{len(strange):,} of the {counted(len(added), 'photo')} that {'was' if len(added) == 1 else 'were'} added"
+    lines = [f"{of} {'is' if len(strange) == 1 else 'are'} unfamiliar, like nothing it was shown:"]
+    lines += [one_line(f"  {row['path']} ({row['unfamiliarity']:.1f})") for row in strange[:MOST_UNFAMILIAR]]
+    rest = len(strange) - MOST_UNFAMILIAR
+    return [*lines, f"  ... and {rest:,} more: --json lists all"] if rest > 0 else lines
 
 
 def ladder_text(rungs: Sequence[dict[str, Any]]) -> str:
