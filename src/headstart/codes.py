@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from headstart.backbones import Backbone
 from headstart.engine import Engine, Hardware, Result
 from headstart.errors import BackboneError
 from headstart.images import Failure, display_name, load_image
+from headstart.progress import Progress as Progress
 from headstart.store import Shelf, Stamp, chunks
 from headstart.store import Store as Store
 from headstart.tables import ImageRef, TableImage, content_of
@@ -32,9 +33,6 @@ from headstart.torch_engine import TorchEngine, is_torch_device, open_engine
 
 if TYPE_CHECKING:
     from PIL import Image
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Told of long work as it goes on: (stage, done, total)."""
 
 CHUNK = 8  # of many images, a worker decodes so many, then infers them: 0.93 of the bound, one by one 0.84 (docs/LOG.md)
 MANY_IMAGES = 500

@@ -91,6 +91,7 @@ def _choose_head(
     balance: bool,
     progress: Callable[[str, int, int], None],
 ) -> Choice:
+    progress("head", 0, 0)
     n_views = codes.shape[1] if codes.ndim == 3 else 1
     rows, of_row = codes.reshape(-1, codes.shape[-1]), np.repeat(np.arange(len(labels)), n_views)
     problem: Fitter = HEADS[kind].fitter(rows, labels[of_row], n_classes, parts)
@@ -107,24 +108,32 @@ def _choose_head(
 
     def attempt(i: int, near: int | None) -> float:
         starts = [None] * len(folds) if near is None else tried[near][2]
-        solutions = [
-            problem.fit(strengths[i], weights=(weights * ~f)[of_row], start=s) for f, s in zip(folds, starts, strict=True)
-        ]
+        solutions: list[Any] = []
+        for f, s in zip(folds, starts, strict=True):
+            progress("head", len(tried) * len(folds) + len(solutions), _n_fits(len(tried) + 1, len(folds), len(strengths)))
+            solutions.append(problem.fit(strengths[i], weights=(weights * ~f)[of_row], start=s))
         firsts = [np.flatnonzero(f) * n_views for f in folds]
         logits = np.concatenate([problem.logits(s, rows) for rows, s in zip(firsts, solutions, strict=True)])
         tried[i] = float(np.average(losses(logits, labels[held_out]), weights=weights[held_out])), logits, solutions
-        progress("head", len(tried), 0)
         return tried[i][0]
 
     start = begin_at(strengths, len(labels))
     best = descend(attempt, start, len(strengths)) if folds else start
     warm = tried[best][2][0] if tried else None
+    n_fits = len(tried) * len(folds) + 1
+    progress("head", n_fits - 1, n_fits)
     solution = problem.fit(strengths[best], weights=weights[of_row], start=warm, tolerance=1e-4)
+    progress("head", n_fits, n_fits)
     trials = tuple(
         Trial(strengths[i], ce, float(is_right(z, labels[held_out]).mean())) for i, (ce, z, _) in sorted(tried.items())
     )
     logits = tried[best][1] if tried else np.zeros((0, n_classes), np.float32)
     return Choice(problem.head(solution), kind, strengths[best], held_out, turn, logits, trials)
+
+
+def _n_fits(n_tried: int, n_folds: int, n_strengths: int) -> int:
+    """How many fits a choice takes that is about to try its n-th strength: most try three, then the best on all images."""
+    return min(max(n_tried, 3), n_strengths) * n_folds + 1
 
 
 def _of_known_classes(held_out: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:

@@ -41,6 +41,7 @@ from headstart.learning_curve import learning_curve as draw_learning_curve
 from headstart.learning_curve import sentence as curve_sentence
 from headstart.likeness import compare
 from headstart.looks import Look, look_at, pixels_for
+from headstart.progress import underway
 from headstart.readings import counted
 from headstart.remarks import of_a_strangers_network, of_fixes, of_splits
 from headstart.review import review, with_probes, write_issues, write_report
@@ -72,15 +73,17 @@ class Run:
 
 @dataclass
 class Stages:
-    """Seconds that each stage of a run took, in order."""
+    """Seconds that each stage of a run took, in order; each is told as it begins and ends."""
 
+    progress: Progress = lambda *_: None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Time a block under a name."""
         start = time.perf_counter()
-        yield
+        with underway(self.progress, name):
+            yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
@@ -140,7 +143,7 @@ def train(
     if run is not None:
         check_free(run)
     means = _Means(Hardware(device, threads, precision), seed, progress)
-    stages, cache_dir = Stages(), Path(cache) if cache is not None else default_cache_dir()
+    stages, cache_dir = Stages(progress), Path(cache) if cache is not None else default_cache_dir()
     wish = Wish(backbone, size, mean, std, output)
     tuning = _tuning(wish, (unfreeze, epochs, batch), means, cache_dir / "checkpoints") if finetune else None
 
