@@ -107,6 +107,7 @@ def compute_codes(
     todo = [i for i, digest in enumerate(digests) if digest is None]
     n_computed = 0
     if todo:
+        progress("codes", 0, len(todo))
         engine = open_engine(_in_one_row(backbone), hardware)
         look = partial(view_pixels, view=view, seed=seed)
         stream = _stream(images, todo, stamp_of, backbone, shelf, engine, look)

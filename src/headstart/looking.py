@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.commands import cache_dir_of, classifier_of, hardware_of, program, quoted
 from headstart.errors import DataError, OutputError
+from headstart.wording import some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,6 +101,7 @@ def draw_map(options: argparse.Namespace) -> int:
     from headstart.files import write_output
     from headstart.map_page import NO_NEW_PHOTOS, MapContents, map_page
     from headstart.map_picture import map_picture
+    from headstart.progress import underway
     from headstart.saved import open_run
 
     if options.seed is not None and not options.again:
@@ -111,11 +113,13 @@ def draw_map(options: argparse.Namespace) -> int:
     _check_new(output, options.overwrite)
     saved = open_run(options.run, photos=options.photos)
     with terminal.Progress(quiet=options.quiet) as progress:
-        findings = _placed(saved, options, progress)
+        with underway(progress, "map"):
+            findings = _placed(saved, options, progress)
         pictures = _pictures(saved, options, progress)
         new = _new_photos(saved, findings, options, progress) if options.add else NO_NEW_PHOTOS
         contents = MapContents(saved.about, findings, pictures, saved.issues, new)
-        write_output(output, map_picture(contents) if output.suffix.lower() == ".png" else map_page(contents))
+        with underway(progress, "write"):
+            write_output(output, map_picture(contents) if output.suffix.lower() == ".png" else map_page(contents))
     _tell_gone(saved)
     sentence = f"{len(findings.names) + len(new.names):,} photos are on the map {output}; open it"
     if not options.add:
@@ -152,12 +156,13 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
 
     classifier = saved.classifier(hardware_of(options))
     names, rows, pictures = [], [], []
+    total = sources.count(options.add)
 
     def load(_: int, image: Any) -> Any:
         return load_image(image, classifier.preprocess)
 
     for n, result in enumerate(classifier.engine.stream(sources.open_up(options.add), load), start=1):
-        progress("photos", n, 0)
+        progress("photos", n, total)
         if result.outputs is None:
             sentence = f"headstart: {display_name(result.item)} is left out: {result.instead.reason}"
             print(terminal.one_line(sentence), file=sys.stderr)
@@ -181,6 +186,7 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
 def report(options: argparse.Namespace) -> int:
     """Write a run's report again."""
     from headstart import terminal
+    from headstart.progress import underway
     from headstart.review import REPORT, review, with_probes, write_report
     from headstart.saved import open_run
 
@@ -194,14 +200,16 @@ def report(options: argparse.Namespace) -> int:
             classifier = Classifier.load(other, hardware_of(options))
         if classifier is None:
             raise DataError(f"{saved.folder} holds no model.onnx; its report cannot be made again")
-        reviewed = review(classifier, saved.findings, saved.images, pictures, progress=progress)
+        with underway(progress, "review"):
+            reviewed = review(classifier, saved.findings, saved.images, pictures, progress=progress)
         about = with_probes(saved.about, reviewed)
         if saved.n_gone:
             gone = (
                 f"when this page was written, {saved.n_gone:,} of {len(saved.images):,} photos were not where they had been"
             )
             about = {**about, "notes": [*about.get("notes", ()), gone]}
-        write_report(saved.folder, about, saved.findings, saved.issues, reviewed)
+        with underway(progress, "write"):
+            write_report(saved.folder, about, saved.findings, saved.issues, reviewed)
     _tell_gone(saved)
     return _done(options, saved.folder / REPORT, f"The report is {saved.folder / REPORT}; open it in a browser")
 
@@ -253,7 +261,7 @@ def explain(options: argparse.Namespace) -> int:
     label = None
     if options.label is not None:
         if options.label not in classifier.classes:
-            raise DataError(f"there is no class {options.label!r}; the classes: {', '.join(classifier.classes[:20])}")
+            raise DataError(f"there is no class {options.label!r}; the classes: {some(classifier.classes, 20)}")
         label = classifier.classes.index(options.label)
     (prediction,) = classifier.predict(options.photo)
     explainer = Explainer(classifier)

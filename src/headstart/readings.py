@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from headstart.intervals import Z95, wilson_interval
+from headstart.wording import some
 
 WIDE = 0.10  # an interval wider than this leaves the accuracy open
 AIM = 0.03  # what "about so many test photos would do" aims at: the accuracy to within 3 points
@@ -417,8 +418,7 @@ def limits(about: dict[str, Any]) -> tuple[str, ...]:
     ]
     few = [c["label"] for c in e["classes"] if c["support"] < FEW_OF_CLASS]
     if few:
-        named = ", ".join(map(quoted, few[:5])) + (f" and {len(few) - 5:,} more" if len(few) > 5 else "")
-        found.append(f"Its own numbers for {named}: fewer than {FEW_OF_CLASS} photos each judged them.")
+        found.append(f"Its own numbers for {some(map(quoted, few))}: fewer than {FEW_OF_CLASS} photos each judged them.")
     if not is_tested(about):
         found.append(
             "The result as a test's: the same photos chose how it learns (cross-validation), which flatters a little."

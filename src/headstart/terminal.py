@@ -21,6 +21,7 @@ MOST_UNFAMILIAR = 20
 LIVE_SECONDS, PLAIN_SECONDS = 0.1, 5.0  # between two showings, on a terminal and in a log
 QUICK_SECONDS = 1.0
 MINUTES_FROM = 120  # seconds
+BAR_WIDTH = 20  # characters: with what is told beside it, a line of 80
 IMAGES = "images"
 UNITS = {  # what a stage counts, where that is not images
     "rung": "rungs",
@@ -133,10 +134,10 @@ class Progress:
             """How much is done, for how long that took, and how long the rest will take."""
 
             def render(self, task: Task) -> Text:
-                return Text(_told(task.description, task.fields["stage"], time.monotonic()))
+                return Text(_told(task.description, task.fields["stage"], time.monotonic()), no_wrap=True)
 
         if self._bars is None:
-            columns = (TextColumn("{task.description:<8}"), BarColumn(), Told())
+            columns = (TextColumn("{task.description:<8}"), BarColumn(BAR_WIDTH), Told())
             self._bars = Bars(*columns, console=Console(stderr=True), transient=True)
             self._bars.start()
         return self._bars.add_task(name, total=None, stage=stage)
@@ -287,7 +288,7 @@ def _confusion_matrix(evaluation: Evaluation) -> list[str]:
     names = [c.label for c in evaluation.classes]
     if len(names) > MOST_CONFUSION:
         return []
-    header = ("label \\ prediction", *(name[:10] for name in names))
+    header = ("label \\ prediction", *(name if len(name) <= 10 else f"{name[:9]}…" for name in names))
     rows = [(name, *(str(n) if n else "." for n in row)) for name, row in zip(names, evaluation.confusion, strict=True)]
     return ["", table(header, rows)]
 
