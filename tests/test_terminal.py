@@ -63,7 +63,9 @@ def test_only_images_are_told_in_images(clock, capsys):
 
 def test_the_time_left_grows_where_a_piece_takes_longer_than_those_before(clock):
     stage = terminal._Stage(0.0, 0.0, 10.0, done=1, total=4)  # the first of four took 10 s
-    assert [stage.seconds_left(now) for now in (10.0, 20.0, 40.0)] == [30.0, 20.0, 60.0]
+    assert [stage.seconds_left(now) for now in (10.0, 20.0, 40.0, 80.0)] == [30.0, 20.0, 40.0, 80.0]
+    burst = terminal._Stage(0.0, 0.0, 10.0, done=1_000, total=2_000)  # images come in bursts: that says nothing of the rest
+    assert 9 < burst.seconds_left(12.0) < 13
     assert terminal._Stage(0.0, 0.0, 0.0, done=0, total=4).seconds_left(5.0) is None
     assert terminal._Stage(0.0, 0.0, 0.0, done=9, total=0).seconds_left(5.0) is None
 

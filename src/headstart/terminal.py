@@ -21,10 +21,10 @@ MOST_UNFAMILIAR = 20
 LIVE_SECONDS, PLAIN_SECONDS = 0.1, 5.0  # between two showings, on a terminal and in a log
 QUICK_SECONDS = 1.0
 MINUTES_FROM = 120  # seconds
-BAR_WIDTH = 20  # characters: with what is told beside it, a line of 80
+BAR_WIDTH = 12  # characters: with what is told beside it, a line of 80
 IMAGES = "images"
 UNITS = {  # what a stage counts, where that is not images
-    "rung": "rungs",
+    "rung": "tried",
     "head": "fits",
     "labels": "rounds",
     "curve": "fits",
@@ -48,12 +48,11 @@ class _Stage:
         return 0 < self.total <= self.done
 
     def seconds_left(self, now: float) -> float | None:
-        """Each piece to come takes as long as those before, or as the one in work already does; None before the first."""
+        """As long as pieces took on average, the one in work with them where it takes longer; None before the first."""
         if not 0 < self.done < self.total:
             return None
-        since = now - self.changed
-        each = max((self.changed - self.started) / self.done, since)
-        return each * (self.total - self.done) - since
+        each = max((self.changed - self.started) / self.done, (now - self.started) / (self.done + 1))
+        return each * (self.total - self.done) - min(now - self.changed, each)
 
 
 class Progress:
@@ -148,8 +147,9 @@ def _told(name: str, stage: _Stage, now: float) -> str:
     done, total, unit, seconds = stage.done, stage.total, UNITS.get(name, IMAGES), now - stage.started
     counted = f"{done:,}{f' of {total:,}' if total else ''}{'' if unit == IMAGES else f' {unit}'}  " if total != 1 else ""
     rate = f"{done / seconds:,.0f} images/s  " if counted and unit == IMAGES and done and seconds > 0.5 else ""
-    left = stage.seconds_left(now)
-    return f"{counted if done or total else ''}{rate}{_duration(seconds)}{f', about {_duration(left)} left' if left else ''}"
+    left = stage.seconds_left(now) or 0.0
+    to_come = f", about {_duration(left)} left" if left >= 0.5 else ""  # overdue, nobody knows
+    return f"{counted if done or total else ''}{rate}{_duration(seconds)}{to_come}"
 
 
 def _duration(seconds: float) -> str:
