@@ -157,8 +157,11 @@ def _multilabel_text(evaluation: MultiLabelEvaluation) -> str:
     return "\n".join(lines)
 
 
-def ladder_text(rungs: Sequence[dict[str, Any]]) -> str:
-    """The rungs that were tried, each with what it gave on held-out photos and what became of it."""
+def ladder_text(rungs: Sequence[dict[str, Any]], n_learnt: int) -> str:
+    """The rungs that were tried, each with what it gave on held-out photos and what became of it.
+
+    n_learnt: photos that are learnt from in all, of which rungs may have seen a sample.
+    """
     rows = []
     for rung in rungs:
         if rung["accuracy"] is None:
@@ -178,8 +181,11 @@ def ladder_text(rungs: Sequence[dict[str, Any]]) -> str:
             )
         )
     n = rungs[0]["n_images"]
+    among = f"a sample of {n:,} of the {n_learnt:,} to learn from" if n < n_learnt else f"{n:,}"
     header = ("rung", "cross-validated", "cross entropy", "s", "taken", "")
-    return f"the ladder, each rung judged on held-out photos among {n:,}:\n{table(header, rows, text=(0, 5))}"
+    return (
+        f"the ladder, each rung learnt from and judged on held-out photos among {among}:\n{table(header, rows, text=(0, 5))}"
+    )
 
 
 def curve_text(curve: dict[str, Any], width: int = 40) -> str:
