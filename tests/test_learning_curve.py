@@ -7,17 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from headstart.forecast import Forecast, PowerLaw, _fit_power_laws
 from headstart.head import Head
-from headstart.learning_curve import (
-    N_FOLDS,
-    Forecast,
-    LearningCurve,
-    Point,
-    PowerLaw,
-    _fit_power_laws,
-    learning_curve,
-    sentence,
-)
+from headstart.intervals import wilson_interval
+from headstart.learning_curve import QUICK, THOROUGH, LearningCurve, Point, Turn, learning_curve, sentence
 from headstart.regression import SoftmaxRegression
 
 
@@ -34,8 +27,37 @@ def clouds(counts, *, d=30, distance=0.6, seed=0):
     ), labels
 
 
-def curve_of(codes, labels, **options):
-    return learning_curve(codes, labels, int(labels.max()) + 1, digests(len(labels)), **options)
+def regression(k, n, l2=0.03):
+    """Softmax regression, with more regularisation for fewer images, as a run has it."""
+
+    def fit(codes, labels):
+        problem = SoftmaxRegression(codes, labels, k)
+        return problem.head(problem.fit(l2 * np.sqrt(n / len(labels))))
+
+    return fit
+
+
+def curve_of(codes, labels, *, fit=None, groups=None, test=5, **options):
+    """The curve of a run that every `test`-th image tests: what learns is fitted on all others for the last point."""
+    k, is_test = int(labels.max()) + 1, np.arange(len(labels)) % test == 0
+    names = np.array(digests(len(labels)) if groups is None else groups, object)
+    learn = np.flatnonzero(~is_test)
+    fit = fit or regression(k, len(learn))
+    published = fit(codes[learn], labels[learn]).logits(codes[is_test].astype(np.float32))
+    turn = Turn(np.arange(len(learn)), codes[is_test], labels[is_test], names[is_test].tolist(), published)
+    return learning_curve(codes[learn], labels[learn], names[learn].tolist(), [turn], fit=fit, **options)
+
+
+def curve_of_folds(codes, labels, *, fit=None, **options):
+    """The curve of a run without a test split: five folds, each judged by what learns from the others."""
+    n, k = len(labels), int(labels.max()) + 1
+    fit, names, turns = fit or regression(k, n), digests(n), []
+    for i in range(5):
+        held_out = np.arange(n) % 5 == i
+        scores = fit(codes[~held_out], labels[~held_out]).logits(codes[held_out].astype(np.float32))
+        groups = [name for name, is_in in zip(names, held_out, strict=True) if is_in]
+        turns.append(Turn(np.flatnonzero(~held_out), codes[held_out], labels[held_out], groups, scores))
+    return learning_curve(codes, labels, names, turns, fit=fit, **options)
 
 
 class Recorded:
@@ -62,12 +84,12 @@ def numbered(n):
 def test_more_photos_help_and_the_curve_says_so():
     codes, labels = clouds([100] * 4)
     curve = curve_of(codes, labels, n_more=50)
-    assert [p.n_per_class for p in curve.points] == [1, 2, 5, 10, 20, 50, 80]
-    assert [p.n_images for p in curve.points] == [4, 8, 20, 40, 80, 200, 320]
+    assert [p.n_per_class for p in curve.points] == [1, 2, 5, 10, 20, 80]
+    assert [p.n_images for p in curve.points] == [4, 8, 20, 40, 80, 320]
     assert curve.points[0].accuracy < 0.7 < 0.85 < curve.points[-1].accuracy
     assert curve.points[0].cross_entropy > curve.points[-1].cross_entropy
     assert all(p.interval[0] < p.accuracy < p.interval[1] for p in curve.points)
-    assert curve.n_held_out == 400
+    assert curve.n_held_out == 80
     assert curve.forecast.accuracy == curve.points[-1].accuracy
     assert curve.forecast.accuracy <= curve.forecast.interval[0] < curve.forecast.interval[1] <= 1
     assert curve.fitted.error(130) < curve.fitted.error(80)
@@ -79,7 +101,7 @@ def test_the_forecast_holds_what_comes(k):
     codes, labels = clouds([600] * k, seed=k, distance=0.35)
     place = np.arange(len(labels)) % 600
     mine = place < 50
-    ahead = curve_of(codes[mine], labels[mine], n_more=40).forecast
+    ahead = curve_of_folds(codes[mine], labels[mine], n_more=40, effort=THOROUGH).forecast
 
     def accuracy(n, start):
         learnt, judged = (place >= start) & (place < start + n), place >= 450
@@ -94,36 +116,66 @@ def test_the_forecast_holds_what_comes(k):
     assert high - low < 0.08
 
 
-def test_what_is_judged_was_never_learnt_from_nor_were_its_copies():
-    codes, labels = numbered(60)
-    copies = digests(30) * 2  # images 30 to 59 are images 0 to 29 once more
-    fit = Recorded()
-    seen = []
+def test_it_ends_at_the_published_result_on_the_same_images():
+    codes, labels = clouds([40] * 3, distance=0.4)
+    published = np.eye(3)[np.where(np.arange(30) % 3 == 0, (labels[90:] + 1) % 3, labels[90:])]  # a third is wrong
+    turn = Turn(np.arange(90), codes[90:], labels[90:], digests(30), published)
+    curve = learning_curve(codes[:90], labels[:90], digests(90), [turn], fit=regression(3, 90))
+    assert curve.points[-1].accuracy == pytest.approx(2 / 3) and curve.n_held_out == 30
+    assert curve.points[-1].interval == pytest.approx(wilson_interval(20, 30))
+    assert curve.points[-1].n_images == 90 and curve.points[-1].n_draws == 1
+    if curve.forecast:
+        assert curve.forecast.accuracy == curve.points[-1].accuracy
 
-    def judging_fit(codes, labels):
-        learnt = set(codes[:, 0].astype(int) % 30)
+
+def test_each_turn_learns_from_its_own_images_alone():
+    codes, labels = numbered(60)
+    fit, judged = Recorded(), []
+
+    def judging_fit(of_learnt, _):
+        learnt = set(of_learnt[:, 0].astype(int) % 5)
         judge = Recorded()
-        judge.logits = lambda held: seen.append(learnt & set(held[:, 0].astype(int) % 30)) or fit.logits(held)
+        judge.logits = lambda held: judged.append(learnt & set(held[:, 0].astype(int) % 5)) or fit.logits(held)
         return judge
 
-    learning_curve(codes, np.arange(60) % 2, 2, copies, fit=judging_fit)
-    assert seen and not any(seen)
+    curve_of_folds(codes, labels, fit=judging_fit)  # image i is of fold i % 5
+    assert len(judged) > 5 and not any(judged)
 
 
 def test_draws_are_balanced_nested_and_each_others_strangers():
     codes, labels = numbered(200)
     fit = Recorded()
     curve = curve_of(codes, labels, fit=fit)
-    sizes = [(p.n_per_class, p.n_draws) for p in curve.points]
-    assert len(fit.calls) == N_FOLDS * sum(n for _, n in sizes)
-    first_fold = iter(fit.calls)
-    drawn = {size: [set(next(first_fold)[0][:, 0].astype(int)) for _ in range(n)] for size, n in sizes}
+    sizes = [(p.n_per_class, p.n_draws) for p in curve.points[:-1]]
+    calls = fit.calls[1:]  # the first was the result itself
+    assert len(calls) == sum(n for _, n in sizes)
+    each = iter(calls)
+    drawn = {size: [set(next(each)[0][:, 0].astype(int)) for _ in range(n)] for size, n in sizes}
     for (small, _), (large, n_draws) in itertools.pairwise(sizes):
         assert all(a <= b for a, b in zip(drawn[small][:n_draws], drawn[large], strict=True))
     assert len(set(map(frozenset, drawn[10]))) == len(drawn[10]) > 1
-    for rows, of_rows in fit.calls[: sum(n for _, n in sizes[:-1])]:
+    for rows, of_rows in calls:
         assert abs(np.diff(np.bincount(of_rows, minlength=2))) == 0
         assert len(set(rows[:, 0])) == len(rows)
+
+
+def test_names_and_order_change_no_draw():
+    codes, labels = numbered(100)
+    names, order, drawn = digests(100), np.random.default_rng(0).permutation(100), []
+    for rows in (np.arange(100), order):
+        fit = Recorded()
+        turn = Turn(np.arange(100), codes[:10], labels[:10], digests(10), np.zeros((10, 2)))
+        learning_curve(codes[rows], labels[rows], [names[i] for i in rows], [turn], fit=fit)
+        drawn.append([sorted(c[:, 0]) for c, _ in fit.calls])
+    assert drawn[0] == drawn[1]
+
+
+def test_copies_among_the_judges_widen_the_intervals():
+    codes, labels = clouds([40] * 3, distance=0.4)
+    alone = curve_of(codes, labels)
+    copied = curve_of(codes, labels, groups=[b"%d" % (i // 15) for i in range(120)])
+    one, other = alone.points[-1], copied.points[-1]
+    assert one.accuracy == other.accuracy != 1 and np.diff(other.interval) > 1.3 * np.diff(one.interval)
 
 
 def test_the_same_seed_draws_the_same_and_another_another():
@@ -144,14 +196,14 @@ def test_classes_of_unlike_sizes_are_drawn_up_to_what_there_is():
     codes, labels = clouds([200, 10, 3])
     points = curve_of(codes, labels).points
     assert (points[0].n_per_class, points[0].n_images) == (1, 3)
-    assert points[-1].n_per_class == 160 and points[-1].n_images == round(213 * 0.8)
+    assert points[-1].n_per_class == 160 and points[-1].n_images == 170
     assert [p.n_images for p in points] == sorted(p.n_images for p in points)
     assert all(b.n_images > 1.2 * a.n_images for a, b in itertools.pairwise(points))
 
 
 def test_a_class_without_any_image_changes_nothing():
     codes, labels = clouds([40, 40])
-    with_it = learning_curve(codes, labels * 2, 3, digests(80), n_more=40)
+    with_it = curve_of(codes, labels * 2, fit=regression(3, 64), n_more=40)
     assert with_it.points[-1].n_images == 64
     assert with_it.points[-1].accuracy > 0.8
 
@@ -163,23 +215,33 @@ def test_tiny_sets_have_a_reason_instead_of_a_forecast(counts):
     assert curve.reason and curve.reason in sentence(curve)
 
 
-def test_copies_of_one_photo_cannot_be_held_out():
+def test_a_curve_has_two_points_or_none():
+    """One point, the result itself, is no curve."""
+    curve = curve_of(*clouds([1, 1]))
+    assert curve.points == () and "too few photos to learn from fewer" in sentence(curve)
+    nobody = Turn(np.arange(10), np.zeros((0, 30), np.float16), np.zeros(0, np.int64), [], np.zeros((0, 2)))
     codes, labels = clouds([5, 5])
-    curve = learning_curve(codes, labels, 2, [b"same"] * 10)
-    assert curve.points == () and "too few different photos" in sentence(curve)
+    assert learning_curve(codes, labels, digests(10), [nobody], fit=regression(2, 10)).points == ()
+    assert len(curve_of(*clouds([5, 5])).points) > 1
 
 
 def test_looking_too_far_ahead_is_refused():
     codes, labels = clouds([20] * 3, distance=0.4)
     assert "7 times as many as now" in curve_of(codes, labels).reason
-    assert curve_of(codes, labels, n_more=20).forecast
+    assert curve_of_folds(codes, labels, n_more=20).forecast
 
 
 def test_chance_has_no_forecast():
     rng = np.random.default_rng(0)
-    curve = curve_of(rng.normal(size=(300, 20)), np.arange(300) % 3)
-    assert curve.points[-1].accuracy == pytest.approx(1 / 3, abs=0.12)
+    curve = curve_of_folds(rng.normal(size=(9_000, 20)), np.arange(9_000) % 3)
+    assert curve.points[-1].accuracy == pytest.approx(1 / 3, abs=0.02)
     assert curve.forecast is None and "flat" in curve.reason
+
+
+def test_few_judges_do_not_make_a_curve_flat():
+    """Of thirty images a difference of ten points may be chance: nobody may be told that more photos change nothing."""
+    codes, labels = np.random.default_rng(1).normal(size=(150, 20)), np.arange(150) % 3
+    assert "too few photos judge the curve" in curve_of(codes, labels).reason
 
 
 def test_many_classes():
@@ -189,31 +251,16 @@ def test_many_classes():
     assert curve.points[0].n_images == 200
 
 
-class Clock:
-    """Time that passes only where a fit takes it: so much for each image."""
-
-    def __init__(self, seconds_an_image):
-        self.now, self.seconds_an_image = 0.0, seconds_an_image
-
-    def __call__(self):
-        return self.now
-
-    def fit(self, codes, labels):
-        self.now += self.seconds_an_image * len(labels)
-        return Head(((np.zeros((codes.shape[1], 2), np.float32), np.zeros(2, np.float32)),))
-
-
-def test_a_budget_takes_folds_away_first_and_then_photos():
-    codes, labels = numbered(200)
-    whole, some, little = Clock(0.001), Clock(0.001), Clock(0.001)
-    everything = curve_of(codes, labels, fit=whole.fit, clock=whole)
-    fewer = curve_of(codes, labels, fit=some.fit, clock=some, budget_seconds=whole.now / 2)
-    assert some.now <= whole.now / 2
-    assert len(fewer.points) == len(everything.points) and fewer.n_held_out == 80
-    least = curve_of(codes, labels, fit=little.fit, clock=little, budget_seconds=whole.now / 20)
-    assert little.now <= whole.now / 20
-    assert 0 < len(least.points) < len(everything.points)
-    assert least.forecast is None and "the time was up" in sentence(least)
+def test_the_work_depends_on_nothing_but_the_photos():
+    """Less than the one fit on all images, and twice the same; with more effort there are more points and draws."""
+    codes, labels = numbered(20_000)
+    quick, again, thorough = Recorded(), Recorded(), Recorded()
+    curve = curve_of(codes, labels, fit=quick)
+    assert sum(len(c) for c, _ in quick.calls[1:]) < 16_000 and max(len(c) for c, _ in quick.calls[1:]) <= QUICK.most_images
+    assert curve == curve_of(codes, labels, fit=again) and len(again.calls) == len(quick.calls)
+    longer = curve_of(codes, labels, fit=thorough, effort=THOROUGH)
+    assert len(longer.points) > len(curve.points) and len(thorough.calls) > 1.5 * len(quick.calls)
+    assert longer.points[-1] == curve.points[-1]
 
 
 def test_progress_ends_at_the_end():

@@ -539,7 +539,7 @@ def test_an_explanation_is_drawn_with_the_photos_most_like_it(world, tmp_path, t
     assert size_of(tmp_path / "alone.png") == (2 * 448 + 16, 448)
     alone = json.loads(tell("explain", world.run / "model.onnx", photo, "--json")[1])
     assert alone["nearest"] == [] and alone["label"] == "red" and alone["is_exact"]
-    assert "the classes: blue, green, red" in refused("explain", world.run, photo, "--label", "mauve")
+    assert "the classes: blue, green and red" in refused("explain", world.run, photo, "--label", "mauve")
     assert "cannot be used" in refused("explain", world.run, world.run / "run.json")
     assert "no such file" in refused("explain", world.run, "nowhere.png")
     assert ".png or .jpg" in refused("explain", world.run, photo, "-o", tmp_path / "why.gif")

@@ -555,3 +555,30 @@ def test_copies_among_the_judges_are_told_and_count_as_one():
     assert f"With {n} photos, 4 of them different (copies count as one) that is" in readings.chance(about)
     assert "only 4 different photos judged it" in readings.verdict(about)
     assert "Only 4 different photos judged the result" in " ".join(t.text for t in to_do(about))
+
+
+def test_a_class_that_no_photo_judged_is_not_praised():
+    about = about_of(some_findings(right=1.0))
+    assert readings.classes(about) == "All classes are found equally often: 100.0 % of their photos."
+    about["evaluation"]["classes"][2] |= {"support": 0, "recall": None, "precision": None, "f1": None}
+    told = readings.classes(about)
+    assert "No test photo is of “\u2068tulips\u2069”: how well that is found is not known." in told
+    assert "The other 2 classes are found equally often" in told and "All classes" not in told
+    about["evaluation"]["classes"][1] |= {"support": 0, "recall": None, "precision": None, "f1": None}
+    assert "“\u2068roses\u2069” or “\u2068tulips\u2069”" in readings.classes(about)
+
+
+def test_names_are_listed_as_people_list_them():
+    assert readings.listed(["a"]) == "a" and readings.listed(["a", "b"]) == "a and b" and readings.listed([]) == ""
+    assert readings.listed(["a", "b", "c"], "or") == "a, b or c"
+    assert readings.listed([str(i) for i in range(8)]) == "0, 1, 2, 3, 4 and 3 more"
+
+
+def test_a_ladder_on_a_sample_says_so():
+    about = about_of(some_findings())
+    rung = {"name": "last layer", "look": "", "accuracy": 0.9, "interval": (0.8, 0.95), "cross_entropy": 0.3, "n_images": 30}
+    about["ladder"] = [rung | {"is_taken": True}, rung | {"is_taken": False}]
+    about["images"] = {"used": 60, "test": 12, "skipped": 0}
+    assert "on a sample of 30 of the 48 photos to learn from" in readings.ladder(about)
+    about["images"] = {"used": 42, "test": 12, "skipped": 0}
+    assert "sample" not in readings.ladder(about)

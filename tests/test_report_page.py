@@ -9,7 +9,7 @@ import pytest
 from headstart import readings
 from headstart.report import Explained, report_page
 from headstart.splits import TEST
-from test_report import HOSTILE, a_picture, about_of, everything_else, issues_of, some_findings
+from test_report import CLASSES, HOSTILE, a_picture, about_of, everything_else, issues_of, some_findings
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 ARGUMENTS = [
@@ -256,10 +256,10 @@ def test_the_forecast_says_where_it_is_and_how_sure(show):
     points = [{"n_per_class": n, "accuracy": 0.5 + n / 100, "interval": [0.4, 0.9]} for n in (1, 5, 20)]
     curve = {"points": points, "forecast": {"n_more": 100, "accuracy": 0.7, "interval": [0.75, 0.9]}, "sentence": "More."}
     for width in (1280, 360):
-        page = show(report_page(about_of(f, learning_curve=curve | {"n_held_out": 42}), f), width=width)
+        page = show(report_page(about_of(f, learning_curve=curve | {"n_held_out": 42, "split": "test"}), f), width=width)
         words = page.locator("#curve-chart svg text").all_text_contents()
         assert "120" in words and "forecast (90 %)" in words
-        assert "Judged on 42 cross-validated photos" in page.inner_text("#curve-chart figcaption")
+        assert "judged on the 42 test photos that judged the result" in page.inner_text("#curve-chart figcaption")
 
 
 def test_on_a_telephone_a_wide_table_shows_that_it_goes_on(show, run):
@@ -346,9 +346,9 @@ def test_without_pictures_it_says_so_and_works(show):
 
 
 def test_several_labels_have_outcomes_for_a_matrix(show):
-    f = some_findings(many=True)
+    f = some_findings(many=True, test=1.0)  # all are judged by the run's own thresholds
     page = show(report_page(about_of(f), f, pictures=[a_picture(i) for i in range(60)]))
-    page.click("[data-count=all]")
+    assert page.locator("#matrix-reading").is_hidden()
     given, truth = f.probabilities >= 0.5, f.labels > 0
     wanted = [(given & truth), (~given & truth), (given & ~truth)]
     assert page.locator("#matrix button").count() > 3
@@ -356,6 +356,28 @@ def test_several_labels_have_outcomes_for_a_matrix(show):
         button.click()
         label, outcome = map(int, button.get_attribute("data-cell").split(","))
         assert photos_in(page, "#cell") == np.flatnonzero(wanted[outcome][:, label]).tolist()
+
+
+def test_the_sentence_counts_the_photos_of_the_matrix(show):
+    f = some_findings(200)
+    page = show(report_page(about_of(f), f))
+    for key, n in (("test", (f.splits == TEST).sum()), ("all", 200)):
+        page.click(f"[data-count={key}]")
+        cells = {
+            tuple(map(int, b.get_attribute("data-cell").split(","))): int(b.inner_text())
+            for b in page.query_selector_all("#matrix button")
+        }
+        assert sum(cells.values()) == n
+        told = page.inner_text("#matrix-reading")
+        i, j = (CLASSES.index(re.sub("[“”\u2066-\u2069]", "", name)) for name in re.findall("“.*?”", told)[:2])
+        assert f"is taken for “\u2068{CLASSES[j]}\u2069” in {cells[i, j]} photo" in told
+        assert (f"Of the {n} test and cross-validated photos" in told) == (key == "all")
+
+
+def test_a_curve_of_one_point_is_none(show):
+    f = some_findings()
+    curve = {"points": [{"n_per_class": 5, "accuracy": 0.5, "interval": [0.4, 0.9]}], "forecast": None, "sentence": "None."}
+    assert show(report_page(about_of(f, learning_curve=curve), f)).locator("#curve-chart svg").count() == 0
 
 
 def test_cross_validation_alone_has_no_switch(show):

@@ -142,3 +142,10 @@ def test_copies_are_told_where_they_narrow_no_interval():
     told = terminal.evaluation_text(evaluate(probabilities, labels, ["cat", "dog"], groups=[b"a"] * 6 + [b"b"] * 6))
     assert "on 12 test photos" in told and "2 different photos, copies count as one" in told and "34.2 % to 100.0 %" in told
     assert "different" not in terminal.evaluation_text(evaluate(probabilities, labels, ["cat", "dog"]))
+
+
+def test_a_ladder_on_a_sample_says_so():
+    rung = {"name": "last layer", "look": "", "accuracy": 0.9, "interval": (0.8, 0.95), "cross_entropy": 0.3, "seconds": 1.0}
+    rungs = [rung | {"n_images": 1_500, "is_taken": True, "why": "where the climb begins"}]
+    assert "among a sample of 1,500 of the 2,936 to learn from:" in terminal.ladder_text(rungs, 2_936)
+    assert "among 1,500:" in terminal.ladder_text(rungs, 1_500)

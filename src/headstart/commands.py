@@ -69,7 +69,7 @@ def train(options: argparse.Namespace) -> int:
     )
     print(terminal.evaluation_text(run.evaluation))
     if len(about["ladder"]) > 1:
-        print(f"\n{terminal.ladder_text(about['ladder'])}")
+        print(f"\n{terminal.ladder_text(about['ladder'], n_learnt)}")
     if (tuning := about["fine_tuning"]) is not None:
         taken = "and is taken" if tuning["is_taken"] else "and is not taken: the frozen classifier stays (--force overrides)"
         print(f"\nfine-tuning ({tuning['unfrozen']}, {tuning['epochs']} epochs, {tuning['seconds']:.0f} s) {taken}")
@@ -83,8 +83,8 @@ def train(options: argparse.Namespace) -> int:
         cv = about["cross_validation"]
         low, high = cv["interval"]
         print(
-            f"\ncross-validated on {cv['n_images']:,} of the others: {terminal.percent(cv['accuracy'])} "
-            f"({terminal.percent(low)} to {terminal.percent(high)})"
+            f"\nwhat was chosen, learnt from all {n_learnt:,} of the others and cross-validated on {cv['n_images']:,} of "
+            f"them: {terminal.percent(cv['accuracy'])} ({terminal.percent(low)} to {terminal.percent(high)})"
         )
     print(f"seconds: {', '.join(f'{stage} {s:.1f}' for stage, s in seconds.items())}; together {sum(seconds.values()):.1f}")
     if found := about["issues"]:

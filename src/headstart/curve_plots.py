@@ -45,7 +45,8 @@ def curves(about: About) -> Figure:
     steps = (about.get("fitting") or {}).get("steps") or []
     epochs = (about.get("fine_tuning") or {}).get("history") or []
     points = (about.get("learning_curve") or {}).get("points") or []
-    n_panels = 2 * bool(steps or epochs) + bool(points)
+    has_curve = len(points) > 1
+    n_panels = 2 * bool(steps or epochs) + has_curve
     if not n_panels:
         raise DataError(
             "this run holds no curve: its head was not learnt in steps, or it is an evaluation, or of an earlier release"
@@ -54,7 +55,7 @@ def curves(about: About) -> Figure:
     axes = figure.subplots(1, n_panels, squeeze=False)[0]
     for axis, measure in zip(axes, MEASURES if steps or epochs else (), strict=False):
         _draw_steps(axis, steps, epochs, measure)
-    if points:
+    if has_curve:
         _draw_learning_curve(axes[-1], about["learning_curve"], len(about["classes"]))
     return figure
 
@@ -127,6 +128,6 @@ def _draw_learning_curve(axis: Axes, curve: About, n_classes: int) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
     percent_axis(axis.yaxis)
     axis.set_xlabel("photos learnt from")
-    axis.set_ylabel("accuracy, cross-validated")
+    axis.set_ylabel(f"accuracy, {'test' if curve.get('split') == 'test' else 'cross-validated'}")
     axis.legend(loc="lower right")
     axis.set_title(wrapped(curve.get("sentence") or "Accuracy by number of photos", 46))

@@ -21,7 +21,7 @@ from headstart.images import Failure, read_bytes
 from headstart.labels import SEPARATOR, counts
 from headstart.splits import SPLIT_NAMES, TRAIN, UNASSIGNED
 from headstart.tables import TABLE_SUFFIXES, ImageRef, TableRow, read_table, split_of_name
-from headstart.wording import some
+from headstart.wording import listed
 
 EXCLUDED = "excluded by the fixes"  # how the reason begins, of an image that the user left out
 NO_CLASS = "the folder holds no images, so it is no class"
@@ -107,7 +107,7 @@ _LAYOUT = "a folder per class, as in photos/daisy/1.jpg and photos/roses/2.jpg"
 
 
 def _quoted(names: Iterable[str]) -> str:
-    return some(map(repr, names), 3)
+    return listed(map(repr, names), most=3)
 
 
 def _nearby(path: Path) -> str:

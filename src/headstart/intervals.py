@@ -27,7 +27,7 @@ def wilson_interval(n_correct: float, n: float) -> tuple[float, float]:
     return (0.0 if n_correct == 0 else float(low)), (1.0 if n_correct == n else float(high))
 
 
-def share_interval(n_correct: int, n: int, n_effective: float) -> tuple[float, float]:
+def share_interval(n_correct: float, n: int, n_effective: float) -> tuple[float, float]:
     """The 95 % interval of n_correct of n photos that say as much as n_effective independent ones."""
     return wilson_interval(n_correct * n_effective / n if n else 0, n_effective)
 

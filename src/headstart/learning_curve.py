@@ -1,38 +1,42 @@
-"""The learning curve: accuracy against the number of photos, and what more photos would probably bring.
+"""The learning curve: accuracy against the number of photos, up to the result that is published.
 
-Takes the codes that are there already; gives a point for each of several numbers of photos a class, all judged on images
-that were held out. It decides how often each number is drawn, and when there is too little to look ahead from.
+Takes the codes that are there already, and what judged the result; gives a point for each of several numbers of photos a
+class, all judged on the very images that judged the result, which is the last point. It decides which numbers are tried and
+how often each is drawn: by the number of images alone, so that the same photos give the same curve.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
+from headstart.forecast import Forecast, Measured, PowerLaw, look_ahead
 from headstart.head import is_right, losses
-from headstart.intervals import Z95, wilson_interval
-from headstart.regression import SoftmaxRegression
-from headstart.select import content_folds
+from headstart.intervals import Z95, effective_size, group_numbers, share_interval
 
-N_FOLDS = 5
 STEPS = (1, 2, 5)  # times powers of ten: photos a class
-LEAST_GROWTH = 1.3  # from one number of photos to the next
-MOST_DRAWS = 3
-IMAGES_DRAWN = 500  # small numbers are drawn anew until they come to so many images: there the luck of the draw is largest
-LEAST_POINTS = 4  # for a law of three numbers
-LEAST_GAIN = 1.5  # standard errors between the curve's middle and its end; with less it is flat
-MOST_GROWTH = 6.0  # looking further ahead than to so many times the photos would be guessing
-EXPONENTS = np.geomspace(0.1, 2.0, 40)
-# Of 833 forecasts, from 25 to 250 photos a class of some classes of CIFAR-10, 25 to 200 photos ahead, 89 % held the gain
-# that came; with all points and no misfit 72 %.
-SPAN = 20.0  # points with fewer photos than this part of all say little of the end
-MISFIT = 0.05  # of an error rate: how far from a power law measured curves are anyway
-N_RESAMPLED = 400
-LEVEL = (0.05, 0.95)  # of the forecast's range
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is learnt again for a curve.
+
+    growth: from one number of photos to the next, at least; the last that is tried has so much less than all. most_images:
+    the largest number of images that is tried. draws, images_drawn: small numbers are drawn anew, at most so often, until
+    they come to so many images, for there the luck of the draw is largest.
+    """
+
+    growth: float
+    most_images: int
+    draws: int
+    images_drawn: int
+
+
+QUICK = Effort(growth=2.0, most_images=2_000, draws=3, images_drawn=500)  # less than the one fit on all images
+THOROUGH = Effort(growth=1.3, most_images=10**9, draws=10, images_drawn=5_000)
 
 
 class Judge(Protocol):
@@ -43,15 +47,29 @@ class Judge(Protocol):
 
 
 Fit: TypeAlias = Callable[[np.ndarray, np.ndarray], Judge]
-"""Learns from (m, d) codes and (m,) labels."""
+"""Learns from (m, d) or, with views, (m, v, d) codes and (m,) labels."""
+
+
+class Turn(NamedTuple):
+    """Images that judge, and those that are learnt from meanwhile.
+
+    learn: rows of the codes. codes: (m, d) of the images that judge. labels: (m,). groups: the same for those that are one
+    photo. logits: (m, k), what the published result said of them, having learnt from all of `learn`.
+    """
+
+    learn: np.ndarray
+    codes: np.ndarray
+    labels: np.ndarray
+    groups: Sequence[bytes]
+    logits: np.ndarray
 
 
 @dataclass(frozen=True)
 class Point:
     """What is learnt from at most n_per_class photos of each class.
 
-    n_images: how many photos that is, on average. interval: 95 %, of the luck of the draw and of the held-out images both.
-    cross_entropy: mean, in nats. n_draws: how often so many were drawn, for each fold.
+    n_images: how many photos that is, on average. interval: 95 %, of the luck of the draw and of the images that judge.
+    cross_entropy: mean, in nats. n_draws: how often so many were drawn, in each turn.
     """
 
     n_per_class: int
@@ -63,30 +81,11 @@ class Point:
 
 
 @dataclass(frozen=True)
-class PowerLaw:
-    """error = floor + scale · n^-exponent, n photos a class."""
-
-    floor: float
-    scale: float
-    exponent: float
-
-    def error(self, n: float) -> float:
-        """The share of images that are labelled wrongly."""
-        return self.floor + self.scale * n**-self.exponent
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What n_more photos of each class would probably bring: from `accuracy`, as measured, to `interval` (90 %)."""
-
-    n_more: int
-    accuracy: float
-    interval: tuple[float, float]
-
-
-@dataclass(frozen=True)
 class LearningCurve:
-    """Points in order of size; fitted and forecast are None where `reason` says why."""
+    """Points in order of size, the last of which is the published result; `reason` says why there is no forecast.
+
+    n_held_out: how many images judge.
+    """
 
     points: tuple[Point, ...]
     fitted: PowerLaw | None = None
@@ -102,158 +101,124 @@ class LearningCurve:
 def learning_curve(
     codes: np.ndarray,
     labels: np.ndarray,
-    n_classes: int,
     digests: Sequence[bytes],
+    turns: Sequence[Turn],
     *,
-    fit: Fit | None = None,
-    l2: float = 0.03,
-    parts: Sequence[int] = (),
+    fit: Fit,
     n_more: int = 100,
     seed: int = 0,
+    effort: Effort = QUICK,
+    temperature: float = 1.0,
     threads: int = 1,
-    budget_seconds: float | None = None,
-    clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> LearningCurve:
-    """Learn from 1, 2, 5, 10, ... photos of each class, up to all, and judge each time on images that were held out.
+    """Learn from 1, 2, 5, 10, ... photos of each class, and judge each time on the images that judged the result.
 
-    codes: (n, d). labels: (n,), positions of classes. digests: each image's sha256; byte-identical images share a fold.
-    fit: what learns, by default softmax regression with the l2 that is right for all images; parts: see head.Head. n_more:
-    how many photos a class to look ahead. seed: of the draws. threads: cores of linear algebra, one by default for
-    select.py's reason. budget_seconds: stop adding folds, or where even the first takes longer, photos, by then.
+    codes: (n, d), or (n, v, d) with views, of what is learnt from. labels: (n,), positions of classes. digests: of the n
+    images, by which they are drawn, so that no name and no order matters. turns: what judged the result, the test split's
+    one turn, or each fold of a cross-validation. fit: learns as the published head did. n_more: how many photos a class to
+    look ahead. seed: of the draws. temperature: what scores are divided by for the cross entropy. threads: cores of linear
+    algebra, one by default for select.py's reason.
     """
     from threadpoolctl import threadpool_limits
 
-    fold = content_folds(digests, labels, N_FOLDS)
-    folds = [held for i in range(N_FOLDS) if (held := fold == i).any() and len(set(labels[~held].tolist())) > 1]
-    if not folds:
-        return LearningCurve((), reason="there are too few different photos to hold some of them out")
-    sizes = _sizes(labels, folds)
-    fit = fit or _regression(n_classes, l2, len(labels), parts)
+    turns = [turn for turn in turns if len(turn.labels)]
+    sizes = _sizes(labels, turns, effort) if turns else []
+    if not sizes:
+        return LearningCurve((), reason="there are too few photos to learn from fewer of them")
+    plan = _Plan(codes, labels, digests, sizes, fit, seed, np.float32(temperature))
     with threadpool_limits(threads, user_api="blas"):
-        judged = _judge(_Plan(codes, labels, folds, sizes, fit, seed), _Budget(budget_seconds, clock), progress)
-    points = tuple(_point(size, results) for size, results in zip(sizes, judged, strict=False))
-    n_held_out = judged[0].right.shape[1]
-    if len(points) < len(sizes):
-        up = f"the time was up at {points[-1].n_per_class} photos a class; give it more to see the rest"
-        return LearningCurve(points, reason=up, n_held_out=n_held_out)
+        judged = [*_judge(plan, turns, progress), _published(plan, turns)]
+    groups = [group for turn in turns for group in turn.groups]
+    n_effective = effective_size(groups, len(groups))
+    everything = _Size(max(int(np.bincount(labels[turn.learn]).max()) for turn in turns), 1)
+    points = tuple(_point(size, of_size, n_effective) for size, of_size in zip([*sizes, everything], judged, strict=True))
     n_present = len(set(labels.tolist()))
-    fitted, forecast, reason = _look_ahead(_measured(judged, n_present), n_more, seed)
-    return LearningCurve(points, fitted, forecast, reason, n_held_out)
+    fitted, forecast, reason = look_ahead(_measured(judged, group_numbers(groups), n_present), n_more, seed)
+    return LearningCurve(points, fitted, forecast, reason, len(groups))
 
 
 # ---- what is learnt from, and judged on
 
 
-class _Size(NamedTuple):
-    """At most n_per_class photos of each class, drawn n_draws times; n_images: about how many photos that is each time."""
-
-    n_per_class: int
-    n_draws: int
-    n_images: float
-
-    @property
-    def work(self) -> float:
-        """What it takes, in images."""
-        return self.n_images * self.n_draws
-
-
 class _Plan(NamedTuple):
     codes: np.ndarray
     labels: np.ndarray
-    folds: Sequence[np.ndarray]
+    digests: Sequence[bytes]
     sizes: Sequence[_Size]
     fit: Fit
     seed: int
+    temperature: np.float32
+
+
+class _Size(NamedTuple):
+    """At most n_per_class photos of each class, drawn n_draws times."""
+
+    n_per_class: int
+    n_draws: int
 
 
 class _Judged(NamedTuple):
-    """Of one size, over all folds: right, loss: (draws, held-out images); n_images: learnt from, on average."""
+    """Of one size, over all turns: right, loss: (draws, images); n_images: learnt from, on average."""
 
     right: np.ndarray
     loss: np.ndarray
     n_images: float
 
 
-def _sizes(labels: np.ndarray, folds: Sequence[np.ndarray]) -> list[_Size]:
-    """1, 2, 5, 10, ... photos a class as long as that makes a difference, and last all that there are."""
-    counts = np.bincount(labels) * (1 - 1 / len(folds)) if len(folds) > 1 else np.bincount(labels[~folds[0]])
-    largest = max(int(np.bincount(labels[~held]).max()) for held in folds)
+def _sizes(labels: np.ndarray, turns: Sequence[Turn], effort: Effort) -> list[_Size]:
+    """1, 2, 5, 10, ... photos a class as long as that makes a difference; all that there are is not among them."""
+    counts = np.mean([np.bincount(labels[turn.learn], minlength=int(labels.max()) + 1) for turn in turns], axis=0)
+    most = min(counts.sum() / effort.growth, effort.most_images)
     sizes, before = [], 0.0
     for n in (step * 10**power for power in range(9) for step in STEPS):
         n_images = float(np.minimum(counts, n).sum())
-        if n_images * LEAST_GROWTH > counts.sum():
+        if n_images > most:
             break
-        if n_images >= before * LEAST_GROWTH:
-            sizes.append(_Size(n, int(np.clip(IMAGES_DRAWN // n_images, 1, MOST_DRAWS)), n_images))
+        if n_images >= before * effort.growth:
+            sizes.append(_Size(n, int(np.clip(effort.images_drawn // n_images, 1, effort.draws))))
             before = n_images
-    return [*sizes, _Size(largest, 1, float(counts.sum()))]
+    return sizes
 
 
-def _regression(n_classes: int, l2: float, n: int, parts: Sequence[int]) -> Fit:
-    def fit(codes: np.ndarray, labels: np.ndarray) -> Judge:
-        problem = SoftmaxRegression(codes, labels, n_classes, parts)
-        # Few images need more of it: what is best was found to grow as fast as 1 / sqrt(n) (select.py).
-        return problem.head(problem.fit(l2 * np.sqrt(n / len(labels))))
-
-    return fit
-
-
-class _Budget:
-    """Says whether there is time for work that is expected to take so long; always where there is no limit."""
-
-    def __init__(self, seconds: float | None, clock: Callable[[], float]) -> None:
-        self._clock, self._started = clock, clock()
-        self._seconds = float("inf") if seconds is None else seconds
-
-    def spent(self) -> float:
-        return self._clock() - self._started
-
-    def allows(self, seconds: float) -> bool:
-        return self.spent() + seconds <= self._seconds
+def _judge(plan: _Plan, turns: Sequence[Turn], progress: Callable[[str, int, int], None]) -> list[_Judged]:
+    """Turn by turn, each size in turn; a draw of one size is a part of the same draw of the next."""
+    of_turns: list[list[_Judged]] = []
+    n_fits = len(turns) * sum(size.n_draws for size in plan.sizes)
+    n_done = 0
+    for i, turn in enumerate(turns):
+        of_sizes = []
+        for result in _judge_turn(plan, turn, i):
+            of_sizes.append(result)
+            progress("curve", n_done := n_done + len(result.right), n_fits)
+        of_turns.append(of_sizes)
+    return [_together(of_size) for of_size in zip(*of_turns, strict=True)]
 
 
-def _judge(plan: _Plan, budget: _Budget, progress: Callable[[str, int, int], None]) -> list[_Judged]:
-    """Fold by fold, so that each held-out image is judged at every size that the first fold had time for."""
-    of_folds: list[list[_Judged]] = []
-    n_fits = sum(size.n_draws for size in plan.sizes)
-    for i in range(len(plan.folds)):
-        if i and (len(of_folds[0]) < len(plan.sizes) or not budget.allows(budget.spent() / i)):
-            break
-        results: list[_Judged] = []
-        before = budget.spent()
-        for j, result in enumerate(_judge_fold(plan, i), start=1):
-            results.append(result)
-            progress("curve", i * n_fits + sum(size.n_draws for size in plan.sizes[:j]), len(plan.folds) * n_fits)
-            took, before = budget.spent() - before, budget.spent()
-            # A fit takes as long as its images are many, or a little less.
-            if i == 0 and j < len(plan.sizes) and not budget.allows(took * plan.sizes[j].work / plan.sizes[j - 1].work):
-                break
-        of_folds.append(results)
-    return [
-        _Judged(
-            np.concatenate([r.right for r in of_size], axis=1),
-            np.concatenate([r.loss for r in of_size], axis=1),
-            float(np.mean([r.n_images for r in of_size])),
-        )
-        for of_size in zip(*of_folds, strict=True)
-    ]
-
-
-def _judge_fold(plan: _Plan, i: int) -> Iterator[_Judged]:
-    """Each size in turn; a draw of one size is a part of the same draw of the next."""
-    held = plan.folds[i]
-    learnt, of_held, answers = np.flatnonzero(~held), plan.codes[held].astype(np.float32), plan.labels[held]
-    ranks = [_ranks(plan.labels[learnt], np.random.default_rng((plan.seed, i, r))) for r in range(MOST_DRAWS)]
+def _judge_turn(plan: _Plan, turn: Turn, i: int) -> Iterator[_Judged]:
+    learn = np.array(sorted(turn.learn.tolist(), key=lambda row: plan.digests[row]), np.int64)
+    of_turn = turn.codes.astype(np.float32)
+    most = max(size.n_draws for size in plan.sizes)
+    ranks = [_ranks(plan.labels[learn], np.random.default_rng((plan.seed, i, r))) for r in range(most)]
     for size in plan.sizes:
-        right, loss, n_images = [], [], 0
-        for rank in ranks[: size.n_draws]:
-            rows = learnt[rank < size.n_per_class]
-            scores = plan.fit(plan.codes[rows], plan.labels[rows]).logits(of_held)
-            right.append(is_right(scores, answers))
-            loss.append(losses(scores, answers))
-            n_images += len(rows)
-        yield _Judged(np.array(right), np.array(loss), n_images / size.n_draws)
+        drawn = [learn[rank < size.n_per_class] for rank in ranks[: size.n_draws]]
+        scores = [plan.fit(plan.codes[rows], plan.labels[rows]).logits(of_turn) for rows in drawn]
+        yield _judged(scores, turn.labels, plan.temperature, float(np.mean([len(rows) for rows in drawn])))
+
+
+def _published(plan: _Plan, turns: Sequence[Turn]) -> _Judged:
+    """The result, which has learnt from all images."""
+    return _together([_judged([t.logits], t.labels, plan.temperature, float(len(t.learn))) for t in turns])
+
+
+def _judged(scores: Sequence[np.ndarray], labels: np.ndarray, temperature: np.float32, n_images: float) -> _Judged:
+    right = np.array([is_right(logits, labels) for logits in scores])
+    return _Judged(right, np.array([losses(logits / temperature, labels) for logits in scores]), n_images)
+
+
+def _together(of_turns: Sequence[_Judged]) -> _Judged:
+    right, loss = (np.concatenate([getattr(of, name) for of in of_turns], axis=1) for name in ("right", "loss"))
+    return _Judged(right, loss, float(np.mean([of.n_images for of in of_turns])))
 
 
 def _ranks(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -266,10 +231,9 @@ def _ranks(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return ranks
 
 
-def _point(size: _Size, judged: _Judged) -> Point:
-    n_draws, n_held_out = judged.right.shape
-    accuracy = float(judged.right.mean())
-    low, high = wilson_interval(round(accuracy * n_held_out), n_held_out)
+def _point(size: _Size, judged: _Judged, n_effective: float) -> Point:
+    accuracy, n = float(judged.right.mean()), judged.right.shape[1]
+    low, high = share_interval(accuracy * n, n, n_effective)
     luck = Z95 * _draw_error(judged.right)
     return Point(
         size.n_per_class,
@@ -280,7 +244,7 @@ def _point(size: _Size, judged: _Judged) -> Point:
             min(1.0, accuracy + float(np.hypot(high - accuracy, luck))),
         ),
         float(judged.loss.mean()),
-        n_draws,
+        size.n_draws,
     )
 
 
@@ -289,86 +253,23 @@ def _draw_error(right: np.ndarray) -> float:
     return float(right.mean(axis=1).std(ddof=1) / np.sqrt(len(right))) if len(right) > 1 else 0.0
 
 
-# ---- looking ahead
+def _measured(judged: Sequence[_Judged], group: np.ndarray, n_present: int) -> Measured:
+    """The curve for looking ahead. group: (m,) a number for each image that judges, the same for those that are one photo.
 
-
-class _Measured(NamedTuple):
-    """The curve as numbers: n: (s,) photos a class; error: (s,); covariance: (s, s) of the errors."""
-
-    n: np.ndarray
-    error: np.ndarray
-    covariance: np.ndarray
-
-
-def _measured(judged: Sequence[_Judged], n_present: int) -> _Measured:
-    """The same images judge every size, so that their errors go up and down together, and differences are known better."""
+    The same images judge every size, so that their errors go up and down together, and differences are known better; copies
+    are wrong together (the variance of a mean of clusters, Cochran 1977, section 9A).
+    """
     wrong = np.array([1 - j.right.mean(axis=0) for j in judged])
     n_images = np.array([j.n_images for j in judged])
     luck = np.array([_draw_error(j.right) for j in judged])
     for i, j in enumerate(judged[1:-1], start=1):  # what was drawn once had some luck too; there was no draw of the last
         if len(j.right) == 1:
             luck[i] = luck[i - 1] * np.sqrt(n_images[i - 1] / n_images[i])
-    covariance = np.atleast_2d(np.cov(wrong)) / wrong.shape[1] + np.diag(luck**2)
-    return _Measured(n_images / n_present, wrong.mean(axis=1), covariance)
-
-
-def _look_ahead(curve: _Measured, n_more: int, seed: int) -> tuple[PowerLaw | None, Forecast | None, str | None]:
-    """Fit the power law to the curve, and to N_RESAMPLED curves that could have been measured instead of it.
-
-    That errors fall as a power of the number of images: Hestness et al. 2017, arXiv:1712.00409; Figueroa et al. 2012 fit it
-    with weights, as here. The range is of the gain from the curve's end on, as it is on average over which photos are added.
-    """
-    if reason := _why_not(curve, n_more):
-        return None, None, reason
-    kept = np.flatnonzero((curve.n * SPAN >= curve.n[-1]) | (np.arange(len(curve.n)) >= len(curve.n) - LEAST_POINTS))
-    n, error = curve.n[kept], curve.error[kept]
-    covariance = curve.covariance[np.ix_(kept, kept)] + np.diag((MISFIT * error) ** 2)
-    curves = np.random.default_rng((seed, 1)).multivariate_normal(error, covariance, N_RESAMPLED, method="eigh")
-    laws = _fit_power_laws(n, np.vstack([error, np.clip(curves, 0, 1)]), 1 / np.diag(covariance))
-    now, then = (laws[:, 0] + laws[:, 1] * at ** -laws[:, 2] for at in (n[-1], n[-1] + n_more))
-    accuracy = float(1 - curve.error[-1])
-    low, high = (min(1.0, accuracy + float(q)) for q in np.quantile((now - then)[1:], LEVEL))
-    return PowerLaw(*map(float, laws[0])), Forecast(n_more, accuracy, (low, high)), None
-
-
-def _why_not(curve: _Measured, n_more: int) -> str | None:
-    """Why the curve says nothing of what is beyond it, or None."""
-    n_points, n_last = len(curve.n), float(curve.n[-1])
-    if n_points < LEAST_POINTS:
-        return f"the curve has {n_points} points only; it takes {LEAST_POINTS} to look ahead: add photos"
-    if n_last + n_more > MOST_GROWTH * n_last:
-        times = f"{(n_last + n_more) / n_last:.0f} times as many as now"
-        return f"{n_more} more photos a class would be {times}, which is too far ahead"
-    if curve.error[-1] == 0:
-        return "no held-out photo is labelled wrongly any more; what more photos bring cannot be seen here"
-    middle = n_points // 2 - 1
-    gain = curve.error[middle] - curve.error[-1]
-    spread = np.array([1.0, -1.0]) @ curve.covariance[np.ix_((middle, -1), (middle, -1))] @ np.array([1.0, -1.0])
-    if gain <= LEAST_GAIN * np.sqrt(max(spread, 0.0)):
-        return "the curve is flat: more photos of the same kind would probably change little"
-    return None
-
-
-def _fit_power_laws(n: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted least squares of error = a + b · n^-c, a and b at least 0: (m, s) curves to (m, 3) of a, b, c.
-
-    c is looked for on a grid; for each c the rest is linear, and where a would be negative it is 0.
-    """
-    best, least = np.zeros((len(errors), 3)), np.full(len(errors), np.inf)
-    share = weights / weights.sum()
-    mean = errors @ share
-    for c in EXPONENTS:
-        power = n**-c
-        centred = power - power @ share
-        b = np.maximum((errors - mean[:, None]) @ (share * centred) / (share @ centred**2), 0)
-        a = mean - b * (power @ share)
-        through_zero = errors @ (share * power) / (share @ power**2)
-        a, b = np.where(a < 0, 0, a), np.where(a < 0, through_zero, b)
-        loss = (errors - a[:, None] - b[:, None] * power) ** 2 @ share
-        better = loss < least
-        best[better] = np.column_stack([a, b, np.full_like(a, c)])[better]
-        least[better] = loss[better]
-    return best
+    apart = wrong - wrong.mean(axis=1, keepdims=True)
+    of_group = np.array([np.bincount(group, row) for row in apart])
+    n_groups = of_group.shape[1]
+    covariance = of_group @ of_group.T * (n_groups / max(1, n_groups - 1)) / wrong.shape[1] ** 2
+    return Measured(n_images / n_present, wrong.mean(axis=1), covariance + np.diag(luck**2))
 
 
 # ---- for people

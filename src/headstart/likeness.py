@@ -34,7 +34,7 @@ from headstart.looks import Look, look_at
 from headstart.progress import underway
 from headstart.splits import TRAIN
 from headstart.store import Store
-from headstart.wording import some
+from headstart.wording import listed
 from headstart.zoo import Wish, find_backbone
 
 MOST_COMPARED = 150_000  # photos: 60,000 take 10 s, and it goes with their square
@@ -86,7 +86,7 @@ class Likeness:
             notes.append(
                 f"{len(leaks)} {'photo stands' if len(leaks) == 1 else 'photos stand'}, the same or nearly, in more "
                 "than one of the splits that the data gives: the result may be too good; the first: "
-                f"{some(leaks[0].paths)}. All are listed in issues.json and in the report"
+                f"{listed(leaks[0].paths)}. All are listed in issues.json and in the report"
             )
         return [issue.to_json() for issue in issues]
 

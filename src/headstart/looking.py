@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.commands import cache_dir_of, classifier_of, hardware_of, program, quoted
 from headstart.errors import DataError, OutputError
-from headstart.wording import some
+from headstart.wording import listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -261,7 +261,7 @@ def explain(options: argparse.Namespace) -> int:
     label = None
     if options.label is not None:
         if options.label not in classifier.classes:
-            raise DataError(f"there is no class {options.label!r}; the classes: {some(classifier.classes, 20)}")
+            raise DataError(f"there is no class {options.label!r}; the classes: {listed(classifier.classes, most=20)}")
         label = classifier.classes.index(options.label)
     (prediction,) = classifier.predict(options.photo)
     explainer = Explainer(classifier)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from headstart.intervals import Z95, wilson_interval
-from headstart.wording import some
+from headstart.wording import listed as listed
 
 WIDE = 0.10  # an interval wider than this leaves the accuracy open
 AIM = 0.03  # what "about so many test photos would do" aims at: the accuracy to within 3 points
@@ -178,18 +178,22 @@ def _wrong_in_words(e: dict[str, Any]) -> str:
 
 
 def classes(about: dict[str, Any]) -> str:
-    """Which class does worst."""
+    """Which class does worst, and which nobody has judged."""
     known = [c for c in about["evaluation"]["classes"] if c["recall"] is not None]
+    unjudged = [quoted(c["label"]) for c in about["evaluation"]["classes"] if not c["support"]]
+    judged_by = "test photo" if is_tested(about) else "photo"
+    missing = f" No {judged_by} is of {listed(unjudged, 'or')}: how well that is found is not known." if unjudged else ""
     if len(known) < 2:
-        return "There are too few classes with photos to compare them."
+        return f"There are too few classes with photos to compare them.{missing}"
     worst, best = min(known, key=lambda c: c["recall"]), max(known, key=lambda c: c["recall"])
     if worst["recall"] == best["recall"]:
-        return f"All classes are found equally often: {percent(best['recall'])} of their photos."
+        which = f"The other {len(known):,} classes" if unjudged else "All classes"
+        return f"{missing} {which} are found equally often: {percent(best['recall'])} of their photos.".strip()
     few = worst["support"] < FEW_OF_CLASS
     luck = f", though {counted(worst['support'], 'photo')} cannot say much" if few else ""
     return (
         f"It misses {quoted(worst['label'])} most: it finds {percent(worst['recall'])} of these photos{luck}; "
-        f"of {quoted(best['label'])} it finds {percent(best['recall'])}."
+        f"of {quoted(best['label'])} it finds {percent(best['recall'])}.{missing}"
     )
 
 
@@ -203,10 +207,10 @@ def confused(about: dict[str, Any], counts: np.ndarray | None = None) -> str | N
         return None
     pair = worst_pair(counts)
     if pair is None:
-        return f"None of the {_judged_by(about, counts)} is taken for another class."
+        return f"None of the {judged_by(about, counts)} is taken for another class."
     (i, j), names = pair, about["classes"]
     a, b, n = quoted(names[i]), quoted(names[j]), int(counts[i, j] + counts[j, i])
-    of = f"Of the {_judged_by(about, counts)}, " if counts.sum() != about["evaluation"]["n_images"] else ""
+    of = f"Of the {judged_by(about, counts)}, " if counts.sum() != about["evaluation"]["n_images"] else ""
     taken = f"{of}{a} is taken for {b} in {counted(int(counts[i, j]), 'photo')}"
     if n < PATTERN:
         return f"{taken}; no two classes are confused more often."
@@ -214,7 +218,8 @@ def confused(about: dict[str, Any], counts: np.ndarray | None = None) -> str | N
     return f"{taken}{back}. {_what_would_help(about, names[i], names[j])}"
 
 
-def _judged_by(about: dict[str, Any], counts: np.ndarray) -> str:
+def judged_by(about: dict[str, Any], counts: np.ndarray) -> str:
+    """Which photos counts of confusions, (k, k), are of."""
     n, n_test = int(counts.sum()), about["evaluation"]["n_images"] if is_tested(about) else 0
     kinds = ["test"] * bool(n_test) + [others(about)] * (n > n_test)
     return counted(n, f"{' and '.join(kinds)} photo")
@@ -387,8 +392,11 @@ def ladder(about: dict[str, Any]) -> str | None:
     n_tried = f"{len(rungs) - 1:,} more {'was' if len(rungs) == 2 else 'were'} tried"
     n_taken = f"{len(taken) - 1:,} of them {'was' if len(taken) == 2 else 'were'} kept"
     last = taken[-1] if taken else rungs[0]
+    n_learnt = about["images"]["used"] - (about["images"].get("test") or 0)
+    n = rungs[0].get("n_images") or n_learnt
+    among = f" on a sample of {n:,} of the {n_learnt:,} photos to learn from" if n < n_learnt else ""
     return (
-        f"After the simplest way, {n_tried} by cross-validation and {n_taken}: "
+        f"After the simplest way, {n_tried} by cross-validation{among} and {n_taken}: "
         f"from {percent(rungs[0]['accuracy'])} to {percent(last['accuracy'])}. These numbers chose, so they flatter a little"
         f"{'; the result at the top did not choose' if is_tested(about) else ''}."
     )
@@ -418,7 +426,7 @@ def limits(about: dict[str, Any]) -> tuple[str, ...]:
     ]
     few = [c["label"] for c in e["classes"] if c["support"] < FEW_OF_CLASS]
     if few:
-        found.append(f"Its own numbers for {some(map(quoted, few))}: fewer than {FEW_OF_CLASS} photos each judged them.")
+        found.append(f"Its own numbers for {listed(map(quoted, few))}: fewer than {FEW_OF_CLASS} photos each judged them.")
     if not is_tested(about):
         found.append(
             "The result as a test's: the same photos chose how it learns (cross-validation), which flatters a little."

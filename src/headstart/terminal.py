@@ -244,8 +244,11 @@ def unfamiliar_lines(added: Sequence[dict[str, Any]]) -> list[str]:
     return [*lines, f"  ... and {rest:,} more: --json lists all"] if rest > 0 else lines
 
 
-def ladder_text(rungs: Sequence[dict[str, Any]]) -> str:
-    """The rungs that were tried, each with what it gave on held-out photos and what became of it."""
+def ladder_text(rungs: Sequence[dict[str, Any]], n_learnt: int) -> str:
+    """The rungs that were tried, each with what it gave on held-out photos and what became of it.
+
+    n_learnt: photos that are learnt from in all, of which rungs may have seen a sample.
+    """
     rows = []
     for rung in rungs:
         if rung["accuracy"] is None:
@@ -265,8 +268,11 @@ def ladder_text(rungs: Sequence[dict[str, Any]]) -> str:
             )
         )
     n = rungs[0]["n_images"]
+    among = f"a sample of {n:,} of the {n_learnt:,} to learn from" if n < n_learnt else f"{n:,}"
     header = ("rung", "cross-validated", "cross entropy", "s", "taken", "")
-    return f"the ladder, each rung judged on held-out photos among {n:,}:\n{table(header, rows, text=(0, 5))}"
+    return (
+        f"the ladder, each rung learnt from and judged on held-out photos among {among}:\n{table(header, rows, text=(0, 5))}"
+    )
 
 
 def curve_text(curve: dict[str, Any], width: int = 40) -> str:

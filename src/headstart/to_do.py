@@ -24,6 +24,7 @@ from headstart.readings import (
     is_evaluation,
     is_off,
     is_overfitting,
+    judged_by,
     judges,
     more_photos,
     needed,
@@ -116,7 +117,7 @@ def _of_classes(about: dict[str, Any], counts: np.ndarray | None) -> Iterator[To
     pair = None if counts is None else worst_pair(counts)
     if counts is not None and pair is not None and (n := int(counts[pair] + counts[pair[::-1]])) >= PATTERN:
         a, b = (quoted(about["classes"][x]) for x in pair)
-        text = f"Look at the {n:,} photos where {a} and {b} are taken for one another."
+        text = f"Look at the {n:,} photos, of {judged_by(about, counts)}, where {a} and {b} are taken for one another."
         yield ToDo("confusion", text, n / max(1, int(counts.sum())))
     yield from _of_balance(about)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart import datasets, labels
+from headstart import datasets
 from headstart.accounts import about_artefact, about_run, gather_findings, judge_held_out
 from headstart.asked import check_head, check_share, check_tuning, first_head
 from headstart.augment import parse_views
@@ -30,17 +30,13 @@ from headstart.engine import Hardware, available_cores
 from headstart.errors import DataError, HeadstartError
 from headstart.evaluate import Evaluation, MultiLabelEvaluation
 from headstart.files import write_output
-from headstart.fitting import WATCHED, watch_fitting
+from headstart.fitting import watch_fitting
 from headstart.fixes import apply_fixes, read_fixes
-from headstart.head import Head
-from headstart.heads import HEADS
 from headstart.images import display_name
 from headstart.ladder import BUDGET, Candidate, Ladder, Learned
-from headstart.learning_curve import Fit
-from headstart.learning_curve import learning_curve as draw_learning_curve
-from headstart.learning_curve import sentence as curve_sentence
 from headstart.likeness import compare
 from headstart.looks import Look, look_at, pixels_for
+from headstart.more_photos import curve_of_run
 from headstart.progress import underway
 from headstart.readings import counted
 from headstart.remarks import of_a_strangers_network, of_fixes, of_splits
@@ -57,8 +53,6 @@ if TYPE_CHECKING:
     from headstart.judge import Verdict
 
 FEW_TESTED = 30
-CURVE_L2 = 0.03  # where the chosen head has none
-CURVE_SECONDS = 0.5  # for a learning curve that nobody asked for
 
 
 @dataclass(frozen=True)
@@ -125,7 +119,7 @@ def train(
     nothing. budget: seconds that choosing beyond the first rung may take; 0 keeps the last layer's codes. balance: let
     every class count the same. finetune: let the backbone learn as well (extra torch), and keep that only if it is better
     on validation beyond chance, or with force; unfreeze: how much of it, a key of finetune.UNFREEZE; epochs: how long at
-    most; batch: images a step. learning_curve: draw it with all the time it takes; else it has CURVE_SECONDS. fixes: a
+    most; batch: images a step. learning_curve: draw it with more points, each drawn more often. fixes: a
     table of relabels and exclusions, as `headstart check --fix-list` writes it. test: the share of the images to test with,
     where the data gives no test split. seed: which images those are. cache: the folder that keeps codes, by default the
     user's cache folder. device, threads, precision: see engine.Hardware. progress: called as (stage, done, total).
@@ -204,9 +198,19 @@ def train(
         with stages("evaluate"):
             judged = judge_held_out(data, learned.choice, tested)
         with stages("curve"):
-            is_frozen = verdict is None or not verdict.is_taken  # a tuned backbone has seen what would be held out
-            seconds = None if learning_curve else CURVE_SECONDS
-            curve = _learning_curve(source, learned, learnt, budget=seconds) if is_frozen else None
+            curve = None
+            if verdict is None or not verdict.is_taken:  # a tuned backbone has seen all photos
+                with_views = source.codes_of(learned.look, source.learn) if learned.look.views else learnt
+                curve = curve_of_run(
+                    data,
+                    learned,
+                    with_views,
+                    tested,
+                    balance=balance,
+                    is_thorough=learning_curve,
+                    seed=seed,
+                    progress=progress,
+                )
         with stages("fitting"):
             fitting = _fitting(source, learned, learnt)
     with stages("issues"):
@@ -341,26 +345,6 @@ def _tuned(source: _Source, learned: Learned, tuning: FineTuning, force: bool) -
         return None
 
 
-def _learning_curve(source: _Source, learned: Learned, learnt: np.ndarray, *, budget: float | None) -> dict[str, Any] | None:
-    """What more photos would bring, as run.json has it."""
-    data = source.data
-    if labels.are_many(data.labels):
-        return None
-    curve = draw_learning_curve(
-        learnt,
-        data.labels[source.learn],
-        len(data.classes),
-        source.groups,
-        fit=_fit_as_chosen(learned, len(data.classes)),
-        parts=learned.look.parts,
-        l2=learned.choice.strength if learned.choice.kind in WATCHED else CURVE_L2,
-        seed=source.means.seed,
-        budget_seconds=budget,
-        progress=source.means.progress,
-    )
-    return {**curve.to_json(), "sentence": curve_sentence(curve)}
-
-
 def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> dict[str, Any] | None:
     """How the head learnt, step by step, as run.json has it."""
     return watch_fitting(
@@ -373,19 +357,6 @@ def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> dict[str,
         parts=learned.look.parts,
         threads=source.means.threads,
     )
-
-
-def _fit_as_chosen(learned: Learned, n_classes: int) -> Fit | None:
-    """What the learning curve learns with: the kind of head that was chosen, None where that is regression anyway."""
-    kind, strength, parts = learned.choice.kind, learned.choice.strength, learned.look.parts
-    if kind in ("softmax", "sigmoid", "hidden"):  # a hidden layer takes minutes; regression shows where the curve leads
-        return None
-
-    def fit(codes: np.ndarray, of_image: np.ndarray) -> Head:
-        fitter = HEADS[kind].fitter(codes, of_image, n_classes, parts)
-        return fitter.head(fitter.fit(strength))
-
-    return fit
 
 
 def _torch_device(device: str) -> str | None:

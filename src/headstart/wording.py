@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+MOST_NAMED = 5
 
-def some(names: Iterable[str], most: int = 5) -> str:
-    """The first names, and how many more there are: `a, b, c and 4 more`."""
+
+def listed(names: Iterable[str], word: str = "and", most: int = MOST_NAMED) -> str:
+    """Names as people list them: `a, b and c`; of many the first, and how many more there are."""
     names = list(names)
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+    if len(names) > most:
+        return f"{', '.join(names[:most])} {word} {len(names) - most:,} more"
+    return f" {word} ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

@@ -433,6 +433,9 @@
     const choose = (key) => {
       counting = key;
       buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.count === key)));
+      const reading = sentences[`confusion_${key}`];
+      at("matrix-reading").textContent = reading || "";
+      at("matrix-reading").hidden = !reading;
       at("matrix-note").textContent = countingInWords(hasTest).replace(/^./, (c) => c.toUpperCase());
       at("cell").replaceChildren();
       drawMatrix();
@@ -707,12 +710,12 @@
 
   function drawCurve() {
     const c = data.curve;
-    if (!c || !c.points || !c.points.length) { drop("curve"); return; }
+    if (!c || !c.points || c.points.length < 2) { drop("curve"); return; }
     const points = c.points.map((p) => [p.n_per_class, p.accuracy, p.interval[0], p.interval[1]]), last = points.at(-1)[0];
     const ahead = c.forecast ? { x: last + c.forecast.n_more, interval: c.forecast.interval } : null;
     const options = { series: [{ points, kind: "a" }], xLabel: "photos of each class", yLabel: "photos labelled rightly", isShare: true, isLog: true, ahead };
     chart(at("curve-chart"), sentences.curve || "accuracy against photos of each class", lineChart(options), 760)
-      .append(el("figcaption", null, `How good it is when it learns from fewer of your photos; the band is the 95 % interval${ahead ? ", the wedge the forecast (90 % interval)" : ""}.${c.n_held_out ? ` Judged on ${number(c.n_held_out)} cross-validated photos.` : ""}`));
+      .append(el("figcaption", null, `How good it is when it learns from fewer of your photos; the band is the 95 % interval${ahead ? ", the wedge the forecast (90 % interval)" : ""}.${c.n_held_out ? ` All of it is judged on the ${number(c.n_held_out)} ${c.split === "test" ? "test" : "cross-validated"} photos that judged the result, its last point.` : ""}`));
   }
 
   function drawMap() {
