@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
 from headstart.images import Preprocess
+from headstart.wording import listed
 
 if TYPE_CHECKING:
     import onnx
