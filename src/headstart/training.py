@@ -248,8 +248,9 @@ def train(
             write_tables(draft, data.classes, judged.held_out, data.skipped)
             findings.save(draft)
             write_issues(draft, issues)
-            write_events(draft / "tensorboard", about, findings, learned.choice.head, classifier.content, pictures=pictures)
-            write_report(draft, {**about, "seconds": stages.seconds}, findings, issues, reviewed)
+            so_far = {**about, "seconds": stages.seconds}
+            write_events(draft / "tensorboard", so_far, findings, learned.choice.head, classifier.content, pictures=pictures)
+            write_report(draft, so_far, findings, issues, reviewed)
         about["seconds"] = stages.seconds
         write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
         return Run(publish(draft, run, photos), classifier, judged.evaluation, about)
