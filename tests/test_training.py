@@ -41,7 +41,8 @@ def test_a_folder_of_photos_becomes_a_run_folder(train, photos):
     assert run.evaluation.accuracy > 0.95 and run.evaluation.split == "test"
     names = {p.name for p in run.folder.iterdir()}
     tables = {"labels.txt", "predictions.csv", "skipped.csv"}
-    assert names == {"model.onnx", "run.json", *tables, "report.html", "issues.json", "findings.npz", "tensorboard"}
+    findings = {"issues.json", "findings.npz", "learnt.npz"}
+    assert names == {"model.onnx", "run.json", *tables, "report.html", *findings, "tensorboard"}
     assert (run.folder / "labels.txt").read_text() == "blue\ngreen\nred\n"
     about = json.loads((run.folder / "run.json").read_text())
     assert about["evaluation"]["accuracy"] == run.evaluation.accuracy

@@ -42,6 +42,7 @@ from headstart.learning_curve import sentence as curve_sentence
 from headstart.likeness import compare
 from headstart.looks import Look, look_at, pixels_for
 from headstart.readings import counted
+from headstart.recognition import keep_learnt
 from headstart.remarks import of_a_strangers_network, of_fixes, of_splits
 from headstart.review import review, with_probes, write_issues, write_report
 from headstart.runs import check_free, draft_of, publish, write_tables
@@ -243,6 +244,7 @@ def train(
             classifier.save(draft / FILE_NAME)
             write_tables(draft, data.classes, judged.held_out, data.skipped)
             findings.save(draft)
+            keep_learnt(draft, alike.glances.only(data.rows[source.learn]))
             write_issues(draft, issues)
             write_events(draft / "tensorboard", about, findings, learned.choice.head, classifier.content, pictures=pictures)
             write_report(draft, {**about, "seconds": stages.seconds}, findings, issues, reviewed)
