@@ -197,7 +197,7 @@ def _kept(
 ) -> tuple[np.ndarray, list[tuple[str, str]], list[str]]:
     """Which of the photos that were seen can judge, what is left out, and what to say of it."""
     truth = _labels_for(dataset, classifier)
-    is_known: np.ndarray = truth >= 0 if classifier.thresholds is None else truth.any(axis=1)
+    is_known = np.asarray(truth >= 0 if classifier.thresholds is None else truth.any(axis=1))
     is_left, rows = is_known[seen.rows], seen.rows
     for known in recognised:
         is_left = is_left & ~known.is_learnt
