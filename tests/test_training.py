@@ -67,6 +67,24 @@ def test_predictions_csv_agrees_with_the_classifier_on_the_test_split(train, pho
     assert len(predictions(run)) == 60  # the others are there as well, judged by fits that had not seen them
 
 
+@pytest.mark.parametrize("how_many", [1, 20])
+def test_photos_that_are_exchanged_while_the_ladder_runs_stop_it(train, photos, how_many):
+    """Labels and splits belong to what the photos were; the codes of the next rung would be of what they are."""
+    exchanged = [[photos / name / f"{name} {i}.png" for name in ("blue", "red")] for i in range(how_many)]
+
+    def exchange(stage, done, total):
+        if stage == "rung" and exchanged:
+            for blue, red in exchanged:
+                contents = blue.read_bytes(), red.read_bytes()
+                red.write_bytes(contents[0])
+                blue.write_bytes(contents[1])
+            exchanged.clear()
+
+    with pytest.raises(DataError, match=r"blue 1?0\.png and \d+ more changed while the training ran.*start again"):
+        train(photos, test=0, progress=exchange)
+    assert not exchanged and train(photos, test=0).evaluation.accuracy > 0.6
+
+
 def test_labels_that_mean_nothing_are_not_learnt(train, photos):
     everything = sorted(photos.rglob("*.png"))
     shuffled = photos.parent / "shuffled"

@@ -31,6 +31,7 @@ from headstart.images import display_name
 from headstart.label_errors import out_of_fold
 from headstart.labels import counts
 from headstart.looks import Look, look_at
+from headstart.readings import counted
 from headstart.splits import TRAIN
 from headstart.store import Store
 from headstart.zoo import Wish, find_backbone
@@ -100,15 +101,21 @@ def compare(
     images = [dataset.images[i] for i in codes.index]
     threads = hardware.threads or available_cores()
     glances = glance_at(images, codes.digests, store, threads=threads, progress=progress)
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     pairs: list[Pair] = []
     if len(images) > MOST_COMPARED:
-        notes = (f"{len(images):,} photos are too many to compare each with each; near duplicates are not looked for",)
+        notes = [f"{len(images):,} photos are too many to compare each with each; near duplicates are not looked for"]
     else:
         last = np.ascontiguousarray(codes.values[:, : codes.widths[0]])
         pairs = near_duplicates(last, glances, codes.digests, threads=threads)
     groups = group_digests(codes.digests, pairs)
-    return Likeness(dataset, codes, glances, pairs, groups, notes)
+    unseen = [image for image, picture in zip(images, glances.pictures, strict=True) if picture is None]
+    if unseen:
+        notes.append(
+            f"{counted(len(unseen), 'photo')} changed or vanished before they were compared with the others, so near "
+            f"duplicates of them are not known; the first: {display_name(unseen[0])}"
+        )
+    return Likeness(dataset, codes, glances, pairs, groups, tuple(notes))
 
 
 @dataclass(frozen=True, eq=False)

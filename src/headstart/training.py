@@ -47,6 +47,7 @@ from headstart.remarks import of_a_strangers_network, of_fixes, of_splits
 from headstart.review import review, with_probes, write_issues, write_report
 from headstart.runs import check_free, draft_of, publish, write_tables
 from headstart.splits import TEST
+from headstart.tables import check_same
 from headstart.tensorboard import write_events
 from headstart.trust import build_trust
 from headstart.usable import Usable, usable
@@ -301,6 +302,7 @@ class _Source:
         if looked.failures:
             i, failure = next(iter(looked.failures.items()))
             raise DataError(f"{display_name(images[i])} could be used a moment ago, and cannot any more: {failure.reason}")
+        check_same(images, [self.data.digests[i] for i in rows], looked.digests, "the training ran")
         return looked.values
 
 
