@@ -21,7 +21,7 @@ import numpy as np
 
 from headstart import datasets, labels
 from headstart.accounts import about_artefact, about_run, gather_findings, judge_held_out
-from headstart.asked import check_head, check_share, check_tuning, first_head
+from headstart.asked import check_head, check_seed, check_share, check_tuning, first_head
 from headstart.augment import parse_views
 from headstart.backbones import DEFAULT
 from headstart.classifier import FILE_NAME, Classifier
@@ -135,8 +135,7 @@ def train(
     check_share(test)
     check_head(head)
     check_tuning(finetune, {"unfreeze": unfreeze, "epochs": epochs, "batch": batch, "force": force or None}, balance)
-    if seed < 0:
-        raise HeadstartError(f"the seed is {seed}; expected 0 or more")
+    check_seed(seed)
     tried_views = None if views == "auto" else [str(view) for view in parse_views(views)]
     run = None if run is None else Path(run)
     if run is not None:
