@@ -9,6 +9,7 @@ from PIL import Image
 
 from conftest import COLOURS, picture, write_photos
 from headstart.check import KINDS, Evidence, Issue, find_issues
+from headstart.copies import group_digests
 from headstart.datasets import NO_CLASS, Skipped
 from headstart.duplicates import Pair
 from headstart.errors import DataError, HeadstartError
@@ -53,7 +54,9 @@ def evidence(n=60, k=3, **other):
         "pairs": [],
         "skipped": [],
     }
-    return Evidence(**{**of_photos, **other})
+    of_photos |= other
+    groups = group_digests(of_photos["digests"], of_photos["pairs"])
+    return Evidence(**{"groups": groups, **of_photos})
 
 
 def one(issues, kind):

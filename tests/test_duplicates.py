@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from headstart.duplicates import CHAIN, Pair, exact_groups, group_digests, near_duplicates
+from headstart.copies import group_digests
+from headstart.duplicates import exact_groups, near_duplicates
 from headstart.glance import Glances, glance_at
 
 
@@ -161,34 +162,6 @@ def test_copies_share_the_smallest_sha256_of_their_group(originals):
     codes, glances, digests = looked_at(contents)
     grouped = group_digests(digests, near_duplicates(codes, glances, digests))
     assert set(grouped[:2] + grouped[3:]) == {min(digests[:2] + digests[3:])} and grouped[2] == digests[2]
-
-
-def names(n):
-    return [sha256(b"%d" % i).digest() for i in range(n)]
-
-
-def test_a_copy_of_a_copy_is_of_the_group():
-    digests = names(5)
-    grouped = group_digests(digests, [Pair(0, 1, 0.9), Pair(1, 2, 0.9), Pair(3, 4, 0.8)])
-    assert grouped == [min(digests[:3])] * 3 + [min(digests[3:])] * 2
-
-
-def test_no_chain_swallows_a_class():
-    digests = names(500)
-    chain = [Pair(i, i + 1, 0.9) for i in range(400)]
-    grouped = group_digests(digests, chain)
-    sizes = [grouped.count(digest) for digest in set(grouped)]
-    assert max(sizes) <= 3
-    likes = {frozenset((digests[a], digests[b])) for a, b, _ in chain}
-    assert all(own == leader or frozenset((own, leader)) in likes for own, leader in zip(digests, grouped, strict=True))
-    assert all(leader <= own for own, leader in zip(digests, grouped, strict=True))
-    assert len(set(group_digests(digests, chain[: CHAIN - 1])[:CHAIN])) == 1
-
-
-def test_a_thousand_classes_of_two(originals):
-    digests = names(2000)
-    grouped = group_digests(digests, [Pair(2 * i, 2 * i + 1, 0.9) for i in range(1000)])
-    assert len(set(grouped)) == 1000
 
 
 def test_degenerate_codes_leave_it_to_the_pictures(originals):

@@ -13,10 +13,11 @@ from headstart.evaluate import (
     best_thresholds,
     evaluate,
     evaluate_multilabel,
+    held_out_thresholds,
     is_better,
     mcnemar,
-    wilson_interval,
 )
+from headstart.intervals import effective_size, group_numbers, wilson_interval
 
 
 @pytest.fixture
@@ -78,6 +79,68 @@ def test_the_interval_covers_what_it_says():
     rng = np.random.default_rng(0)
     covered = [low <= 0.9 <= high for low, high in (wilson_interval(int(rng.binomial(60, 0.9)), 60) for _ in range(2000))]
     assert 0.93 < np.mean(covered) < 0.98
+
+
+# ---- copies of a photo say as much as one
+
+
+def test_copies_say_as_much_as_the_photos_that_they_are_of(case):
+    probabilities, labels, names = case
+    alone = evaluate(probabilities[:40], labels[:40], names, groups=[bytes([i]) for i in range(40)])
+    assert alone.interval == wilson_interval(alone.n_correct, 40) and alone.n_different == 40
+    six = evaluate(*(np.repeat(a[:40], 6, axis=0) for a in case[:2]), names, groups=[bytes([i // 6]) for i in range(240)])
+    assert six.interval == pytest.approx(alone.interval) and (six.n_images, six.n_different) == (240, 40)
+    several = np.eye(12)[labels[:40]]
+    many = evaluate_multilabel(
+        *(np.repeat(a, 6, axis=0) for a in (probabilities[:40], several)),
+        names,
+        np.full(12, 0.5),
+        groups=[bytes([i // 6]) for i in range(240)],
+    )
+    assert many.interval == pytest.approx(wilson_interval(many.n_correct / 6, 40)) and many.n_different == 40
+
+
+def test_how_many_independent_photos_a_group_is_worth():
+    assert effective_size(None, 7) == effective_size(list(range(7)), 7) == 7
+    assert effective_size([0] * 7, 7) == 1 and effective_size([], 0) == 0
+    assert effective_size([0] * 90 + list(range(1, 11)), 100) == pytest.approx(100**2 / (90**2 + 10))  # Kish's formula
+    assert group_numbers([b"b", b"a", b"b"]).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("sizes", [[6] * 30, [1] * 20 + [30] * 4, [2] * 40, [1] * 60])
+def test_the_interval_covers_what_it_says_whatever_the_copies(sizes):
+    """Each photo is right or wrong at random, its copies with it."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    names, missed, naive = ["a", "b"], 0, 0
+    for _ in range(1000):
+        right = (rng.random(len(sizes)) < 0.7)[groups]
+        probabilities = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
+        labels = np.zeros(len(groups), int)
+        low, high = evaluate(probabilities, labels, names, groups=groups.tolist()).interval
+        missed += not low <= 0.7 <= high
+        low, high = evaluate(probabilities, labels, names).interval
+        naive += not low <= 0.7 <= high
+    assert missed / 1000 < 0.08
+    assert naive / 1000 > 0.15 or max(sizes) < 6  # the trap is there
+
+
+def test_copies_decide_nothing_that_one_photo_does_not():
+    """Of nine photos that only one gets right, seven of one: p is 0.18, and six copies of each change nothing."""
+    a, b = pair(20, 7, 2, 3)
+    groups = np.repeat(np.arange(32), 6).tolist()
+    copied = is_better(np.repeat(a, 6), np.repeat(b, 6), groups=groups)
+    assert copied.p == pytest.approx(mcnemar(a, b)) and copied.verdict == "undecided"
+    assert copied.interval == pytest.approx(is_better(a, b).interval) and copied.only_a == 42
+    assert is_better(np.repeat(a, 6), np.repeat(b, 6)).verdict == "better"  # the trap is there
+
+
+def test_the_p_of_copies_is_honest():
+    """Two classifiers that are as good: of 1,000 sets of 30 photos, six copies each, one in twenty is decided at most."""
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(30), 6).tolist()
+    p = [mcnemar(*(np.repeat(rng.random(30) < 0.8, 6) for _ in range(2)), groups) for _ in range(1000)]
+    assert np.mean(np.array(p) < 0.05) < 0.06
 
 
 # ---- is one better than the other?
@@ -248,3 +311,35 @@ def test_no_warning_for_what_is_empty():
         warnings.simplefilter("error")
         assert best_thresholds(np.zeros((4, 2)), np.zeros((4, 2))).tolist() == [0.5, 0.5]
         assert best_thresholds(np.zeros((0, 3)), np.zeros((0, 3))).tolist() == [0.5] * 3
+
+
+def test_thresholds_are_not_judged_by_the_photos_that_chose_them():
+    """Labels at random: F1 is far too good by thresholds that these decisions chose, and honest by those of other parts."""
+    rng = np.random.default_rng(0)
+    names, f1 = [str(i) for i in range(8)], []
+
+    def at_random(n):
+        return rng.random((n, 8)), (rng.random((n, 8)) < 0.1).astype(np.uint8)
+
+    for _ in range(20):
+        p, labels = at_random(60)
+        thresholds, own = best_thresholds(p, labels), held_out_thresholds(p, labels, np.arange(60) % 5)
+        f1.append(
+            [
+                evaluate_multilabel(p, labels, names, thresholds).f1_micro,
+                evaluate_multilabel(p, labels, names, thresholds, own=own).f1_micro,
+                evaluate_multilabel(*at_random(2_000), names, thresholds).f1_micro,
+            ]
+        )
+    by_its_own, by_others, truth = np.mean(f1, axis=0)
+    assert by_its_own > truth + 0.05 and abs(by_others - truth) < 0.02
+
+
+def test_each_part_is_judged_by_the_thresholds_of_the_others():
+    rng = np.random.default_rng(0)
+    p, labels, parts = rng.random((90, 3)), (rng.random((90, 3)) < 0.4).astype(np.uint8), np.arange(90) % 3
+    own = held_out_thresholds(p, labels, parts)
+    for part in range(3):
+        expected = best_thresholds(p[parts != part], labels[parts != part])
+        np.testing.assert_allclose(own[parts == part], np.tile(expected, (30, 1)), atol=1e-6)
+    assert (held_out_thresholds(p[:5], labels[:5], np.zeros(5)) == 0.5).all()  # one part: nothing else to choose by

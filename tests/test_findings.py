@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from headstart.errors import DataError
+from headstart.evaluate import best_thresholds
 from headstart.findings import FILE_NAME, Findings
+from headstart.select import cross_fitted_thresholds
+from headstart.splits import TEST
 from headstart.sprites import make_sprites
 
 
@@ -19,6 +22,7 @@ def some(n: int = 4) -> Findings:
         labels=np.arange(n) % 2,
         splits=np.zeros(n, np.int8),
         digests=rng.integers(0, 256, (n, 32), dtype=np.uint8),
+        groups=np.arange(n),
         held_out=np.arange(n),
         probabilities=rng.random((n, 2)).astype(np.float32),
         unfamiliarity=rng.random(n).astype(np.float32),
@@ -72,6 +76,7 @@ def test_of_one_label_a_photo_the_surest_mistake_comes_first():
 def test_of_several_labels_a_photo_the_worst_decision_counts():
     several = dataclasses.replace(
         some(),
+        splits=np.full(4, TEST, np.int8),
         labels=np.array([[1, 0], [1, 0], [0, 0], [0, 1]], np.uint8),
         probabilities=np.array([[0.9, 0.7], [0.1, 0.6], [0.1, 0.2], [0.3, 0.45]], np.float32),
     )
@@ -81,6 +86,28 @@ def test_of_several_labels_a_photo_the_worst_decision_counts():
     np.testing.assert_allclose(judged.sureness, [0.7, 0.9, 0.2, 0.55])  # where none is wrong, of what is likeliest
     assert several.mistakes().tolist() == [1, 0, 3]
     assert several.mistakes([0.5, 0.4]).tolist() == [1, 0] and several.mistakes([0.0, 0.4]).tolist() == [0, 1, 3, 2]
+
+
+def test_photos_that_chose_the_thresholds_are_not_judged_by_them():
+    """Of two labels nobody can tell one: by the threshold that they chose, its cross-validated photos look better told."""
+    rng = np.random.default_rng(0)
+    n = 60
+    labels = np.stack([np.arange(n) % 2, rng.random(n) < 0.1], axis=1).astype(np.uint8)
+    p = np.stack([labels[:, 0] * 0.8 + 0.1, rng.random(n)], axis=1).astype(np.float32)
+    of_test = dataclasses.replace(
+        some(),
+        names=tuple(map(str, range(n))),
+        labels=labels,
+        splits=np.full(n, TEST, np.int8),
+        groups=np.arange(n),
+        held_out=np.arange(n),
+        probabilities=p,
+    )
+    thresholds = best_thresholds(p, labels).tolist()
+    of_learnt = dataclasses.replace(of_test, splits=np.zeros(n, np.int8))
+    assert (of_test.judged(thresholds).predictions == (p >= np.float32(thresholds))).all()
+    assert (of_learnt.judged(thresholds).predictions == (p >= cross_fitted_thresholds(p, labels, list(range(n))))).all()
+    assert len(of_learnt.mistakes(thresholds)) != len(of_test.mistakes(thresholds))
 
 
 @pytest.mark.parametrize("labels", [np.arange(4) % 2, np.eye(4, 2, dtype=np.uint8)])

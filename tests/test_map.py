@@ -52,6 +52,7 @@ def findings_of(names, labels, *, positions=None, probabilities=None, held_out=N
         labels=labels,
         splits=np.arange(n).astype(np.int8) % 3,
         digests=np.zeros((n, 32), np.uint8),
+        groups=np.arange(n),
         held_out=held_out,
         probabilities=np.full((len(held_out), k), 1 / max(1, k), np.float32) if probabilities is None else probabilities,
         unfamiliarity=np.zeros(n, np.float32),

@@ -80,6 +80,7 @@ def findings(n_classes=3, **more):
         "labels": labels,
         "splits": np.array([0] * 14 + [1] * 2 + [2] * 8, np.int8),
         "digests": np.zeros((N, 32), np.uint8),
+        "groups": np.arange(N),
         "held_out": held_out,
         "probabilities": probabilities.astype(np.float32),
         "unfamiliarity": np.zeros(N, np.float32),

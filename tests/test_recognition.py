@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import headstart
-from headstart import recognition, retest
+from headstart import copies, recognition, retest
 from headstart.errors import DataError
 from headstart.findings import Findings
 from headstart.glance import glance_at
@@ -98,6 +98,16 @@ def test_a_copy_of_a_copy_is_left_out(world, mixed):
     assert judged(world.run, mixed) == (9, "")
 
 
+def test_of_a_chain_that_is_cut_what_looks_like_a_learnt_photo_is_left_out_and_the_rest_is_told(world, mixed, monkeypatch):
+    monkeypatch.setattr(copies, "CHAIN", 2)
+    monkeypatch.setattr(copies, "CHAIN_SHARE", 0)
+    path = world.photos / "red" / "0.png"
+    for i in range(1, 8):
+        path = resave(path, mixed / "red" / f"cropped {i}.jpg", crop=9, quality=95)
+    n, notes = judged(world.run, mixed)
+    assert 8 < n < 15 and "8 photos, those that were learnt from among them, form chains" in notes
+
+
 @pytest.fixture
 def moved(world, tmp_path):
     """A run whose photos are gone, with what its run.json says of where they lay."""
@@ -161,13 +171,15 @@ def test_a_learnt_photo_with_a_label_that_the_run_does_not_know_is_of_no_class(w
     assert "% of those that it has not learnt from it calls unfamiliar" in notes
 
 
-def test_copies_among_the_photos_that_judge_are_told(world, mixed):
+def test_copies_among_the_photos_that_judge_count_as_one(world, mixed, tmp_path):
     one = mixed / "red" / "50.png"
     for i in range(2):
         shutil.copy(one, mixed / "red" / f"again {i}.png")
     resave(one, mixed / "red" / "resaved.jpg")
-    n, notes = judged(world.run, mixed)
-    assert n == 11 and notes == "the 11 photos that judge are 8 different photos; the others are copies of those"
+    tested = headstart.evaluate_run(world.run, mixed, output=tmp_path / "e", precision="f32")
+    assert (tested.evaluation.n_images, tested.evaluation.n_different) == (11, 8)
+    findings = Findings.load(tmp_path / "e")
+    assert len(set(findings.groups.tolist())) == 8 and tested.about["notes"] == []
 
 
 def test_a_photo_that_changes_between_two_runs_is_told(world, mixed, monkeypatch, tmp_path):

@@ -45,6 +45,7 @@ def some_findings(n=60, classes=CLASSES, *, right=0.8, test=0.3, many=False, nam
         labels=labels if many else answers.astype(np.int64),
         splits=splits,
         digests=np.zeros((n, 32), np.uint8),
+        groups=np.arange(n),
         held_out=np.arange(n),
         probabilities=p.astype(np.float32),
         unfamiliarity=rng.gamma(6, 0.1, n).astype(np.float32),
@@ -451,7 +452,7 @@ def test_cells_hold_each_photo_that_was_held_out_once():
 
 
 def test_with_several_labels_a_photo_is_missed_or_given_wrongly():
-    f = some_findings(many=True)
+    f = some_findings(many=True, test=1.0)  # all are judged by the run's own thresholds
     about = about_of(f)
     data = page_data(report_page(about, f))
     given, truth = f.probabilities >= 0.5, f.labels > 0
@@ -544,3 +545,13 @@ def test_a_page_of_5_000_photos_is_under_5_mb_however_rough_they_are():
     page = report_page(about, f, issues=issues_of(f, n=900), pictures=pictures, explained=explained)
     assert len(page.encode()) < 5_000_000
     assert page_data(page)["sprites"]["side"] == 48
+
+
+def test_copies_among_the_judges_are_told_and_count_as_one():
+    about = about_of(some_findings())
+    n = about["evaluation"]["n_images"]
+    assert "different" not in readings.chance(about) + readings.verdict(about)
+    about["evaluation"] |= {"n_different": 4, "interval": (0.5, 0.95)}
+    assert f"With {n} photos, 4 of them different (copies count as one) that is" in readings.chance(about)
+    assert "only 4 different photos judged it" in readings.verdict(about)
+    assert "Only 4 different photos judged the result" in " ".join(t.text for t in to_do(about))

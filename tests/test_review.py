@@ -146,6 +146,7 @@ def a_run(folder, names, photos, *, classes=("a", "b")):
         labels=np.arange(n) % 2,
         splits=np.full(n, TRAIN, np.int8),
         digests=np.zeros((n, 32), np.uint8),
+        groups=np.arange(n),
         held_out=np.arange(n),
         probabilities=np.full((n, len(classes)), 1 / len(classes), np.float32),
         unfamiliarity=np.zeros(n, np.float32),

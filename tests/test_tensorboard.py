@@ -88,6 +88,7 @@ def findings(**more):
         "labels": labels,
         "splits": np.array([0] * 20 + [1] * 4 + [2] * 6, np.int8),
         "digests": np.zeros((N, 32), np.uint8),
+        "groups": np.arange(N),
         "held_out": held_out,
         "probabilities": probabilities.astype(np.float32),
         "unfamiliarity": np.linspace(0, 2, N, dtype=np.float32),

@@ -67,3 +67,10 @@ def test_columns_line_up_whatever_the_names_are():
     from rich.cells import cell_len
 
     assert len({cell_len(line) for line in lines}) == 1 and "\x1b" not in "".join(lines)
+
+
+def test_copies_are_told_where_they_narrow_no_interval():
+    probabilities, labels = np.tile([[0.9, 0.1]], (12, 1)), np.zeros(12, int)
+    told = terminal.evaluation_text(evaluate(probabilities, labels, ["cat", "dog"], groups=[b"a"] * 6 + [b"b"] * 6))
+    assert "on 12 test photos" in told and "2 different photos, copies count as one" in told and "34.2 % to 100.0 %" in told
+    assert "different" not in terminal.evaluation_text(evaluate(probabilities, labels, ["cat", "dog"]))

@@ -25,14 +25,13 @@ from headstart.evaluate import (
     best_thresholds,
     evaluate,
     evaluate_multilabel,
-    wilson_interval,
 )
 from headstart.findings import Findings
-from headstart.head import is_right
+from headstart.intervals import effective_size, group_numbers, share_interval
 from headstart.ladder import Learned
 from headstart.map import place, principal_axes
 from headstart.runs import HeldOut, own_version, versions
-from headstart.select import Choice, blas_threads
+from headstart.select import Choice, blas_threads, cross_fitted_thresholds
 from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION
 from headstart.trust import Trust
 from headstart.unfamiliar import KEPT
@@ -44,11 +43,15 @@ MOST_MAPPED = 5_000  # photos on the report's map, evenly drawn: 2 s; `headstart
 
 @dataclass(frozen=True)
 class HeldOutJudged:
-    """How good the head is, the rows that say so, and of several labels an image, from which probability on each applies."""
+    """How good the head is, the rows that say so, and of several labels an image, from which probability on each applies.
+
+    is_right: (m,) whether the cross-validation told each of the images that it held out rightly.
+    """
 
     evaluation: Evaluation | MultiLabelEvaluation
     held_out: list[HeldOut]
     thresholds: np.ndarray | None
+    is_right: np.ndarray
 
 
 def judge_held_out(data: Usable, choice: Choice, tested: np.ndarray) -> HeldOutJudged:
@@ -58,25 +61,43 @@ def judge_held_out(data: Usable, choice: Choice, tested: np.ndarray) -> HeldOutJ
     """
     test = np.flatnonzero(data.splits == TEST)
     others = np.flatnonzero(data.splits != TEST)[choice.held_out]
-    probabilities, judged, split = choice.head.probabilities(tested), test, "test"
+    of_test = choice.head.probabilities(tested)
+    probabilities, judged, split = of_test, test, "test"
     if not len(test):
         probabilities, judged, split = choice.probabilities, others, "cross-validation"
     if not len(judged):
         raise DataError("there are too few different images to test with; add photos")
-    thresholds = None
+    thresholds = own = None
+    groups = [data.groups[i] for i in judged]
     evaluation: Evaluation | MultiLabelEvaluation
     if labels.are_many(data.labels):
         thresholds = best_thresholds(choice.probabilities, data.labels[others]).astype(np.float32)
-        evaluation = evaluate_multilabel(probabilities, data.labels[judged], data.classes, thresholds, split=split)
+        # What chose the thresholds is not judged by them.
+        of_others = [data.groups[i] for i in others]
+        own = cross_fitted_thresholds(choice.probabilities, data.labels[others], of_others)
+        evaluation = evaluate_multilabel(
+            probabilities,
+            data.labels[judged],
+            data.classes,
+            thresholds,
+            own=None if len(test) else own,
+            split=split,
+            groups=groups,
+        )
     else:
-        evaluation = evaluate(probabilities, data.labels[judged], data.classes, split=split)
-    both = zip([*test, *others], [*choice.head.probabilities(tested), *choice.probabilities], strict=True)
+        evaluation = evaluate(probabilities, data.labels[judged], data.classes, split=split, groups=groups)
+    if thresholds is None or own is None:
+        said_of_test, said_of_others = of_test.argmax(axis=1), choice.probabilities.argmax(axis=1)
+        is_right = said_of_others == data.labels[others]
+    else:
+        said_of_test, said_of_others = of_test >= thresholds, choice.probabilities >= own
+        is_right = (said_of_others == data.labels[others]).all(axis=1)
+    both = zip([*test, *others], [*of_test, *choice.probabilities], [*said_of_test, *said_of_others], strict=True)
     rows = []
-    for i, p in sorted(both, key=lambda pair: int(pair[0])):
-        prediction = labels.named(p.argmax() if thresholds is None else p >= thresholds, data.classes)
-        label = labels.named(data.labels[i], data.classes)
+    for i, p, said in sorted(both, key=lambda row: int(row[0])):
+        label, prediction = labels.named(data.labels[i], data.classes), labels.named(said, data.classes)
         rows.append(HeldOut(data.names[i], SPLITS[data.splits[i]], label, prediction, float(p.max())))
-    return HeldOutJudged(evaluation, rows, thresholds)
+    return HeldOutJudged(evaluation, rows, thresholds, is_right)
 
 
 def gather_findings(
@@ -110,6 +131,7 @@ def gather_findings(
         labels=data.labels,
         splits=data.splits,
         digests=np.frombuffer(b"".join(data.digests), np.uint8).reshape(-1, 32),
+        groups=group_numbers(data.groups),
         held_out=held_out[order],
         probabilities=np.concatenate([choice.probabilities, choice.head.probabilities(tested)])[order],
         unfamiliarity=strange,
@@ -126,7 +148,8 @@ def about_run(
     """All that run.json says, but for what only the end knows."""
     choice, look = learned.choice, learned.look
     counts = {SPLITS[s]: int((data.splits == s).sum()) for s in (TRAIN, VALIDATION, TEST)}
-    cv_correct = int(is_right(choice.logits, data.labels[data.splits != TEST][choice.held_out]).sum())
+    others = np.flatnonzero(data.splits != TEST)[choice.held_out]
+    n_cv, cv_correct = len(others), int(judged.is_right.sum())
     fingerprint = sha256(b"".join(sorted(d + bytes([s]) for d, s in zip(data.digests, data.splits.tolist(), strict=True))))
     return {
         "headstart": own_version(),
@@ -150,10 +173,10 @@ def about_run(
         },
         "ladder": [asdict(rung) for rung in learned.rungs],
         "cross_validation": {
-            "n_images": len(choice.held_out),
+            "n_images": n_cv,
             "n_correct": cv_correct,
-            "accuracy": cv_correct / len(choice.held_out) if len(choice.held_out) else None,
-            "interval": wilson_interval(cv_correct, len(choice.held_out)),
+            "accuracy": cv_correct / n_cv if n_cv else None,
+            "interval": share_interval(cv_correct, n_cv, effective_size([data.groups[i] for i in others], n_cv)),
         },
         "evaluation": judged.evaluation.to_json(),
         "thresholds": None if judged.thresholds is None else judged.thresholds.tolist(),

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from headstart.evaluate import wilson_interval
 from headstart.head import OUTPUTS, losses
+from headstart.intervals import wilson_interval
 
 N_BINS = 10
 FEWEST_IN_BIN = 5

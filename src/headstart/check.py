@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from headstart.evaluate import wilson_interval
 from headstart.evidence import BORDER, Evidence, Group, Issue
+from headstart.intervals import wilson_interval
 from headstart.label_errors import find_label_errors
 from headstart.labels import are_many, counts, named
 from headstart.oddities import find_beyond, find_outliers, find_unreadable

@@ -1,14 +1,16 @@
 """Duplicates: the same photo twice, byte for byte, or resaved, resized, cropped a little, brightened, mirrored, with a logo.
 
-Takes codes, glances and sha256; gives groups and pairs of positions, the same whatever order the photos come in. It decides
-which photos are the same one: those whose small pictures, laid one upon the other, agree in detail and in colour. Two photos
-of one flower are not. The codes only say which pairs to look at; benchmarks/duplicates.py measures all of it.
+Takes codes, glances and sha256; gives pairs of positions, the same whatever order the photos come in. It decides which
+photos are the same one: those whose small pictures, laid one upon the other, agree in detail and in colour. Two photos of
+one flower are not. The codes only say which pairs to look at; benchmarks/duplicates.py measures all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -34,8 +36,6 @@ SCALES = (36, 32, 40, 34, 38, 33, 35, 37, 39)  # sides that the middle of one ma
 FIRST = 3  # so many are tried with half the pixels a side before: it costs little, and most pairs prove hopeless there
 HOPE, SURE = 0.55, 0.95  # correlation of detail below which a pair is given up, and from which no other scale is tried
 GREY_LEVELS = 6.0  # of 255: detail fainter than that is JPEG's
-CHAIN = 20  # photos, and 2 % of all: a group that is linked by chains may grow so large
-CHAIN_SHARE = 0.02
 BLOCK = 64  # rows whose closeness to all others is held at once: 15 MB for 60,000 photos
 LANES = 32
 PAIRS = 4096  # sifted at once
@@ -59,75 +59,93 @@ def exact_groups(digests: Sequence[bytes]) -> list[np.ndarray]:
     return [np.array(same, np.int64) for same in places.values() if len(same) > 1]
 
 
+class Comparison:
+    """Photos made ready to be compared, and what compares them.
+
+    kept: the positions of those photos, each content once, ordered by sha256, so that nothing depends on the order that
+    they come in; a photo that is gone, or shows nothing (FLAT), is not among them. Everything else counts in places of kept.
+    Memory: 1 KB a photo, 12 KB more where it resembles another.
+    """
+
+    def __init__(self, codes: np.ndarray, glances: Glances, digests: Sequence[bytes], pool: ThreadPoolExecutor) -> None:
+        """codes: (n, d) of the last layer; digests: the photos' sha256; pool: whose threads compare."""
+        self.kept = _kept(glances, digests)
+        self._codes, self._pool = codes, pool
+        self._pictures = [glances.pictures[i] or b"" for i in self.kept]
+        self._hashes = glances.hashes[self.kept]
+
+    @cached_property
+    def _searched(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of length 1 whose dot products say which photos could be one."""
+        return _projected(self._codes, self.kept), _signs(self._hashes)
+
+    @cached_property
+    def _coarse(self) -> np.ndarray:
+        return np.stack(_each(_coarse, self._pictures, self._pool))
+
+    def pairs(self, rows: np.ndarray | None = None, group: np.ndarray | None = None) -> np.ndarray:
+        """Pair each of some photos with the nearest that are of another group: (m, 2) places, the smaller first, each once.
+
+        rows: whose nearest are looked for, by default all photos'. group: (n,) a number for each photo, by default each is a
+        group of its own.
+        """
+        n = len(self.kept)
+        rows = np.arange(n) if rows is None else rows
+        found = [_nearest(searched, rows, group, min(N_NEAREST, n - 1), self._pool) for searched in self._searched]
+        pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+        return pairs if group is None else pairs[group[pairs[:, 0]] != group[pairs[:, 1]]]
+
+    def similarity(self, pairs: np.ndarray) -> np.ndarray:
+        """How alike the two photos of each pair are: (m, 2) places to (m,) in [0, 1]; they are one from SAME on."""
+        similarity = np.zeros(len(pairs), np.float32)
+        if len(pairs):
+            likely, is_mirrored, cosine = _likely(pairs, self._coarse, self._codes, self.kept, self._pool)
+            agreement = _agreement(pairs[likely], is_mirrored, self._pictures, self._pool)
+            similarity[likely] = np.minimum(1.0, (1 - CODES_SHARE) * agreement + CODES_SHARE * cosine)
+        return similarity
+
+
 def near_duplicates(
     codes: np.ndarray, glances: Glances, digests: Sequence[bytes], *, threads: int | None = None
 ) -> list[Pair]:
     """Find the pairs of photos that are one photo, though not byte for byte; the most alike first.
 
-    codes: (n, d) of the last layer. Of photos that are the same byte for byte only the first is in any pair. A photo that is
-    gone, or shows nothing (FLAT), is in none. Memory: 1 KB a photo, 12 KB more where it resembles another.
+    codes: (n, d) of the last layer. Of photos that are the same byte for byte only the first is in any pair; each photo is
+    compared with the N_NEAREST nearest alone.
     """
+    with comparing(codes, glances, digests, threads=threads) as comparison:
+        if len(comparison.kept) < 2:
+            return []
+        pairs = comparison.pairs()
+        return pairs_of(comparison, pairs, comparison.similarity(pairs), digests)
+
+
+@contextmanager
+def comparing(
+    codes: np.ndarray, glances: Glances, digests: Sequence[bytes], *, threads: int | None = None
+) -> Iterator[Comparison]:
+    """Compare photos on some threads, each of which computes by itself."""
     from threadpoolctl import threadpool_limits
 
-    kept = _kept(glances, digests)
-    if len(kept) < 2:
-        return []
-    pictures = [glances.pictures[i] or b"" for i in kept]
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads or available_cores()) as pool:
-        searched = (_projected(codes, kept), _signs(glances.hashes[kept]))
-        pairs = np.concatenate([_nearest(rows, N_NEAREST, pool) for rows in searched])
-        pairs = np.unique(np.sort(pairs, axis=1), axis=0)
-        pairs, is_mirrored, cosine = _likely(pairs, np.stack(_each(_coarse, pictures, pool)), codes, kept, pool)
-        agreement = _agreement(pairs, is_mirrored, pictures, pool)
-    similarity = np.minimum(1.0, (1 - CODES_SHARE) * agreement + CODES_SHARE * cosine)
+        yield Comparison(codes, glances, digests, pool)
+
+
+def pairs_of(comparison: Comparison, pairs: np.ndarray, similarity: np.ndarray, digests: Sequence[bytes]) -> list[Pair]:
+    """Of pairs that were compared, those that are one photo, by their positions, the most alike first."""
     is_same = similarity >= SAME
-    found = zip(np.sort(kept[pairs[is_same]], axis=1).tolist(), similarity[is_same].tolist(), strict=True)
+    found = zip(np.sort(comparison.kept[pairs[is_same]], axis=1).tolist(), similarity[is_same].tolist(), strict=True)
     pairs_found = [Pair(first, second, score) for (first, second), score in found]
     return sorted(pairs_found, key=lambda p: (-p.similarity, *sorted((digests[p.first], digests[p.second]))))
 
 
 def _kept(glances: Glances, digests: Sequence[bytes]) -> np.ndarray:
-    """The positions of the photos to compare, ordered by sha256, so that nothing depends on the order that they come in."""
+    """The positions of the photos to compare, ordered by sha256."""
     place: dict[bytes, int] = {}
     for i, digest in enumerate(digests):
         if glances.pictures[i] is not None and glances.contrast[i] >= FLAT:
             place.setdefault(digest, i)
     return np.array([place[digest] for digest in sorted(place)], np.int64)
-
-
-def group_digests(digests: Sequence[bytes], pairs: Sequence[Pair]) -> list[bytes]:
-    """Give each photo the smallest sha256 of its group, its own where it has none: with it in place of its own a group
-    shares a split and a fold.
-
-    A copy's copy is of the group, but where such chains link more than CHAIN photos (a film's, or of things all alike) only
-    those that are alike themselves are: each group is then a photo and its direct likes, from the smallest sha256 on.
-    """
-    likes: dict[bytes, set[bytes]] = {}
-    for first, second, _ in pairs:
-        likes.setdefault(digests[first], set()).add(digests[second])
-        likes.setdefault(digests[second], set()).add(digests[first])
-    largest = max(CHAIN, CHAIN_SHARE * len(set(digests)))
-    leader: dict[bytes, bytes] = {}
-    for linked in _linked(likes):
-        for digest in linked:
-            members = linked if len(linked) <= largest else [digest, *likes[digest]]
-            if digest not in leader:
-                leader.update({member: digest for member in members if member not in leader})
-    return [leader.get(digest, digest) for digest in digests]
-
-
-def _linked(likes: dict[bytes, set[bytes]]) -> Iterator[list[bytes]]:
-    """The connected parts of a graph, each in ascending order."""
-    seen: set[bytes] = set()
-    for start in likes:
-        part, todo = set(), [start] if start not in seen else []
-        while todo:
-            digest = todo.pop()
-            if digest not in part:
-                part.add(digest)
-                todo.extend(likes[digest] - part)
-        seen |= part
-        yield sorted(part)
 
 
 # ---- which pairs to look at
@@ -152,36 +170,42 @@ def _signs(hashes: np.ndarray) -> np.ndarray:
     return (bits.astype(np.float32) * 2 - 1) / 8
 
 
-def _nearest(rows: np.ndarray, n_nearest: int, pool: ThreadPoolExecutor) -> np.ndarray:
-    """Pair every row with those of highest dot product: (n * n_nearest, 2) positions.
+def _nearest(
+    rows: np.ndarray, asked: np.ndarray, group: np.ndarray | None, n_nearest: int, pool: ThreadPoolExecutor
+) -> np.ndarray:
+    """Pair each of the rows asked with those of highest dot product, none of its own group: (m * n_nearest, 2) positions.
 
     In two steps, for partitioning whole rows takes five times as long as the products: the highest of LANES columns each,
-    then all columns of the best of those.
+    then all columns of the best of those. A group that has nearly all rows is paired with some of its own.
     """
-    n, k = len(rows), min(n_nearest, len(rows) - 1)
-    width = max(k, -(-n // LANES))
+    n = len(rows)
+    width = max(n_nearest, -(-n // LANES))
     padded = np.zeros((width * LANES, rows.shape[1]), np.float32)
     padded[:n] = rows
 
     def block(start: int) -> np.ndarray:
-        own = np.arange(start, min(start + BLOCK, n))
+        own = asked[start : start + BLOCK]
         close = rows[own] @ padded.T
         close[:, n:] = -np.inf
-        close[np.arange(len(own)), own] = -np.inf
+        if group is None:
+            close[np.arange(len(own)), own] = -np.inf
+        else:
+            close[:, :n][group[own, None] == group] = -np.inf
         lanes = close.reshape(len(own), LANES, width)
-        best = np.argpartition(lanes.max(axis=1), width - k, axis=1)[:, width - k :]
+        best = np.argpartition(lanes.max(axis=1), width - n_nearest, axis=1)[:, width - n_nearest :]
         columns = (best[:, :, None] + width * np.arange(LANES)).reshape(len(own), -1)
         among = np.take_along_axis(close, columns, axis=1)
-        nearest = np.take_along_axis(columns, np.argpartition(among, -k, axis=1)[:, -k:], axis=1)
-        return np.stack([np.repeat(own, k), nearest.reshape(-1)], axis=1)
+        nearest = np.take_along_axis(columns, np.argpartition(among, -n_nearest, axis=1)[:, -n_nearest:], axis=1)
+        found = np.stack([np.repeat(own, n_nearest), nearest.reshape(-1)], axis=1)
+        return found[found[:, 1] < n]
 
-    return np.concatenate(list(pool.map(block, range(0, n, BLOCK))))
+    return np.concatenate(list(pool.map(block, range(0, len(asked), BLOCK))))
 
 
 def _likely(
     pairs: np.ndarray, coarse: np.ndarray, codes: np.ndarray, kept: np.ndarray, pool: ThreadPoolExecutor
 ) -> list[np.ndarray]:
-    """Sift pairs by coarse pictures (n, COARSE, COARSE) and codes: those left, which are mirrored, and the codes' cosine."""
+    """Sift pairs by coarse pictures (n, COARSE, COARSE) and codes: which are left, are mirrored, and the codes' cosine."""
 
     def sift(start: int) -> tuple[np.ndarray, ...]:
         part = pairs[start : start + PAIRS]
@@ -189,10 +213,11 @@ def _likely(
         straight = np.einsum("ijk,ijk->i", first, second)
         turned = np.einsum("ijk,ijk->i", first, second[:, :, ::-1])
         alike = np.maximum(straight, turned)
-        part, alike, is_turned = (array[alike >= LEAST] for array in (part, alike, turned > straight))
-        cosine = np.einsum("ij,ij->i", *(_unit(codes, kept[part[:, side]]) for side in (0, 1)))
-        is_likely = alike + cosine >= LIKELY
-        return part[is_likely], is_turned[is_likely], cosine[is_likely]
+        left = np.flatnonzero(alike >= LEAST)
+        cosine = np.einsum("ij,ij->i", *(_unit(codes, kept[part[left, side]]) for side in (0, 1)))
+        is_likely = alike[left] + cosine >= LIKELY
+        left = left[is_likely]
+        return start + left, (turned > straight)[left], cosine[is_likely]
 
     return [np.concatenate(arrays) for arrays in zip(*pool.map(sift, range(0, len(pairs), PAIRS)), strict=True)]
 

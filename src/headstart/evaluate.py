@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-Z95 = 1.959963984540054  # the normal distribution's 97.5 % point
+from headstart.intervals import effective_size, group_numbers, share_interval, wilson_interval
+
 TOP = 5
 ALPHA = 0.05  # a difference counts where chance alone makes one as large less often than this
 FEW_POSITIVES = 5  # images of a label, below which its own best threshold is mostly luck
@@ -33,13 +34,15 @@ class ClassScore:
 class Evaluation:
     """What a classifier does on n images that it was not fitted on.
 
-    split: which images those are: `test`, or `cross-validation` where no test split could be had. interval: the 95 %
-    Wilson interval of the accuracy. top5: None for fewer than ten classes, where it would say little. cross_entropy: mean,
-    in nats. confusion: (k, k), rows are labels, columns predictions.
+    split: which images those are: `test`, or `cross-validation` where no test split could be had. n_different: how many of
+    them are no copies of one another. interval: the 95 % Wilson interval of the accuracy, of as many photos as say as much
+    together (intervals.effective_size). top5: None for fewer than ten classes, where it would say little. cross_entropy:
+    mean, in nats. confusion: (k, k), rows are labels, columns predictions.
     """
 
     split: str
     n_images: int
+    n_different: int
     n_correct: int
     accuracy: float
     interval: tuple[float, float]
@@ -53,8 +56,18 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, split: str = "test") -> Evaluation:
-    """Compare (n, k) probabilities with (n,) labels; raises ValueError for n = 0, of which nothing can be said."""
+def evaluate(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    *,
+    split: str = "test",
+    groups: Sequence[bytes] | None = None,
+) -> Evaluation:
+    """Compare (n, k) probabilities with (n,) labels; raises ValueError for n = 0, of which nothing can be said.
+
+    groups: the same for images that are one photo (copies.Copies); None where no two are.
+    """
     n, k = probabilities.shape
     if n == 0:
         raise ValueError("there is no image to evaluate on")
@@ -69,25 +82,15 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[st
     return Evaluation(
         split=split,
         n_images=n,
+        n_different=n if groups is None else len(set(groups)),
         n_correct=n_correct,
         accuracy=n_correct / n,
-        interval=wilson_interval(n_correct, n),
+        interval=share_interval(n_correct, n, effective_size(groups, n)),
         top5=top5,
         cross_entropy=float(-np.log(np.maximum(of_label, 1e-12)).mean()),
         classes=tuple(_class_score(confusion, i, name) for i, name in enumerate(classes)),
         confusion=tuple(map(tuple, confusion.tolist())),
     )
-
-
-def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share that was n_correct of n (Wilson 1927, eq. 4); (0, 1) where n is 0."""
-    if n == 0:
-        return 0.0, 1.0
-    share = n_correct / n
-    centre = share + Z95**2 / (2 * n)
-    half = Z95 * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
-    low, high = (centre - half) / (1 + Z95**2 / n), (centre + half) / (1 + Z95**2 / n)
-    return (0.0 if n_correct == 0 else float(low)), (1.0 if n_correct == n else float(high))
 
 
 def _class_score(confusion: np.ndarray, i: int, name: str) -> ClassScore:
@@ -130,27 +133,40 @@ class Comparison:
         return asdict(self)
 
 
-def is_better(a: np.ndarray, b: np.ndarray, *, name_a: str = "the first", name_b: str = "the second") -> Comparison:
+def is_better(
+    a: np.ndarray,
+    b: np.ndarray,
+    *,
+    groups: Sequence[bytes] | None = None,
+    name_a: str = "the first",
+    name_b: str = "the second",
+) -> Comparison:
     """Judge whether a is better than b, from whether each got the same images right: (n,) booleans each.
 
-    Raises ValueError for n = 0, and for unequal lengths.
+    groups: the same for images that are one photo, None where no two are. Raises ValueError for n = 0, and for unequal
+    lengths.
     """
     a, b = _paired(a, b)
     n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
-    p = mcnemar(a, b)
+    p = mcnemar(a, b, groups)
     verdict = "undecided" if p >= ALPHA else "better" if only_a > only_b else "worse"
-    interval = _paired_interval(int((a & b).sum()), only_a, only_b, n)
+    scale = effective_size(groups, n) / n
+    interval = _paired_interval(scale * int((a & b).sum()), scale * only_a, scale * only_b, scale * n)
     words = _in_words(verdict, p, (float(a.mean()), float(b.mean())), interval, (only_a, only_b), (name_a, name_b), n)
     return Comparison(n, only_a, only_b, (only_a - only_b) / n, interval, p, verdict, words[0].upper() + words[1:])
 
 
-def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
+def mcnemar(a: np.ndarray, b: np.ndarray, groups: Sequence[bytes] | None = None) -> float:
     """McNemar's exact two-sided p: how often chance alone shares out so unevenly the images that only one gets right.
 
     a, b: (n,) booleans. Of m such images the smaller share is binomial(m, 1/2), McNemar 1947; exact: Fagerland et al. 2013.
+    groups: the same for images that are one photo; each group counts once, for whichever gets more of its images right.
     """
     a, b = _paired(a, b)
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    ahead = a.astype(np.int64) - b
+    if groups is not None:
+        ahead = np.bincount(group_numbers(groups), ahead)
+    only_a, only_b = int((ahead > 0).sum()), int((ahead < 0).sum())
     m, least = only_a + only_b, min(only_a, only_b)
     # In logarithms: the binomial coefficients of some thousand images are no floats any more, and SciPy's sum costs 0.4 s to
     # import.
@@ -166,15 +182,15 @@ def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def _paired_interval(both: int, only_a: int, only_b: int, n: int) -> tuple[float, float]:
+def _paired_interval(both: float, only_a: float, only_b: float, n: float) -> tuple[float, float]:
     """The 95 % interval of the difference of two paired shares: Newcombe 1998, Statistics in Medicine 17:2635, method 10."""
     right_a, right_b, neither = both + only_a, both + only_b, n - both - only_a - only_b
     share_a, share_b = right_a / n, right_b / n
     (low_a, high_a), (low_b, high_b) = wilson_interval(right_a, n), wilson_interval(right_b, n)
     product = both * neither - only_a * only_b
     if product > 0:
-        product = max(product - n / 2, 0)  # type: ignore[assignment]
-    spread = float(right_a * (n - right_a)) * float(right_b * (n - right_b))
+        product = max(product - n / 2, 0)
+    spread = right_a * (n - right_a) * right_b * (n - right_b)
     phi = product / spread**0.5 if spread else 0.0
 
     def half(x: float, y: float) -> float:
@@ -232,6 +248,7 @@ class MultiLabelEvaluation:
 
     split: str
     n_images: int
+    n_different: int
     n_correct: int
     accuracy: float
     interval: tuple[float, float]
@@ -246,14 +263,25 @@ class MultiLabelEvaluation:
 
 
 def evaluate_multilabel(
-    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], thresholds: np.ndarray, *, split: str = "test"
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    thresholds: np.ndarray,
+    *,
+    own: np.ndarray | None = None,
+    split: str = "test",
+    groups: Sequence[bytes] | None = None,
 ) -> MultiLabelEvaluation:
-    """Compare (n, k) probabilities with (n, k) labels of 0 and 1, given from (k,) thresholds on; ValueError for n = 0."""
+    """Compare (n, k) probabilities with (n, k) labels of 0 and 1, given from (k,) thresholds on; ValueError for n = 0.
+
+    own: (n, k) thresholds that each image is judged by instead, where those were chosen on these very images
+    (held_out_thresholds). groups: see evaluate.
+    """
     n = len(probabilities)
     if n == 0:
         raise ValueError("there is no image to evaluate on")
     truth = np.asarray(labels) > 0
-    given = probabilities >= thresholds
+    given = probabilities >= (thresholds if own is None else own)
     n_correct = int((given == truth).all(axis=1).sum())
     scores = tuple(
         _label_score(name, probabilities[:, i], given[:, i], truth[:, i], float(thresholds[i]))
@@ -262,9 +290,10 @@ def evaluate_multilabel(
     return MultiLabelEvaluation(
         split=split,
         n_images=n,
+        n_different=n if groups is None else len(set(groups)),
         n_correct=n_correct,
         accuracy=n_correct / n,
-        interval=wilson_interval(n_correct, n),
+        interval=share_interval(n_correct, n, effective_size(groups, n)),
         mean_average_precision=_mean([s.average_precision for s in scores]),
         f1_micro=_f1(int((given & truth).sum()), int(given.sum()), int(truth.sum())),
         f1_macro=_mean([s.f1 for s in scores]),
@@ -288,6 +317,19 @@ def best_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray
             for i, n in enumerate(truth.sum(axis=0).tolist())
         ]
     )
+
+
+def held_out_thresholds(probabilities: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Choose for each image thresholds that it had no part in: (n, k) probabilities and labels to (n, k) float32.
+
+    parts: (n,) which part each image is of; the thresholds of a part are the best of all other parts together.
+    """
+    own = np.full(probabilities.shape, 0.5, np.float32)
+    for part in np.unique(parts):
+        others = parts != part
+        if others.any():
+            own[~others] = best_thresholds(probabilities[others], labels[others])
+    return own
 
 
 def _best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstart.datasets import Skipped
-from headstart.duplicates import Pair, exact_groups, group_digests
+from headstart.duplicates import Pair, exact_groups
 from headstart.glance import Glances
 from headstart.labels import named
 from headstart.splits import TEST
@@ -74,8 +74,8 @@ class Evidence:
 
     labels: (n,) positions of classes, or (n, k) of 0 and 1. digests: each photo's sha256. splits: (n,) int8, positions in
     SPLITS, or -1. is_split_given: whether the data itself gives them. codes: (n, d) of the last layer. probabilities: (n, k)
-    of fits that had not seen the photo. glances: None leaves out what is told of single pictures. pairs: near duplicates.
-    skipped: what could not be used.
+    of fits that had not seen the photo. glances: None leaves out what is told of single pictures. pairs, groups: see
+    copies.Copies. skipped: what could not be used.
     """
 
     names: Sequence[str]
@@ -88,6 +88,7 @@ class Evidence:
     probabilities: np.ndarray
     glances: Glances | None
     pairs: Sequence[Pair]
+    groups: Sequence[bytes]
     skipped: Sequence[Skipped]
 
     def label(self, i: int) -> str:
@@ -98,7 +99,7 @@ class Evidence:
     def group_of(self) -> np.ndarray:
         """(n,) a number for each photo, the same for near duplicates."""
         numbers: dict[bytes, int] = {}
-        return np.array([numbers.setdefault(d, len(numbers)) for d in group_digests(self.digests, self.pairs)], np.int64)
+        return np.array([numbers.setdefault(d, len(numbers)) for d in self.groups], np.int64)
 
     @cached_property
     def exact(self) -> list[Group]:

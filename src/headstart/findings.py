@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from headstart.errors import DataError
 from headstart.files import write_output
 from headstart.labels import are_many
+from headstart.select import cross_fitted_thresholds
 from headstart.splits import TEST
 
 FILE_NAME = "findings.npz"
@@ -50,7 +52,8 @@ class Findings:
     """What a run knows of each of its n photos.
 
     names: (n,) str, as in predictions.csv. labels: (n,) int64, positions of classes, or (n, k) uint8 of 0 and 1. splits:
-    (n,) int8, positions in splits.SPLITS. digests: (n, 32) uint8, each photo's sha256. held_out: (m,) int64, ascending: the
+    (n,) int8, positions in splits.SPLITS. digests: (n, 32) uint8, each photo's sha256. groups: (n,) int64, the same number
+    for photos that are one. held_out: (m,) int64, ascending: the
     rows that a fit judged that had not seen them. probabilities: (m, k) float32, what it gave, calibrated. unfamiliarity:
     (n,) float32, above 1 where a photo counts as unfamiliar, NaN where it was not held out. space: (n, e)
     float16, codes of the last layer, brought to length 1, along their e first principal axes: (codes - space_mean) @
@@ -62,6 +65,7 @@ class Findings:
     labels: np.ndarray
     splits: np.ndarray
     digests: np.ndarray
+    groups: np.ndarray
     held_out: np.ndarray
     probabilities: np.ndarray
     unfamiliarity: np.ndarray
@@ -71,16 +75,35 @@ class Findings:
     positions: np.ndarray
 
     def judged(self, thresholds: Sequence[float] | None = None) -> Judged:
-        """Compare what was said of each held-out photo with its label; thresholds: of several labels a photo, else 0.5."""
+        """Compare what was said of each held-out photo with its label.
+
+        thresholds: of several labels a photo, else 0.5. Photos that chose them, all but those of the test split, are judged
+        by thresholds that they had no part in.
+        """
         labels, p = self.labels[self.held_out], self.probabilities
         if not are_many(self.labels):
             predictions = p.argmax(axis=1) if len(p) else np.zeros(0, np.int64)
             return Judged(labels, predictions, predictions == labels, p[np.arange(len(p)), predictions])
-        given = p >= (np.array(thresholds, np.float32) if thresholds else np.float32(0.5))
+        given = p >= (self._own_thresholds(np.array(thresholds, np.float32)) if thresholds else np.float32(0.5))
         wrong = given != (labels > 0)
         most = np.where(wrong, np.where(given, p, 1 - p), 0).max(axis=1, initial=0)
         is_right = ~wrong.any(axis=1)
         return Judged(labels > 0, given, is_right, np.where(is_right, p.max(axis=1, initial=0), most))
+
+    def _own_thresholds(self, thresholds: np.ndarray) -> np.ndarray:
+        """(m, k), what each held-out photo is judged by."""
+        is_test = self.splits[self.held_out] == TEST
+        return np.where(is_test[:, None], thresholds, self._thresholds_of_others)
+
+    @cached_property
+    def _thresholds_of_others(self) -> np.ndarray:
+        """(m, k), for all but the test split's photos: thresholds that a fifth of them is judged by is of the other four."""
+        own = np.full(self.probabilities.shape, 0.5, np.float32)
+        others = np.flatnonzero(self.splits[self.held_out] != TEST)
+        own[others] = cross_fitted_thresholds(
+            self.probabilities[others], self.labels[self.held_out[others]], self.groups[self.held_out[others]].tolist()
+        )
+        return own
 
     def mistakes(self, thresholds: Sequence[float] | None = None) -> np.ndarray:
         """The rows whose photos a fit that had not seen them got wrong, the surest first: (w,) int64."""

@@ -91,7 +91,11 @@ def fine_tuned(
     if are_many(data.labels):
         after = after - np.log1p(-np.minimum(tuned.validation_probabilities, 1 - 1e-7))
     comparison = is_better(
-        is_right(after, data.labels[judged]), is_right(before, data.labels[judged]), name_a="fine-tuned", name_b="frozen"
+        is_right(after, data.labels[judged]),
+        is_right(before, data.labels[judged]),
+        groups=[data.groups[i] for i in judged],
+        name_a="fine-tuned",
+        name_b="frozen",
     )
     is_taken = force or comparison.verdict == "better"
     if not is_taken:

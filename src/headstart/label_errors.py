@@ -61,7 +61,7 @@ def out_of_fold(
     """Judge every photo by fits that have not seen it: (n, k) float32 probabilities, five folds held out in turn.
 
     codes: (n, d) of any float type. labels: (n,) positions of classes, or (n, k) of 0 and 1. digests: photos of the same one
-    are never held out apart (see duplicates.group_digests). parts: how many of the codes are of each layer. threads: cores
+    are never held out apart (see copies.find_copies). parts: how many of the codes are of each layer. threads: cores
     that linear algebra may use. It is the mean of what a head and the nearest photos say, asked twice: the second time
     nothing is learnt from what clearly is labelled wrong. Above MOST_COMPARED photos a head is asked, once, and as many
     neighbours about those alone that it doubts; of very many classes that head is class means. The strength is chosen once.

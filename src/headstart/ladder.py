@@ -17,8 +17,8 @@ import numpy as np
 
 from headstart.backbones import Backbone
 from headstart.errors import BackboneError
-from headstart.evaluate import wilson_interval
 from headstart.head import is_right, losses
+from headstart.intervals import wilson_interval
 from headstart.labels import members
 from headstart.looks import MIRRORED, Look
 from headstart.select import TIE, Choice, choose_head

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from headstart.evaluate import Z95, wilson_interval
 from headstart.head import is_right, losses
+from headstart.intervals import Z95, wilson_interval
 from headstart.regression import SoftmaxRegression
 from headstart.select import content_folds
 

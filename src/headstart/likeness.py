@@ -1,15 +1,14 @@
 """Likeness: which of the photos that are to be learnt from are one, before they are dealt into splits; and their issues.
 
 Takes photos and their codes; gives groups that share a split and a fold, and what check.py finds, before training or in it.
-It decides from how many
-photos on comparing each with each takes too long.
+It decides from how many photos on comparing each with each takes too long.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -21,8 +20,9 @@ from headstart import datasets
 from headstart.backbones import DEFAULT
 from headstart.check import KINDS, find_issues
 from headstart.codes import Codes, Progress, default_cache_dir
+from headstart.copies import Chain, find_copies
 from headstart.datasets import Dataset, Skipped
-from headstart.duplicates import Pair, group_digests, near_duplicates
+from headstart.duplicates import Pair
 from headstart.engine import Hardware, available_cores
 from headstart.errors import DataError, HeadstartError
 from headstart.evidence import Evidence, Issue
@@ -34,6 +34,7 @@ from headstart.looks import Look, look_at
 from headstart.readings import counted
 from headstart.splits import TRAIN
 from headstart.store import Store
+from headstart.tables import ImageRef
 from headstart.zoo import Wish, find_backbone
 
 MOST_COMPARED = 150_000  # photos: 60,000 take 10 s, and it goes with their square
@@ -70,6 +71,7 @@ class Likeness:
             probabilities=out_of_fold(last, labels, len(dataset.classes), dealt, threads=threads, progress=progress),
             glances=self.glances,
             pairs=self.pairs,
+            groups=self.groups,
             skipped=[*dataset.skipped, *failed],
         )
 
@@ -101,21 +103,35 @@ def compare(
     images = [dataset.images[i] for i in codes.index]
     threads = hardware.threads or available_cores()
     glances = glance_at(images, codes.digests, store, threads=threads, progress=progress)
-    notes: list[str] = []
-    pairs: list[Pair] = []
     if len(images) > MOST_COMPARED:
-        notes = [f"{len(images):,} photos are too many to compare each with each; near duplicates are not looked for"]
-    else:
-        last = np.ascontiguousarray(codes.values[:, : codes.widths[0]])
-        pairs = near_duplicates(last, glances, codes.digests, threads=threads)
-    groups = group_digests(codes.digests, pairs)
+        note = f"{len(images):,} photos are too many to compare each with each; near duplicates are not looked for"
+        return Likeness(dataset, codes, glances, [], codes.digests, (note,))
+    last = np.ascontiguousarray(codes.values[:, : codes.widths[0]])
+    copies = find_copies(last, glances, codes.digests, threads=threads)
     unseen = [image for image, picture in zip(images, glances.pictures, strict=True) if picture is None]
-    if unseen:
-        notes.append(
-            f"{counted(len(unseen), 'photo')} changed or vanished before they were compared with the others, so near "
-            f"duplicates of them are not known; the first: {display_name(unseen[0])}"
+    notes = (*_of_chains(copies.chains), *_of_unseen(unseen))
+    return Likeness(dataset, codes, glances, copies.pairs, copies.groups, notes)
+
+
+def _of_chains(chains: Sequence[Chain]) -> Iterator[str]:
+    """What a cut chain means for the result."""
+    if chains:
+        n_photos, n_groups = sum(chain.n_photos for chain in chains), sum(chain.n_groups for chain in chains)
+        yield (
+            f"{n_photos:,} photos form {'a chain' if len(chains) == 1 else f'{len(chains):,} chains'}: each looks like the "
+            "next, but the first does not look like the last, as in the frames of a film. They count as "
+            f"{n_groups:,} groups, and neighbouring groups may stand on both sides of the test, so the result may be too "
+            "good. If they are one film, put all of it into one split (a column `split` in a table)"
         )
-    return Likeness(dataset, codes, glances, pairs, groups, tuple(notes))
+
+
+def _of_unseen(images: Sequence[ImageRef]) -> Iterator[str]:
+    """What it means that photos were not there any more to be compared."""
+    if images:
+        yield (
+            f"{counted(len(images), 'photo')} changed or vanished before they were compared with the others, so near "
+            f"duplicates of them are not known; the first: {display_name(images[0])}"
+        )
 
 
 @dataclass(frozen=True, eq=False)

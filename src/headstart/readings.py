@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.evaluate import Z95, wilson_interval
+from headstart.intervals import Z95, wilson_interval
 
 WIDE = 0.10  # an interval wider than this leaves the accuracy open
 AIM = 0.03  # what "about so many test photos would do" aims at: the accuracy to within 3 points
@@ -86,9 +86,11 @@ def chance(about: dict[str, Any]) -> str:
     e = about["evaluation"]
     low, high = e["interval"]
     luck = "a number that is partly luck" if high - low > WIDE else "little left to luck"
+    n_different = e.get("n_different", e["n_images"])
+    copies = f", {n_different:,} of them different (copies count as one)" if n_different < e["n_images"] else ""
     return (
-        f"With {counted(e['n_images'], 'photo')} that is {luck}: on many more photos of the same kind it would probably be "
-        f"right for between {percent(low)} and {percent(high)} (95 % interval)."
+        f"With {counted(e['n_images'], 'photo')}{copies} that is {luck}: on many more photos of the same kind it would "
+        f"probably be right for between {percent(low)} and {percent(high)} (95 % interval)."
     )
 
 
@@ -105,12 +107,18 @@ def verdict(about: dict[str, Any]) -> str:
     if high - low > WIDE:
         return (
             f"{better or 'This is '}not yet a number to rely on: the interval is {points(high - low)} wide, because only "
-            f"{counted(e['n_images'], 'photo')} judged it. {needed(about)}."
+            f"{judges(e)} judged it. {needed(about)}."
         )
     return (
         f"This is a number to rely on for photos like these: {_wrong_in_words(e)}. Whether you can live with that depends "
         "on what a wrong answer costs; the worst mistakes below show what they look like."
     )
+
+
+def judges(e: dict[str, Any]) -> str:
+    """How many photos judged, copies of one counted once."""
+    n_different = e.get("n_different", e["n_images"])
+    return counted(n_different, "photo" if n_different == e["n_images"] else "different photo")
 
 
 def guessing(about: dict[str, Any]) -> tuple[str, float] | None:

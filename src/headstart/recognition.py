@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from headstart.duplicates import group_digests, near_duplicates
+from headstart.copies import Chain, find_copies
 from headstart.errors import DataError
 from headstart.files import write_output
 from headstart.findings import DAMAGE
@@ -36,7 +36,7 @@ class Recognised:
     """n photos as a run knows them.
 
     is_learnt: (n,) bool, copies of photos that were learnt from, and copies of those. groups: the same for photos that are
-    one, as group_digests gives them. notes: of what could not be compared, for the user.
+    one, as copies.Copies has them. notes: of what could not be compared, for the user.
     """
 
     is_learnt: np.ndarray
@@ -73,14 +73,15 @@ def recognise(
     last = along_axes(codes[:, : len(known.space_mean)], known.space_mean, known.space_axes)
     space = np.concatenate([known.space[learnt].astype(np.float32), last])
     rows = (space @ known.space_axes.T + known.space_mean).astype(np.float16)
-    pairs = near_duplicates(rows, _joined(before, seen), everything, threads=threads)
-    groups = group_digests(everything, pairs)
-    # A long chain is cut into groups; what is like a photo that was learnt from counts as a copy wherever it was cut.
-    copies = {everything[second] for first, second, _ in pairs if first < len(learnt) <= second}
-    of_learnt = set(groups[: len(learnt)])
-    is_learnt = [d in copies or g in of_learnt for d, g in zip(digests, groups[len(learnt) :], strict=True)]
-    notes = (_of_gone(saved, n_gone, len(learnt)),) if n_gone else ()
-    return Recognised(np.array(is_learnt, bool), groups[len(learnt) :], notes)
+    copies = find_copies(rows, _joined(before, seen), everything, threads=threads)
+    # Of a chain that was cut into groups, what is like a photo that was learnt from is a copy in whichever group it is.
+    alike = {everything[second] for first, second, _ in copies.pairs if first < len(learnt) <= second}
+    groups, of_learnt = copies.groups[len(learnt) :], set(copies.groups[: len(learnt)])
+    is_learnt = [digest in alike or group in of_learnt for digest, group in zip(digests, groups, strict=True)]
+    notes = [_of_gone(saved, n_gone, len(learnt))] if n_gone else []
+    if copies.chains:
+        notes.append(_of_chains(copies.chains))
+    return Recognised(np.array(is_learnt, bool), groups, tuple(notes))
 
 
 def keep_learnt(folder: Path, glances: Glances) -> None:
@@ -132,6 +133,15 @@ def _joined(first: Glances, second: Glances) -> Glances:
     names = [f.name for f in fields(Glances) if f.name != "pictures"]
     arrays = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
     return Glances(**arrays, pictures=first.pictures + second.pictures)
+
+
+def _of_chains(chains: Sequence[Chain]) -> str:
+    n_photos, n_groups = sum(chain.n_photos for chain in chains), sum(chain.n_groups for chain in chains)
+    return (
+        f"{n_photos:,} photos, those that were learnt from among them, form chains in which each looks like the next, as in "
+        f"the frames of a film. They count as {n_groups:,} groups; what is in a group without a photo that was learnt from "
+        "may judge, and the result may be too good"
+    )
 
 
 def _of_gone(saved: SavedRun, n_gone: int, n: int) -> str:

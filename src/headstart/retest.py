@@ -28,8 +28,8 @@ from headstart.evaluate import Comparison, Evaluation, MultiLabelEvaluation, eva
 from headstart.files import write_output
 from headstart.findings import Findings
 from headstart.images import Failure, display_name, load_image
+from headstart.intervals import group_numbers
 from headstart.map import along_axes, place_on
-from headstart.readings import counted
 from headstart.recognition import Recognised, recognise
 from headstart.review import pictures_of, review, with_probes, write_issues, write_report
 from headstart.runs import HeldOut, check_free, draft_of, own_version, publish, versions, write_tables
@@ -107,15 +107,14 @@ def evaluate_run(
     kept, skipped, notes = _kept(dataset, seen, classifier, recognised)
     truth = _labels_for(dataset, classifier)[seen.rows[kept]]
     groups = [recognised[0].groups[i] for i in kept]  # of each photo that judges: the same for copies of one photo
-    notes += _of_copies(groups)
-    evaluation = _evaluation(seen.outputs["probabilities"][kept], truth, classifier)
+    evaluation = _evaluation(seen.outputs["probabilities"][kept], truth, classifier, groups)
     comparison = None
     if again is not None and second is not None:
         theirs = _is_right(again["probabilities"][kept], _labels_for(dataset, second)[seen.rows[kept]], second)
         ours = _is_right(seen.outputs["probabilities"][kept], truth, classifier)
-        comparison = is_better(ours, theirs, name_a="this run", name_b=str(runs[-1].folder))
+        comparison = is_better(ours, theirs, groups=groups, name_a="this run", name_b=str(runs[-1].folder))
     about = _about(saved, photos, evaluation, truth, classifier, notes, comparison, len(skipped))
-    findings = _findings(saved, dataset, seen, kept, truth)
+    findings = _findings(saved, dataset, seen, kept, truth, groups)
     about["calibration"] = calibrate_probabilities(findings.probabilities, truth, saved.about.get("calibration"))
     folder = None
     if write:
@@ -241,17 +240,12 @@ def _notes(
     return notes
 
 
-def _of_copies(groups: Sequence[bytes]) -> list[str]:
-    n = len(set(groups))
-    if n == len(groups):
-        return []
-    return [f"the {len(groups):,} photos that judge are {counted(n, 'different photo')}; the others are copies of those"]
-
-
-def _evaluation(probabilities: np.ndarray, truth: np.ndarray, classifier: Classifier) -> Evaluation | MultiLabelEvaluation:
+def _evaluation(
+    probabilities: np.ndarray, truth: np.ndarray, classifier: Classifier, groups: Sequence[bytes]
+) -> Evaluation | MultiLabelEvaluation:
     if classifier.thresholds is None:
-        return evaluate(probabilities, truth, classifier.classes)
-    return evaluate_multilabel(probabilities, truth, classifier.classes, classifier.thresholds)
+        return evaluate(probabilities, truth, classifier.classes, groups=groups)
+    return evaluate_multilabel(probabilities, truth, classifier.classes, classifier.thresholds, groups=groups)
 
 
 def _is_right(probabilities: np.ndarray, truth: np.ndarray, classifier: Classifier) -> np.ndarray:
@@ -271,7 +265,9 @@ def _comparable(other: SavedRun, classifier: Classifier, hardware: Hardware) -> 
     return second
 
 
-def _findings(saved: SavedRun, dataset: Dataset, seen: _Seen, kept: np.ndarray, truth: np.ndarray) -> Findings:
+def _findings(
+    saved: SavedRun, dataset: Dataset, seen: _Seen, kept: np.ndarray, truth: np.ndarray, groups: Sequence[bytes]
+) -> Findings:
     """What is known of the new photos, in the run's own space and on its map."""
     known = saved.findings
     codes = seen.outputs["codes"][kept][:, : len(known.space_mean)]
@@ -286,6 +282,7 @@ def _findings(saved: SavedRun, dataset: Dataset, seen: _Seen, kept: np.ndarray, 
         labels=truth,
         splits=np.full(len(kept), TEST, np.int8),
         digests=np.frombuffer(b"".join(seen.digests[i] for i in kept), np.uint8).reshape(-1, 32),
+        groups=group_numbers(groups),
         held_out=np.arange(len(kept)),
         probabilities=seen.outputs["probabilities"][kept],
         unfamiliarity=np.full(len(kept), np.nan, np.float32) if strange is None else strange[kept, 0],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from headstart.errors import HeadstartError
+from headstart.evaluate import held_out_thresholds
 from headstart.head import Head, balanced_weights, is_right, losses
 from headstart.heads import HEADS, Fitter
 
@@ -171,7 +172,7 @@ def descend(attempt: Callable[[int, int | None], float], start: int, n: int) -> 
     return best
 
 
-def content_folds(digests: Sequence[bytes], labels: np.ndarray, n_folds: int) -> np.ndarray:
+def content_folds(digests: Sequence[bytes] | Sequence[int], labels: np.ndarray, n_folds: int) -> np.ndarray:
     """Deal each class's images into folds in the order of their hashes: stratified, and the same however they are named.
 
     labels: (n,), or (n, k) of 0 and 1, of which every combination that occurs is dealt by itself.
@@ -179,7 +180,7 @@ def content_folds(digests: Sequence[bytes], labels: np.ndarray, n_folds: int) ->
     if labels.ndim == 2:
         labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     fold = np.zeros(len(labels), np.int64)
-    of_image: dict[bytes, int] = {}
+    of_image: dict[bytes | int, int] = {}
     # Each class begins at another fold, or the first ones would get what is left over of all of them.
     dealt = np.arange(int(labels.max(initial=0)) + 1)
     for i in sorted(range(len(labels)), key=lambda i: (labels[i], digests[i])):
@@ -188,3 +189,13 @@ def content_folds(digests: Sequence[bytes], labels: np.ndarray, n_folds: int) ->
             dealt[labels[i]] += 1
         fold[i] = of_image[digests[i]]
     return fold
+
+
+def cross_fitted_thresholds(
+    probabilities: np.ndarray, labels: np.ndarray, groups: Sequence[bytes] | Sequence[int]
+) -> np.ndarray:
+    """Of several labels an image: each image's thresholds are chosen on the four fifths that it is not among.
+
+    probabilities, labels: (n, k), held out. groups: the same for images that are one photo. Gives (n, k) float32.
+    """
+    return held_out_thresholds(probabilities, labels, content_folds(groups, labels, N_FOLDS))

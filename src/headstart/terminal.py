@@ -110,7 +110,7 @@ def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation) -> str:
     where = "test photos, seen for the first time" if evaluation.split == "test" else "photos, each held out in turn"
     lines = [
         f"accuracy {percent(evaluation.accuracy)} on {evaluation.n_images:,} {where} "
-        f"(95 % interval: {percent(low)} to {percent(high)})",
+        f"(95 % interval: {percent(low)} to {percent(high)}{_copies(evaluation)})",
     ]
     lines.append(f"cross entropy {evaluation.cross_entropy:.3f}")
     if evaluation.top5 is not None:
@@ -124,12 +124,18 @@ def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation) -> str:
     return "\n".join([*lines, *_confusion_matrix(evaluation), *_confusions(evaluation)])
 
 
+def _copies(evaluation: Evaluation | MultiLabelEvaluation) -> str:
+    """How many photos the interval counts, where some are copies."""
+    n_different = evaluation.n_different
+    return f"; {n_different:,} different photos, copies count as one" if n_different < evaluation.n_images else ""
+
+
 def _multilabel_text(evaluation: MultiLabelEvaluation) -> str:
     low, high = evaluation.interval
     where = "test photos, seen for the first time" if evaluation.split == "test" else "photos, each held out in turn"
     lines = [
         f"all labels told rightly for {percent(evaluation.accuracy)} of {evaluation.n_images:,} {where} "
-        f"(95 % interval: {percent(low)} to {percent(high)})",
+        f"(95 % interval: {percent(low)} to {percent(high)}{_copies(evaluation)})",
         f"mean average precision {percent(evaluation.mean_average_precision)}; F1 of all decisions together (micro) "
         f"{percent(evaluation.f1_micro)}, mean of the labels (macro) {percent(evaluation.f1_macro)}",
     ]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstart.check import KINDS
-from headstart.evaluate import wilson_interval
+from headstart.intervals import wilson_interval
 from headstart.readings import (
     PATTERN,
     UNEVEN,
@@ -24,6 +24,7 @@ from headstart.readings import (
     is_evaluation,
     is_off,
     is_overfitting,
+    judges,
     more_photos,
     needed,
     percent,
@@ -95,7 +96,7 @@ def _of_result(about: dict[str, Any]) -> Iterator[ToDo]:
     e = about["evaluation"]
     low, high = e["interval"]
     if high - low > WIDE:
-        text = f"Only {counted(e['n_images'], 'photo')} judged the result. {needed(about)}."
+        text = f"Only {judges(e)} judged the result. {needed(about)}."
         yield ToDo("result", text, (high - low) / 2)
     ahead = (about.get("learning_curve") or {}).get("forecast")
     if ahead and ahead["interval"][0] - ahead["accuracy"] > 0.005:
