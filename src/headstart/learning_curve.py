@@ -126,7 +126,7 @@ def learning_curve(
 
     fold = content_folds(digests, labels, N_FOLDS)
     folds = [held for i in range(N_FOLDS) if (held := fold == i).any() and len(set(labels[~held].tolist())) > 1]
-    if not folds:
+    if sum(int(held.sum()) for held in folds) < 2:
         return LearningCurve((), reason="there are too few different photos to hold some of them out")
     sizes = _sizes(labels, folds)
     fit = fit or _regression(n_classes, l2, len(labels), parts)

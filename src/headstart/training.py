@@ -43,7 +43,7 @@ from headstart.likeness import compare
 from headstart.looks import Look, look_at, pixels_for
 from headstart.readings import counted
 from headstart.recognition import keep_learnt
-from headstart.remarks import of_a_strangers_network, of_fixes, of_splits
+from headstart.remarks import of_a_strangers_network, of_fixes, of_neighbours, of_single_photos, of_splits
 from headstart.review import review, with_probes, write_issues, write_report
 from headstart.runs import check_free, draft_of, publish, write_tables
 from headstart.splits import TEST
@@ -162,6 +162,7 @@ def train(
         with stages("splits"):
             data = usable(dataset, codes, alike.groups, str(photos), seed=seed, test=test)
             data.notes.extend((*of_fixes(as_given, dataset, data), *of_splits(as_given), *alike.notes))
+            data.notes.extend(of_single_photos(data))
             data.notes.extend((*of_a_strangers_network(network), *notes_on((network, *others))))
         source = _Source(data, first, store, means)
         with stages("choose"):
@@ -180,6 +181,7 @@ def train(
                 threads=means.threads,
                 progress=progress,
             ).learn(Candidate(replace(first, depth=1), kind))
+        data.notes.extend(of_neighbours(data, learned.choice))
         verdict = None
         if tuning is not None:
             with stages("fine-tune"):
