@@ -129,7 +129,7 @@ def rows_of(path):
 def test_a_run_has_all_that_can_be_looked_at(world):
     assert {p.name for p in world.run.iterdir()} == {
         *("model.onnx", "labels.txt", "run.json", "predictions.csv", "skipped.csv"),
-        *("report.html", "findings.npz", "issues.json", "tensorboard"),
+        *("report.html", "findings.npz", "learnt.npz", "issues.json", "tensorboard"),
     }
     about, findings = told_by(world.run), Findings.load(world.run)
     assert about["images"]["used"] == len(findings.names) == 3 * N + 2

@@ -362,6 +362,14 @@ def test_unreadable_files_are_among_the_issues(photos, compared):
     assert any(i["kind"] == "unreadable" and i["path"].endswith("note.jpg") for i in compared().issues([]))
 
 
+def test_a_photo_that_changes_before_it_is_compared_is_told(photos, tiny, store):
+    dataset = load_dataset(photos)
+    codes = look_at(dataset.images, Look((tiny,)), store)
+    shutil.copy(photos / "blue" / "blue 0.png", photos / "red" / "red 3.png")
+    (note,) = likeness.compare(dataset, codes, store).notes
+    assert note.startswith("1 photo changed or vanished before") and note.endswith("red 3.png")
+
+
 def test_too_many_photos_are_not_compared_and_that_is_told(photos, compared, monkeypatch):
     monkeypatch.setattr(likeness, "MOST_COMPARED", 59)
     shutil.copy(photos / "red" / "red 0.png", photos / "red" / "the same.png")

@@ -43,6 +43,12 @@ def check_head(head: str) -> None:
         raise HeadstartError(f"there is no head {head!r}; the heads: {AUTO}, {', '.join(HEADS)}")
 
 
+def check_seed(seed: int) -> None:
+    """Raise HeadstartError for a seed that is none."""
+    if seed < 0:
+        raise HeadstartError(f"the seed is {seed}; expected 0 or more")
+
+
 def check_share(test: float) -> None:
     """Raise HeadstartError for a share that leaves nothing to learn from, or is none."""
     if not 0 <= test <= 0.9:

@@ -85,7 +85,10 @@ def natural_key(name: str) -> tuple[Any, ...]:
 
 
 def check_classes(labels: np.ndarray, classes: Sequence[str], where: str) -> None:
-    """Raise DataError unless there are at least two classes, each with at least two images."""
+    """Raise DataError unless there are at least two classes, one of them with at least two images.
+
+    A class of a single image can be learnt, though nothing can judge it; usable.py says so.
+    """
     if len(labels) == 0:
         raise DataError(f"{where} holds no images; expected {_LAYOUT}")
     if len(classes) == 1:
@@ -93,11 +96,9 @@ def check_classes(labels: np.ndarray, classes: Sequence[str], where: str) -> Non
             f"{where} has one class only, {classes[0]!r}; a classifier needs at least two: add a folder with "
             "photos of what it is to be told apart from"
         )
-    few = [name for name, n in zip(classes, counts(labels, len(classes)), strict=True) if n < 2]
-    if few:
+    if counts(labels, len(classes)).max(initial=0) < 2:
         raise DataError(
-            f"{_some(few)} {'has' if len(few) == 1 else 'have'} a single image; a class needs at least two, "
-            "one to learn from and one to test with: add photos, or take the class out"
+            f"{where} has a single image of each class, so nothing is left to judge by; add photos, of one class at least"
         )
 
 

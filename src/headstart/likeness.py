@@ -31,8 +31,10 @@ from headstart.images import display_name
 from headstart.label_errors import out_of_fold
 from headstart.labels import counts
 from headstart.looks import Look, look_at
+from headstart.readings import counted
 from headstart.splits import TRAIN
 from headstart.store import Store
+from headstart.tables import ImageRef
 from headstart.zoo import Wish, find_backbone
 
 MOST_COMPARED = 150_000  # photos: 60,000 take 10 s, and it goes with their square
@@ -106,7 +108,9 @@ def compare(
         return Likeness(dataset, codes, glances, [], codes.digests, (note,))
     last = np.ascontiguousarray(codes.values[:, : codes.widths[0]])
     copies = find_copies(last, glances, codes.digests, threads=threads)
-    return Likeness(dataset, codes, glances, copies.pairs, copies.groups, tuple(_of_chains(copies.chains)))
+    unseen = [image for image, picture in zip(images, glances.pictures, strict=True) if picture is None]
+    notes = (*_of_chains(copies.chains), *_of_unseen(unseen))
+    return Likeness(dataset, codes, glances, copies.pairs, copies.groups, notes)
 
 
 def _of_chains(chains: Sequence[Chain]) -> Iterator[str]:
@@ -118,6 +122,15 @@ def _of_chains(chains: Sequence[Chain]) -> Iterator[str]:
             "next, but the first does not look like the last, as in the frames of a film. They count as "
             f"{n_groups:,} groups, and neighbouring groups may stand on both sides of the test, so the result may be too "
             "good. If they are one film, put all of it into one split (a column `split` in a table)"
+        )
+
+
+def _of_unseen(images: Sequence[ImageRef]) -> Iterator[str]:
+    """What it means that photos were not there any more to be compared."""
+    if images:
+        yield (
+            f"{counted(len(images), 'photo')} changed or vanished before they were compared with the others, so near "
+            f"duplicates of them are not known; the first: {display_name(images[0])}"
         )
 
 

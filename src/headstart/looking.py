@@ -219,13 +219,13 @@ def plot(options: argparse.Namespace) -> int:
 def _seen(saved: SavedRun, row: int) -> np.ndarray | None:
     """A photo of a run as people see it, at most 448 pixels high or wide; None where it is gone, or another one by now."""
     from headstart.images import Failure, decode
-    from headstart.tables import content_of
+    from headstart.tables import same_content_of
 
     image = saved.images[row]
     if image is None:
         return None
-    content = content_of(image)
-    if isinstance(content, Failure) or sha256(content).digest() != saved.findings.digests[row].tobytes():
+    content = same_content_of(image, saved.findings.digests[row].tobytes())
+    if isinstance(content, Failure):
         return None
     pixels = decode(content, shorter_side=448)
     return None if isinstance(pixels, Failure) else pixels

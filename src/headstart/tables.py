@@ -7,6 +7,7 @@ for datasets.py to say.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -14,13 +15,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from headstart.errors import DataError, MissingExtra
-from headstart.images import Failure, ImageSource, read_bytes
+from headstart.images import Failure, ImageSource, display_name, read_bytes
 from headstart.splits import SPLIT_NAMES
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 WINDOW_ROWS = 1024  # of a Parquet file, between the first and the last that are being read
@@ -52,6 +56,47 @@ def content_of(image: ImageRef) -> Any:
     if isinstance(image, (str, os.PathLike)):
         return read_bytes(image)
     return bytes(image) if isinstance(image, (bytearray, memoryview)) else image
+
+
+def digest_of(content: Any) -> bytes:
+    """The sha256 of bytes, else of the pixels and of everything that changes how they are seen."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).digest()
+    if isinstance(content, np.ndarray):
+        about, pixels = f"array {content.shape} {content.dtype} ", content.tobytes()
+    else:
+        seen = content.convert("RGBA") if content.mode == "P" or content.has_transparency_data else content
+        about, pixels = f"{seen.mode} {seen.size} {_orientation(content)} ", seen.tobytes()
+    return hashlib.sha256(about.encode() + pixels).digest()
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(0x0112)
+    except Exception:  # noqa: BLE001  a damaged tag is no reason to lose the photo
+        return None
+
+
+def same_content_of(image: ImageRef, digest: bytes) -> Any:
+    """As content_of, of an image that was read before, with this sha256; a Failure as well if it is another one by now."""
+    content = content_of(image)
+    if isinstance(content, Failure) or digest_of(content) == digest:
+        return content
+    return Failure("missing", "it is another photo by now")
+
+
+def check_same(images: Sequence[ImageRef], digests: Sequence[bytes], again: Sequence[bytes], doing: str) -> None:
+    """Raise DataError, naming the first, where images that were read again are others by their sha256 than before.
+
+    doing: what went on meanwhile, as in "the training ran".
+    """
+    changed = [display_name(image) for image, before, now in zip(images, digests, again, strict=True) if before != now]
+    if changed:
+        more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+        raise DataError(
+            f"{changed[0]}{more} changed while {doing}, so labels and codes may be of different photos; leave the photos "
+            "alone and start again: what was computed of the others is kept"
+        )
 
 
 class TableRow(NamedTuple):
