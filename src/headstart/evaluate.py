@@ -79,7 +79,7 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[st
     )
 
 
-def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
+def wilson_interval(n_correct: float, n: float) -> tuple[float, float]:
     """The 95 % interval of a share that was n_correct of n (Wilson 1927, eq. 4); (0, 1) where n is 0."""
     if n == 0:
         return 0.0, 1.0

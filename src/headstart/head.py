@@ -102,3 +102,16 @@ def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Weights (n,) that make every class count the same, n / (k · n_class): King & Zeng 2001, as in scikit-learn."""
     counts = np.bincount(labels, minlength=n_classes)
     return (len(labels) / (max(1, np.count_nonzero(counts)) * np.maximum(counts, 1)))[labels].astype(np.float32)
+
+
+def counted_weights(labels: np.ndarray, *, is_balanced: bool) -> np.ndarray:
+    """How much each image counts, (n,) float32: every image the same, or every class that is there."""
+    if not is_balanced or not len(labels):
+        return np.ones(len(labels), np.float32)
+    return balanced_weights(labels, int(labels.max()) + 1)
+
+
+def effective_number(weights: np.ndarray) -> float:
+    """How many images that all count the same say as much as these: (sum w)² / sum w² (Kish 1965)."""
+    weights = weights.astype(np.float64)
+    return float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-12))

@@ -1,0 +1,175 @@
+"""With --balance every class counts the same: in what is learnt, in every choice, and in all that is told."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from headstart import select
+from headstart.calibration import calibrate, calibrate_probabilities
+from headstart.errors import HeadstartError
+from headstart.head import balanced_weights, losses, softmax
+from headstart.select import choose_head, content_folds
+
+
+def digests(n, start=0):
+    return [hashlib.sha256(str(i).encode()).digest() for i in range(start, start + n)]
+
+
+def mean_of_classes(values, labels):
+    """The mean over classes of each class's mean."""
+    return float(np.mean([values[labels == c].mean() for c in np.unique(labels)]))
+
+
+# ---- calibration
+
+
+def two_worlds(n=3_000, n_rare=60, seed=0):
+    """Scores of 0 for the common class that are too modest, and of a rare one that are far too sure; and the labels."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(n) < n_rare).astype(np.int64)
+    margin = np.where(labels == 1, rng.normal(0.3, 4, n), rng.normal(3, 0.5, n))
+    sign = np.where(labels == 1, 1.0, -1.0)
+    return np.stack([-sign * margin / 2, sign * margin / 2], axis=1).astype(np.float32), labels
+
+
+def test_the_temperature_of_a_balanced_head_is_that_of_a_balanced_world():
+    logits, labels = two_worlds()
+    before = mean_of_classes(losses(logits, labels), labels)
+
+    def balanced(told):
+        return mean_of_classes(losses(logits / np.float32(told.temperature), labels), labels)
+
+    plain, alike = calibrate(logits, labels), calibrate(logits, labels, is_balanced=True)
+    assert balanced(plain) > before + 0.1  # what helps the common class alone
+    assert balanced(alike) < before and alike.temperature > 1 > plain.temperature
+
+
+def test_photos_of_a_balanced_set_count_as_they_do_without_balance():
+    rng = np.random.default_rng(1)
+    labels, logits = np.arange(400) % 4, rng.normal(0, 3, (400, 4)).astype(np.float32)
+    logits[np.arange(400), labels] += 2
+    plain, alike = calibrate(logits, labels), calibrate(logits, labels, is_balanced=True)
+    assert alike.temperature == pytest.approx(plain.temperature, rel=1e-3)
+    assert (alike.error_after, alike.bias) == pytest.approx((plain.error_after, plain.bias), abs=1e-4)
+    assert [b.n for b in alike.bins] == [b.n for b in plain.bins] and alike.is_balanced and not plain.is_balanced
+    assert sum(b.share for b in alike.bins) == pytest.approx(1)
+    assert [b.interval for b in alike.bins] == [pytest.approx(b.interval, abs=1e-4) for b in plain.bins]
+
+
+def test_the_error_that_is_told_counts_classes_alike():
+    """Probabilities that are true of the common class, and 0.9 where they should be a half of the rare one."""
+    rng = np.random.default_rng(0)
+    labels = (np.arange(4_000) < 80).astype(np.int64)
+    right = rng.random(4_000) < np.where(labels == 1, 0.5, 0.9)
+    said = np.where(right, labels, 1 - labels)
+    p = np.full((4_000, 2), 0.1)
+    p[np.arange(4_000), said] = 0.9
+    plain = calibrate_probabilities(p, labels, None)
+    alike = calibrate_probabilities(p, labels, {"temperature": 1.0, "is_balanced": True})
+    assert plain["error_after"] < 0.03 and alike["error_after"] > 0.1
+    assert alike["is_balanced"] and alike["n_images"] == 4_000
+    widest = [max(b["interval"][1] - b["interval"][0] for b in told["bins"]) for told in (plain, alike)]
+    assert widest[1] > 2 * widest[0]  # half of all rests on 80 photos
+
+
+@pytest.mark.parametrize("n_rare", [1, 2])
+def test_a_rare_class_of_one_or_two_photos_makes_no_extreme_temperature(n_rare):
+    logits, labels = two_worlds(n_rare=n_rare)
+    told = calibrate(logits, labels, is_balanced=True)
+    assert 0.2 < told.temperature < 5 and np.isfinite(told.bias) and np.isfinite(told.error_after)
+
+
+def test_chance_alone_is_told_for_a_balanced_set_too():
+    """True probabilities, classes of 970 and 30: the error is what chance alone makes."""
+    errors, biases = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(0, 1.5, (60_000, 2)).astype(np.float32)
+        labels = (rng.random(60_000) < softmax(logits)[:, 1]).astype(np.int64)
+        some = np.r_[np.flatnonzero(labels == 0)[:970], np.flatnonzero(labels == 1)[:30]]
+        told = calibrate_probabilities(softmax(logits[some]), labels[some], {"is_balanced": True})
+        errors.append(told["error_after"])
+        biases.append(told["bias"])
+    assert np.mean(errors) == pytest.approx(np.mean(biases), rel=0.25) and np.mean(biases) > 0.05
+
+
+def test_many_photos_do_not_lose_a_rare_class(monkeypatch):
+    """A temperature is found from a part of very many photos; the rare class is in it, by its weight."""
+    monkeypatch.setattr("headstart.calibration.MOST_NUMBERS", 2_000)
+    logits, labels = two_worlds(n=20_000, n_rare=12, seed=3)
+    told = calibrate(logits, labels, is_balanced=True)
+    weights = balanced_weights(labels, 2)
+    of_all = np.average(losses(logits / np.float32(told.temperature), labels), weights=weights)
+    assert of_all < np.average(losses(logits, labels), weights=weights)
+
+
+# ---- the folds that choose
+
+
+def rare_class(n, n_rare, *, place=1, k=4, d=12, apart=2.0, seed=0):
+    """Codes and labels of k classes, one of which has n_rare images, and stands at `place` in the alphabet."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % (k - 1)
+    labels = np.where(np.arange(n) < n_rare, k - 1, labels)
+    codes = rng.normal(0, 1, (n, d)) + (rng.normal(0, 1, (k, d)) * apart)[labels]
+    named = np.array([c for c in range(k) if c != place] + [place])
+    return codes.astype(np.float16), named[labels]
+
+
+@pytest.mark.parametrize("n_rare", [2, 3, 5, 40])
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_a_rare_class_is_held_out_whatever_its_name(n_rare, place):
+    """From 2,500 images on one fold is held out; with balance never without a class that has two different photos."""
+    codes, labels = rare_class(2_600, n_rare, place=place)
+    choice = choose_head(codes, labels, 4, digests(2_600), balance=True)
+    assert (labels[choice.held_out] == place).sum() >= n_rare // 5 + 1 - (n_rare % 5 == 0)
+    assert np.unique(labels[choice.held_out]).size == 4 and choice.is_balanced
+
+
+def test_one_fold_is_enough_where_classes_are_balanced_already(monkeypatch):
+    monkeypatch.setattr(select, "MANY_IMAGES", 500)
+    codes, labels = rare_class(500, 125)
+    names = digests(500)
+    assert len(choose_head(codes, labels, 4, names, balance=True).held_out) == pytest.approx(100, abs=3)
+    codes, labels = rare_class(500, 20)  # as good as 4 x 20 / 5 or so: too few to choose by, so all are held out in turn
+    assert len(choose_head(codes, labels, 4, names, balance=True).held_out) == 500
+    assert len(choose_head(codes, labels, 4, names).held_out) == pytest.approx(100, abs=3)
+
+
+def test_a_class_of_one_photo_costs_no_folds(monkeypatch):
+    """It cannot be held out: nothing would be left to learn it from. Neither can one of many copies of one photo."""
+    monkeypatch.setattr(select, "MANY_IMAGES", 400)
+    codes, labels = rare_class(500, 7)
+    names = digests(500)
+    names[:7] = [names[0]] * 7
+    choice = choose_head(codes, labels, 4, names, balance=True)
+    assert len(choice.held_out) < 130 and (labels[choice.held_out] != 1).all()
+
+
+def test_folds_do_not_know_what_classes_are_called():
+    names, labels = digests(300), np.random.default_rng(0).integers(0, 9, 300)
+    again = np.random.default_rng(1).permutation(9)[labels]
+    np.testing.assert_array_equal(content_folds(names, labels, 5), content_folds(names, again, 5))
+    many = np.eye(9, dtype=np.uint8)
+    np.testing.assert_array_equal(content_folds(names, many[labels], 5), content_folds(names, many[again], 5))
+
+
+def test_folds_of_tiny_classes_are_equally_large():
+    fold = content_folds(digests(200), np.arange(200) % 100, 5)
+    assert np.bincount(fold).tolist() == [40] * 5
+
+
+def test_what_is_told_of_each_strength_counts_classes_alike():
+    codes, labels = rare_class(600, 20, apart=0.5)
+    choice = choose_head(codes, labels, 4, digests(600), balance=True)
+    (told,) = [t for t in choice.trials if t.strength == choice.strength]
+    truth = labels[choice.held_out]
+    assert told.accuracy == pytest.approx(mean_of_classes(choice.logits.argmax(axis=1) == truth, truth))
+    assert told.cross_entropy == pytest.approx(mean_of_classes(losses(choice.logits, truth), truth), rel=1e-4)
+
+
+def test_several_labels_an_image_are_not_balanced():
+    labels = np.random.default_rng(0).integers(0, 2, (40, 3)).astype(np.uint8)
+    with pytest.raises(HeadstartError, match="several labels an image cannot be balanced"):
+        choose_head(np.zeros((40, 4), np.float16), labels, 3, digests(40), kind="sigmoid", balance=True)
