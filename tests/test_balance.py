@@ -5,11 +5,13 @@ import hashlib
 import numpy as np
 import pytest
 
-from headstart import select
+from headstart import ladder, select
 from headstart.calibration import calibrate, calibrate_probabilities
 from headstart.errors import HeadstartError
-from headstart.head import balanced_weights, losses, softmax
-from headstart.select import choose_head, content_folds
+from headstart.evaluate import balanced_accuracy, wilson_interval
+from headstart.head import Head, balanced_weights, losses, softmax
+from headstart.looks import Look
+from headstart.select import Choice, choose_head, content_folds
 
 
 def digests(n, start=0):
@@ -173,3 +175,97 @@ def test_several_labels_an_image_are_not_balanced():
     labels = np.random.default_rng(0).integers(0, 2, (40, 3)).astype(np.uint8)
     with pytest.raises(HeadstartError, match="several labels an image cannot be balanced"):
         choose_head(np.zeros((40, 4), np.float16), labels, 3, digests(40), kind="sigmoid", balance=True)
+
+
+# ---- the rungs
+
+
+def tried(logits, labels, *, balance, look="") -> ladder._Trial:
+    n, k = logits.shape
+    held_out, turn = np.arange(n), np.zeros(n, np.int64)
+    head = Head(((np.zeros((1, k), np.float32), np.zeros(k, np.float32)),))
+    choice = Choice(head, "softmax", 1.0, held_out, turn, logits.astype(np.float32), (), balance)
+    return ladder._Trial(look, choice, 0.0, 0.0, labels)
+
+
+def rivals(n=1_000, n_rare=20):
+    """Scores that find the rare class and take some others for it, and ones that find half of it and every other image."""
+    labels = (np.arange(n) < n_rare).astype(np.int64)
+    sure = np.where(labels == 1, 3.0, -3.0)
+    first = np.where((labels == 0) & (np.arange(n) % 10 == 0), 0.5, sure)  # a tenth of the common ones
+    second = np.where((labels == 1) & (np.arange(n) % 2 == 0), -0.5, sure)
+    return (np.stack([-s, s], axis=1) for s in (first, second)), labels
+
+
+def test_a_rung_that_loses_the_rare_class_is_taken_without_balance_only():
+    (first, second), labels = rivals()
+    said = {}
+    for balance in (False, True):
+        before, after = (tried(logits, labels, balance=balance) for logits in (first, second))
+        said[balance], why = ladder._verdict(before, after)
+    assert said == {False: True, True: False}
+    assert before.accuracy[0] == pytest.approx(0.95) and after.accuracy[0] == pytest.approx(0.75)
+    assert "98 more right, 10 more wrong, balanced accuracy -20.0 points; calibrated balanced cross entropy +" in why
+    assert ladder._verdict(after, before)[0]  # the other way round it is better
+
+
+def test_the_numbers_of_a_rung_are_the_ones_that_were_compared(tiny):
+    (first, second), labels = rivals()
+    look = ladder.Candidate(Look((tiny,)), "softmax")
+    for balance in (False, True):
+        before, after = (tried(logits, labels, balance=balance, look=look) for logits in (first, second))
+        one, other = (ladder._told("x", trial, True, "") for trial in (before, after))
+        assert one.is_balanced == balance and one.interval[0] < one.accuracy < one.interval[1]
+        told = float(ladder._verdict(before, after)[1].rsplit(" ", 1)[1])
+        assert other.cross_entropy - one.cross_entropy == pytest.approx(told, abs=6e-4)
+
+
+def test_a_verdict_of_equal_classes_is_the_same_with_balance():
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    for seed in range(10):
+        one, other = (rng.normal(0, 1, (300, 3)) + 2 * np.eye(3)[labels] for _ in range(2))
+        said = [
+            ladder._verdict(*(tried(logits, labels, balance=balance) for logits in (one, other)))[0]
+            for balance in (False, True)
+        ]
+        assert said[0] == said[1], seed
+
+
+def test_the_sample_of_the_ladder_holds_different_photos_of_a_rare_class(monkeypatch):
+    """Twelve copies of one photo are no ten photos: the others of its class must be there to be held out."""
+    monkeypatch.setattr(ladder, "FEW_IMAGES", 50)
+    monkeypatch.setattr(ladder, "MANY_IMAGES", 50)
+    names, labels = digests(500), np.zeros(500, np.int64)
+    labels[:16] = 1
+    names[:12] = [b"\0" * 32] * 12
+    names[12:16] = [b"\xff" * 31 + bytes([i]) for i in range(4)]
+    kept = ladder.sample(names, labels, 2)
+    assert len({names[i] for i in kept if labels[i] == 1}) == 5
+
+
+# ---- balanced accuracy
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_there_are():
+    labels, right = np.array([0] * 8 + [2] * 2), np.array([1] * 6 + [0] * 2 + [1, 0], bool)
+    share, (low, high) = balanced_accuracy(right, labels)
+    assert share == pytest.approx((0.75 + 0.5) / 2) and 0 < low < share < high < 1
+
+
+def test_of_one_class_it_is_the_accuracy():
+    right = np.arange(50) < 40
+    share, interval = balanced_accuracy(right, np.zeros(50, np.int64))
+    assert share == pytest.approx(0.8) and interval == pytest.approx(wilson_interval(40, 50))
+
+
+@pytest.mark.parametrize("sizes", [(400, 8), (500, 100, 20), (60, 60), (300, 300, 300, 300, 3)])
+def test_its_interval_holds_the_true_mean_recall(sizes):
+    rng = np.random.default_rng(0)
+    recall = np.linspace(0.95, 0.6, len(sizes))
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    covered = []
+    for _ in range(1_000):
+        low, high = balanced_accuracy(rng.random(len(labels)) < recall[labels], labels)[1]
+        covered.append(low <= recall.mean() <= high)
+    assert 0.92 < np.mean(covered)

@@ -90,6 +90,19 @@ def wilson_interval(n_correct: float, n: float) -> tuple[float, float]:
     return (0.0 if n_correct == 0 else float(low)), (1.0 if n_correct == n else float(high))
 
 
+def balanced_accuracy(is_right: np.ndarray, labels: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """The mean recall of the classes that occur, and its 95 % interval: (n,) booleans and (n,) labels, n > 0.
+
+    The interval is put together from the classes' own Wilson intervals (Zou & Donner 2008, Statistics in Medicine 27:1693).
+    """
+    of_class = np.bincount(labels)
+    right, n = (counts[of_class > 0] for counts in (np.bincount(labels, np.asarray(is_right, float)), of_class))
+    recall = right / n
+    low, high = np.array([wilson_interval(*pair) for pair in zip(right.tolist(), n.tolist(), strict=True)]).T
+    mean, below, above = (float(x) for x in (recall.mean(), np.linalg.norm(recall - low), np.linalg.norm(high - recall)))
+    return mean, (mean - below / len(n), mean + above / len(n))
+
+
 def _class_score(confusion: np.ndarray, i: int, name: str) -> ClassScore:
     right, predicted, support = (int(x) for x in (confusion[i, i], confusion[:, i].sum(), confusion[i].sum()))
     return ClassScore(
