@@ -1,17 +1,30 @@
 """With --balance every class counts the same: in what is learnt, in every choice, and in all that is told."""
 
 import hashlib
+import json
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
-from headstart import ladder, select
+from conftest import write_photos
+from headstart import hidden_layer, ladder, readings, select, terminal
 from headstart.calibration import calibrate, calibrate_probabilities
+from headstart.classifier import Classifier
+from headstart.cli import main
+from headstart.conformal import held_out_scores, prediction_sets, strangest_allowed
+from headstart.engine import Hardware
 from headstart.errors import HeadstartError
-from headstart.evaluate import balanced_accuracy, wilson_interval
+from headstart.evaluate import balanced_accuracy, evaluate, wilson_interval
+from headstart.findings import Findings
 from headstart.head import Head, balanced_weights, losses, softmax
-from headstart.looks import Look
+from headstart.heads import HEADS
+from headstart.joining import read_head
+from headstart.looks import Look, look_at
 from headstart.select import Choice, choose_head, content_folds
+from headstart.splits import TEST
+from headstart.training import train
 
 
 def digests(n, start=0):
@@ -82,15 +95,20 @@ def test_a_rare_class_of_one_or_two_photos_makes_no_extreme_temperature(n_rare):
     assert 0.2 < told.temperature < 5 and np.isfinite(told.bias) and np.isfinite(told.error_after)
 
 
+def true_of_two(seed):
+    """Probabilities that are true where two classes are equally common, of 970 images of the one and 30 of the other."""
+    rng = np.random.default_rng(seed)
+    p = softmax(rng.normal(0, 1.5, (4_000, 2)).astype(np.float32))
+    labels = (rng.random(len(p)) < p[:, 1]).astype(np.int64)
+    some = np.r_[np.flatnonzero(labels == 0)[:970], np.flatnonzero(labels == 1)[:30]]
+    return p[some], labels[some]
+
+
 def test_chance_alone_is_told_for_a_balanced_set_too():
-    """True probabilities, classes of 970 and 30: the error is what chance alone makes."""
+    """The error of true probabilities is what chance alone makes."""
     errors, biases = [], []
     for seed in range(20):
-        rng = np.random.default_rng(seed)
-        logits = rng.normal(0, 1.5, (60_000, 2)).astype(np.float32)
-        labels = (rng.random(60_000) < softmax(logits)[:, 1]).astype(np.int64)
-        some = np.r_[np.flatnonzero(labels == 0)[:970], np.flatnonzero(labels == 1)[:30]]
-        told = calibrate_probabilities(softmax(logits[some]), labels[some], {"is_balanced": True})
+        told = calibrate_probabilities(*true_of_two(seed), {"is_balanced": True})
         errors.append(told["error_after"])
         biases.append(told["bias"])
     assert np.mean(errors) == pytest.approx(np.mean(biases), rel=0.25) and np.mean(biases) > 0.05
@@ -269,3 +287,189 @@ def test_its_interval_holds_the_true_mean_recall(sizes):
         low, high = balanced_accuracy(rng.random(len(labels)) < recall[labels], labels)[1]
         covered.append(low <= recall.mean() <= high)
     assert 0.92 < np.mean(covered)
+
+
+# ---- every kind of head
+
+
+def overlapping(n=1_200, n_rare=60, seed=0):
+    """Codes of two classes that lie close together, one of them rare; and as many new ones of each."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(n) < n_rare).astype(np.int64)
+    new = np.arange(1_000) % 2
+    learnt, others = (rng.normal(0, 1, (len(of), 6)) + 0.6 * of[:, None] for of in (labels, new))
+    return learnt.astype(np.float16), labels, others.astype(np.float16), new
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_balance_reaches_every_kind_of_head(kind, monkeypatch):
+    """Class means are balanced by nature; all others forget the rare class without it."""
+    monkeypatch.setattr(hidden_layer, "STEPS", 300)
+    codes, labels, new, truth = overlapping()
+    recall = {}
+    for balance in (False, True):
+        head = choose_head(codes, labels, 2, digests(1_200), kind=kind, balance=balance).head
+        recall[balance] = head.logits(new).argmax(axis=1)
+    found = {balance: mean_of_classes(said == truth, truth) for balance, said in recall.items()}
+    rare = {balance: (said[truth == 1] == 1).mean() for balance, said in recall.items()}
+    assert found[True] > 0.65 and rare[True] > 0.55
+    assert rare[True] > rare[False] + 0.3 or kind == "class-mean"
+
+
+def test_votes_of_the_nearest_count_by_class():
+    codes = np.array([[0, 1], [0.1, 1], [0.2, 1], [1, 0]], np.float32)
+    labels, weights = np.array([0, 0, 1, 0]), np.array([0.5, 0.5, 2.0, 0.5])
+    problem = HEADS["nearest"].fitter(codes, labels, 2)
+    head = problem.head(problem.fit(3, weights=weights))
+    np.testing.assert_allclose(head.probabilities(codes[:1]), np.array([[1.05, 2.05]]) / 3.1, rtol=1e-5)
+
+
+def test_the_file_counts_votes_as_the_head_does(tiny, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = (np.arange(60) < 12).astype(np.int64)
+    pictures = [np.clip(rng.normal(100 + 15 * label, 60, (32, 32, 3)), 0, 255).astype(np.uint8) for label in labels]
+    exact = Hardware(precision="f32")
+    codes = look_at(pictures, Look((tiny,)), None, hardware=exact).values
+    choice = choose_head(codes, labels, 2, digests(60), kind="nearest", balance=True)
+    head = replace(choice.head, temperature=1.4)
+    assert len(np.unique(head.votes)) == 3  # nothing, and what each class's image counts
+    classifier = Classifier.build(tiny, head, ["a", "b"], hardware=exact)
+    said = np.array([[dict(p.top)[name] for name in "ab"] for p in classifier.predict(pictures)])
+    np.testing.assert_allclose(said, head.probabilities(codes), atol=5e-3)
+    again = read_head(onnx.load_from_string(classifier.content), head.parts)
+    np.testing.assert_allclose(again.probabilities(codes), head.probabilities(codes), atol=1e-5)
+
+
+# ---- what is told
+
+
+def judged(*, balance=True, n_rare=10, found=3):
+    """run.json, so far as it matters: two classes, one of 190 photos, all found, and a rare one, of which some are."""
+    p = np.zeros((190 + n_rare, 2))
+    labels = (np.arange(len(p)) >= 190).astype(np.int64)
+    said = np.where(np.arange(len(p)) >= 190 + found, 0, labels)
+    p[np.arange(len(p)), said] = 1
+    about = {
+        "classes": ["common", "rare"],
+        "images": {"used": 1_000, "train": 800, "validation": 0, "test": 200},
+        "images_of_class": {"common": 950, "rare": 50},
+        "arguments": {"balance": balance, "test": 0.2},
+        "evaluation": evaluate(p, labels, ["common", "rare"]).to_json(),
+    }
+    return json.loads(json.dumps(about))
+
+
+def test_the_balanced_accuracy_is_said_beside_the_accuracy():
+    balanced, plain = judged(), judged(balance=False)
+    e = balanced["evaluation"]
+    assert e["accuracy"] == pytest.approx(193 / 200) and e["balanced_accuracy"] == pytest.approx((1 + 0.3) / 2)
+    assert "96.5 %. Every class counted alike, that is 65.0 % (balanced accuracy)." in readings.result(balanced)
+    low, high = (f"{100 * x:.1f} %" for x in e["balanced_interval"])
+    assert f"The balanced accuracy would be between {low} and {high}." in readings.chance(balanced)
+    assert "balanced" not in readings.result(plain) + readings.chance(plain) + readings.verdict(plain)
+
+
+def test_a_balanced_result_is_compared_with_guessing_in_a_balanced_world():
+    """Always answering the commonest class would be right for 95 %, and for half where every class counts alike."""
+    verdict = readings.verdict(judged(found=9))
+    assert "Much better than always answering any one class (50.0 %)" in verdict
+    assert "Only 10 photos of “\u2068rare\u2069” judged it: add photos of the rarest classes" in verdict
+    assert "not shown to be better than always answering any one class" in readings.verdict(judged(found=0))
+    assert "a number to rely on" in readings.verdict(judged(n_rare=500, found=480))
+    assert "not shown to be better than always answering “\u2068common" in readings.verdict(judged(balance=False, found=0))
+
+
+def test_a_run_of_before_says_nothing_of_balance():
+    about = judged()
+    del about["evaluation"]["balanced_accuracy"]
+    assert not readings.is_balanced(about) and "balanced" not in readings.result(about)
+
+
+def test_the_terminal_says_it_too():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    result = evaluate(probabilities, np.array([0, 0, 0, 1]), ["cat", "dog"])
+    text = terminal.evaluation_text(result, is_balanced=True)
+    assert "accuracy 75.0 % on" in text and "balanced accuracy 50.0 %, every class counted alike (95 % interval: " in text
+    assert "balanced" not in terminal.evaluation_text(result)
+
+
+def test_calibration_that_counts_classes_alike_says_so():
+    logits, labels = two_worlds()
+    about = {"calibration": calibrate(logits, labels, is_balanced=True).to_json()}
+    assert "every class counted alike, differ by" in readings.surer(about)
+    for seed in range(10):  # true probabilities, by weights that are far apart
+        told = calibrate_probabilities(*true_of_two(seed), {"is_balanced": True})
+        assert not readings.is_off({"calibration": told}), seed
+
+
+@pytest.mark.parametrize("head", ["auto", "nearest"])
+def test_a_balanced_training_tells_balanced_numbers(head, tmp_path, tiny_onnx, capsys):
+    photos = write_photos(tmp_path / "photos", n=25)
+    for path in sorted((photos / "red").iterdir())[8:]:
+        path.unlink()
+    run = tmp_path / "run"
+    asked = ["train", str(photos), "-o", str(run), "--backbone", str(tiny_onnx), "--balance", "--head", head, "--quiet"]
+    assert main(asked) == 0
+    about = json.loads((run / "run.json").read_text())
+    assert "balanced accuracy" in capsys.readouterr().out
+    assert about["calibration"]["is_balanced"] and all(rung["is_balanced"] for rung in about["ladder"])
+    assert about["cross_validation"]["balanced_accuracy"] > 0.8 and about["evaluation"]["balanced_interval"][0] > 0
+    findings = Findings.load(run)
+    held_out = findings.splits[findings.held_out] != TEST
+    truth = findings.labels[findings.held_out[held_out]]
+    right = findings.probabilities[held_out].argmax(axis=1) == truth
+    assert about["cross_validation"]["balanced_accuracy"] == pytest.approx(mean_of_classes(right, truth))
+    assert "balanced accuracy" in (run / "report.html").read_text()
+    classifier = Classifier.load(run)
+    assert classifier.about["calibration"]["is_balanced"] and classifier.about["conformal"]["is_balanced"]
+
+
+def test_balancing_several_labels_is_refused_before_any_work(tmp_path, tiny_onnx):
+    photos = write_photos(tmp_path / "photos", n=4)
+    rows = [f"{path.relative_to(photos)},{path.parent.name}|warm" for path in sorted(photos.rglob("*.png"))]
+    (photos / "table.csv").write_text("\n".join(["path,label", *rows]))
+    with pytest.raises(HeadstartError, match="several labels each: every label is learnt by itself .* leave --balance away"):
+        train(photos / "table.csv", tmp_path / "run", backbone=str(tiny_onnx), balance=True)
+    assert not (tmp_path / "run").exists()
+
+
+# ---- sets of classes
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_balanced_sets_hold_the_right_class_as_often_as_was_asked_on_average_over_classes(coverage):
+    """The rare classes are the hard ones: sets that count photos alike cover them far less often."""
+    centres, spread = np.random.default_rng(5).normal(0, 1.2, (4, 3)), np.linspace(0.7, 1.6, 4)
+
+    def drawn(sizes, rng):
+        labels = np.repeat(np.arange(4), sizes)
+        codes = centres[labels] + rng.normal(0, 1, (len(labels), 3)) * spread[labels, None]
+        return softmax(-((codes[:, None] - centres) ** 2).sum(axis=2) / 2), labels
+
+    covered = {False: [], True: []}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        (p, labels), (new, truth) = drawn((800, 20, 20, 20), rng), drawn((100,) * 4, rng)
+        for is_balanced, shares in covered.items():
+            kept = held_out_scores(p, labels, is_balanced=is_balanced)
+            is_in = prediction_sets(new, strangest_allowed(kept["smallest"], kept["n"], coverage))
+            shares.append(mean_of_classes(is_in[np.arange(400), truth], truth))
+    assert np.mean(covered[True]) > coverage - 0.01 and np.mean(covered[False]) < coverage - 0.05
+
+
+def test_balanced_sets_of_equal_classes_are_the_same_sets():
+    rng = np.random.default_rng(0)
+    p, labels = softmax(rng.normal(0, 2, (300, 3))), np.arange(300) % 3
+    plain, alike = (held_out_scores(p, labels, is_balanced=is_balanced) for is_balanced in (False, True))
+    assert {**plain, "is_balanced": True} == alike
+
+
+def test_a_promise_over_classes_that_a_few_photos_cannot_keep_is_refused(tiny):
+    p, labels = np.full((100, 2), 0.5), (np.arange(100) < 3).astype(np.int64)
+    kept = held_out_scores(p, labels, is_balanced=True)
+    assert kept["n"] == 6  # two classes, three photos of the rarer one
+    head = Head(((np.zeros((48, 2), np.float32), np.zeros(2, np.float32)),))
+    sure = Classifier.build(tiny, head, ["a", "b"], {"conformal": kept})
+    with pytest.raises(HeadstartError, match=r"so few held-out photos of the rarest class; at most 0\.857 can"):
+        sure.predict(np.zeros((32, 32, 3), np.uint8), coverage=0.9)
+    assert sure.predict(np.zeros((32, 32, 3), np.uint8), coverage=0.8)[0].status == "ok"

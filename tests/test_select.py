@@ -112,7 +112,7 @@ def test_every_kind_is_judged_on_what_it_has_not_seen(kind, few_steps):
     choice = choose_head(codes, labels, k, digests(120), kind=kind)
     right = (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean()
     assert choice.kind == kind and choice.strength in HEADS[kind].strengths
-    assert 0.8 < right and sorted(choice.held_out.tolist()) == list(range(120))
+    assert 0.75 < right and sorted(choice.held_out.tolist()) == list(range(120))
     assert choice.logits.shape == (120, k) and choice.head.probabilities(codes).shape == (120, k)
     (chosen,) = [t for t in choice.trials if t.strength == choice.strength]
     assert chosen.accuracy == pytest.approx(right)

@@ -22,6 +22,7 @@ from headstart.errors import DataError
 from headstart.evaluate import (
     Evaluation,
     MultiLabelEvaluation,
+    balanced_accuracy,
     best_thresholds,
     evaluate,
     evaluate_multilabel,
@@ -126,7 +127,10 @@ def about_run(
     """All that run.json says, but for what only the end knows."""
     choice, look = learned.choice, learned.look
     counts = {SPLITS[s]: int((data.splits == s).sum()) for s in (TRAIN, VALIDATION, TEST)}
-    cv_correct = int(is_right(choice.logits, data.labels[data.splits != TEST][choice.held_out]).sum())
+    cv_labels = data.labels[data.splits != TEST][choice.held_out]
+    cv_right = is_right(choice.logits, cv_labels)
+    cv_correct = int(cv_right.sum())
+    cv_balanced = balanced_accuracy(cv_right, cv_labels) if len(cv_right) and cv_labels.ndim == 1 else (None, None)
     fingerprint = sha256(b"".join(sorted(d + bytes([s]) for d, s in zip(data.digests, data.splits.tolist(), strict=True))))
     return {
         "headstart": own_version(),
@@ -154,6 +158,8 @@ def about_run(
             "n_correct": cv_correct,
             "accuracy": cv_correct / len(choice.held_out) if len(choice.held_out) else None,
             "interval": wilson_interval(cv_correct, len(choice.held_out)),
+            "balanced_accuracy": cv_balanced[0],
+            "balanced_interval": cv_balanced[1],
         },
         "evaluation": judged.evaluation.to_json(),
         "thresholds": None if judged.thresholds is None else judged.thresholds.tolist(),

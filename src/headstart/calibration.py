@@ -150,10 +150,8 @@ def best_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray
     return float(np.float32(np.exp((low + high) / 2)))
 
 
-def _told(
-    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How sure each answer is, whether it is right, and how much it counts: the highest probability, or every label's own."""
+def _told(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How sure each answer is, whether it is right, how much it counts: the highest probability, or every label's own."""
     if labels.ndim == 2:
         sure = np.maximum(probabilities, 1 - probabilities).ravel()
         return sure, ((probabilities > 0.5) == (labels > 0)).ravel(), np.repeat(weights, labels.shape[1])

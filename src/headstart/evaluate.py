@@ -35,7 +35,8 @@ class Evaluation:
 
     split: which images those are: `test`, or `cross-validation` where no test split could be had. interval: the 95 %
     Wilson interval of the accuracy. top5: None for fewer than ten classes, where it would say little. cross_entropy: mean,
-    in nats. confusion: (k, k), rows are labels, columns predictions.
+    in nats. confusion: (k, k), rows are labels, columns predictions. balanced_accuracy: the mean recall of the classes that
+    occur; balanced_interval: its 95 %.
     """
 
     split: str
@@ -47,6 +48,8 @@ class Evaluation:
     cross_entropy: float
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
+    balanced_accuracy: float
+    balanced_interval: tuple[float, float]
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries and lists, for run.json and --json."""
@@ -62,6 +65,7 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[st
     confusion = np.zeros((k, k), np.int64)
     np.add.at(confusion, (labels, predicted), 1)
     n_correct = int(np.trace(confusion))
+    balanced, balanced_interval = balanced_accuracy(predicted == labels, labels)
     of_label = probabilities[np.arange(n), labels].astype(np.float64)
     top5 = None
     if k >= 2 * TOP:
@@ -76,6 +80,8 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[st
         cross_entropy=float(-np.log(np.maximum(of_label, 1e-12)).mean()),
         classes=tuple(_class_score(confusion, i, name) for i, name in enumerate(classes)),
         confusion=tuple(map(tuple, confusion.tolist())),
+        balanced_accuracy=balanced,
+        balanced_interval=balanced_interval,
     )
 
 

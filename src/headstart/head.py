@@ -21,8 +21,9 @@ class Head:
 
     layers: (weight (d, m) float32, bias (m,) float32) each, with a ReLU between them. parts: how the d numbers divide into
     the codes of single layers of the backbone, each of which is brought to length 1 first; () leaves them as they are.
-    output: `softmax` (one label an image), `sigmoid` (any number of labels) or `votes`. votes: (n, k) float32, which class
-    each of the n images that the layer compares with has, and n_neighbours, how many of them are asked; else None.
+    output: `softmax` (one label an image), `sigmoid` (any number of labels) or `votes`. votes: (n, k) float32, how much
+    each of the n images that the layer compares with counts, in the column of its class, and n_neighbours, how many of them
+    are asked; else None.
     temperature: what logits are divided by, so that probabilities mean what they say (headstart.calibration).
     """
 

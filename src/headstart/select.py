@@ -121,8 +121,10 @@ def _choose_head(
         progress("head", len(tried), 0)
         return tried[i][0]
 
-    start = begin_at(strengths, len(labels))
-    best = descend(attempt, start, len(strengths)) if folds else start
+    best = begin_at(strengths, len(labels))
+    if folds:
+        find = descend if HEADS[kind].is_walked else try_all
+        best = find(attempt, best, len(strengths))
     warm = tried[best][2][0] if tried else None
     solution = problem.fit(strengths[best], weights=weights[of_row], start=warm, tolerance=1e-4)
     trials = tuple(
@@ -191,6 +193,16 @@ def descend(attempt: Callable[[int, int | None], float], start: int, n: int) -> 
     return best
 
 
+def try_all(attempt: Callable[[int, int | None], float], _: int, n: int) -> int:
+    """As descend, but try every strength, for where the cross entropy may fall more than once."""
+    values = [attempt(i, None) for i in range(n)]
+    best = 0
+    for i, value in enumerate(values):
+        if value < values[best] - TIE:
+            best = i
+    return best
+
+
 def content_folds(digests: Sequence[bytes], labels: np.ndarray, n_folds: int) -> np.ndarray:
     """Deal each class's images into folds in the order of their hashes: stratified, and the same however images or classes
     are named or ordered.
@@ -201,8 +213,8 @@ def content_folds(digests: Sequence[bytes], labels: np.ndarray, n_folds: int) ->
         labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     fold = np.zeros(len(labels), np.int64)
     of_image: dict[bytes, int] = {}
-    # Each class begins at another fold, or the first ones would get what is left over of all of them; the class of the lowest
-    # hash at the first one, for its place in the alphabet shall decide nothing.
+    # Each class begins at another fold, or the first ones would get what is left over of all of them. Which class begins
+    # where is decided by hashes, not by its place in the alphabet.
     dealt: dict[int, int] = {}
     for i in sorted(range(len(labels)), key=lambda i: (digests[i], labels[i])):
         label = int(labels[i])
