@@ -52,7 +52,7 @@ CASES = (
 
 @dataclass
 class Told:
-    """What the runs of all cases told: how often intervals held the truth, by what they are of, and how far off they were."""
+    """What the runs of all cases told: by kind of number, whether each missed and how far off it was."""
 
     missed: dict[str, list[bool]]
     off: dict[str, list[float]]

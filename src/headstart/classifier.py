@@ -194,9 +194,10 @@ class Classifier:
             raise HeadstartError(f"this classifier {why}, and so can promise no coverage")
         if strangest_allowed(kept[sets], kept["n"], coverage) == float("inf"):
             most = kept["n"] / (kept["n"] + 1)
-            raise HeadstartError(
-                f"a coverage of {coverage} cannot be promised by {kept['n']:,} held-out photos; at most {most:.3f} can"
+            by = (
+                "so few held-out photos of the rarest class" if kept.get("is_balanced") else f"{kept['n']:,} held-out photos"
             )
+            raise HeadstartError(f"a coverage of {coverage} cannot be promised by {by}; at most {most:.3f} can")
         return strangest_allowed(kept[sets], kept["n"], coverage)
 
     @cached_property

@@ -305,6 +305,7 @@ def _nearest(options: argparse.Namespace, codes: np.ndarray) -> list[tuple[str, 
 def evaluate(options: argparse.Namespace) -> int:
     """Evaluate a classifier on other labelled photos."""
     from headstart import terminal
+    from headstart.readings import is_balanced
     from headstart.retest import evaluate_run
 
     chosen = {k: v for k, v in vars(options).items() if k in (*CODES_OPTIONS, "against", "output")}
@@ -315,7 +316,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"folder": str(tested.folder), **tested.about}, indent=2))
         return 0
-    print(terminal.evaluation_text(tested.evaluation))
+    print(terminal.evaluation_text(tested.evaluation, is_balanced=is_balanced(tested.about)))
     if tested.comparison is not None:
         print(f"\n{tested.comparison.sentence}")
     print(f"\nThe report is {tested.folder}/report.html; open it in a browser")

@@ -221,6 +221,7 @@ def _summary(about: dict[str, Any], findings: Findings, judged: Judged, issues: 
         "is_many": are_many(findings.labels),
         "is_tested": readings.is_tested(about),
         "evaluation": {k: v for k, v in e.items() if k != "confusion"},
+        "is_balanced": readings.is_balanced(about),
         "n_right": int(judged.is_right[is_test | (not readings.is_tested(about))].sum()),
         "guess": readings.guessing(about),
         "images": about["images"],

@@ -28,7 +28,7 @@ from headstart.evaluate import Comparison, Evaluation, MultiLabelEvaluation, eva
 from headstart.files import write_output
 from headstart.findings import Findings
 from headstart.images import Failure, display_name, load_image
-from headstart.intervals import group_numbers
+from headstart.intervals import group_numbers, one_of_each
 from headstart.map import along_axes, place_on
 from headstart.recognition import Recognised, recognise
 from headstart.review import pictures_of, review, with_probes, write_issues, write_report
@@ -115,7 +115,8 @@ def evaluate_run(
         comparison = is_better(ours, theirs, groups=groups, name_a="this run", name_b=str(runs[-1].folder))
     about = _about(saved, photos, evaluation, truth, classifier, notes, comparison, len(skipped))
     findings = _findings(saved, dataset, seen, kept, truth, groups)
-    about["calibration"] = calibrate_probabilities(findings.probabilities, truth, saved.about.get("calibration"))
+    ones = one_of_each(groups)
+    about["calibration"] = calibrate_probabilities(findings.probabilities[ones], truth[ones], saved.about.get("calibration"))
     folder = None
     if write:
         images = [images[i] for i in kept]

@@ -31,7 +31,7 @@ from headstart.files import write_output
 from headstart.findings import Findings, Judged
 from headstart.head import Head
 from headstart.labels import are_many, named
-from headstart.readings import percent, whole_percent
+from headstart.readings import is_balanced, percent, whole_percent
 from headstart.splits import SPLITS
 from headstart.sprites import GREY, square
 
@@ -205,6 +205,8 @@ def _card_lines(about: Mapping[str, Any]) -> Iterator[str]:
         f"{evaluation['n_correct']:,} of {evaluation['n_images']:,} photos ({evaluation['split']}); "
         f"95 % interval {100 * low:.1f} to {100 * high:.1f} %\n"
     )
+    if is_balanced(about):
+        yield f"balanced accuracy (every class counted alike): {100 * evaluation['balanced_accuracy']:.1f} %\n"
     for part in ("learning_curve", "unfamiliar"):
         if sentence := (about.get(part) or {}).get("sentence"):
             yield f"{_safe(sentence)}\n"
@@ -218,7 +220,7 @@ def _card_lines(about: Mapping[str, Any]) -> Iterator[str]:
     if len(of_class) > MOST_CLASSES:
         yield f"| ... and {len(of_class) - MOST_CLASSES:,} more | |"
     if ladder := about.get("ladder"):
-        yield "\n### What was tried\n\n| rung | accuracy | taken |\n|---|---|---|"
+        yield f"\n### What was tried\n\n| rung | {'balanced ' * is_balanced(about)}accuracy | taken |\n|---|---|---|"
         yield from (f"| {_safe(r['name'])} | {percent(r['accuracy'])} | {TAKEN[r['is_taken']]} |" for r in ladder)
     if notes := about.get("notes"):
         yield "\n### Notes\n"

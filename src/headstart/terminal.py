@@ -102,8 +102,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation) -> str:
-    """The result in a sentence, then a row a class; of many classes, the ones that do worst."""
+def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation, *, is_balanced: bool = False) -> str:
+    """The result in a sentence, then a row a class; of many classes, the ones that do worst.
+
+    is_balanced: say as well how good it is where every class counts the same.
+    """
     if isinstance(evaluation, MultiLabelEvaluation):
         return _multilabel_text(evaluation)
     low, high = evaluation.interval
@@ -112,6 +115,12 @@ def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation) -> str:
         f"accuracy {percent(evaluation.accuracy)} on {evaluation.n_images:,} {where} "
         f"(95 % interval: {percent(low)} to {percent(high)}{_copies(evaluation)})",
     ]
+    if is_balanced:
+        low, high = evaluation.balanced_interval
+        lines.append(
+            f"balanced accuracy {percent(evaluation.balanced_accuracy)}, every class counted alike (95 % interval: "
+            f"{percent(low)} to {percent(high)})"
+        )
     lines.append(f"cross entropy {evaluation.cross_entropy:.3f}")
     if evaluation.top5 is not None:
         lines.append(f"the right class is among the first five for {percent(evaluation.top5)}")
@@ -180,12 +189,11 @@ def ladder_text(rungs: Sequence[dict[str, Any]], n_learnt: int) -> str:
                 seen,
             )
         )
-    n = rungs[0]["n_images"]
+    n, is_balanced = rungs[0]["n_images"], rungs[0].get("is_balanced")
     among = f"a sample of {n:,} of the {n_learnt:,} to learn from" if n < n_learnt else f"{n:,}"
-    header = ("rung", "cross-validated", "cross entropy", "s", "taken", "")
-    return (
-        f"the ladder, each rung learnt from and judged on held-out photos among {among}:\n{table(header, rows, text=(0, 5))}"
-    )
+    header = ("rung", "balanced accuracy" if is_balanced else "cross-validated", "cross entropy", "s", "taken", "")
+    alike = ", every class counted alike" if is_balanced else ""
+    return f"the ladder, each rung judged on held-out photos among {among}{alike}:\n{table(header, rows, text=(0, 5))}"
 
 
 def curve_text(curve: dict[str, Any], width: int = 40) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 from headstart import datasets
 from headstart.accounts import about_artefact, about_run, gather_findings, judge_held_out
-from headstart.asked import check_head, check_seed, check_share, check_tuning, first_head
+from headstart.asked import check_balance, check_head, check_seed, check_share, check_tuning, first_head
 from headstart.augment import parse_views
 from headstart.backbones import DEFAULT
 from headstart.classifier import FILE_NAME, Classifier
@@ -144,6 +144,7 @@ def train(
         as_given = dataset
         if fixes is not None:
             dataset = apply_fixes(dataset, read_fixes(fixes))
+        check_balance(balance, dataset)
         kind = first_head(head, dataset)
     with stages("backbone"):
         network, others = find_backbones(wish, cache_dir)
@@ -206,7 +207,6 @@ def train(
                     learned,
                     with_views,
                     tested,
-                    balance=balance,
                     is_thorough=learning_curve,
                     seed=seed,
                     progress=progress,
@@ -358,6 +358,7 @@ def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> dict[str,
         kind=learned.choice.kind,
         strength=learned.choice.strength,
         parts=learned.look.parts,
+        balance=learned.choice.is_balanced,
         threads=source.means.threads,
     )
 
