@@ -19,6 +19,7 @@ from headstart import likeness, review
 from headstart.classifier import Classifier
 from headstart.datasets import load_dataset
 from headstart.errors import BackboneError, DataError, OutputError
+from headstart.evaluate import evaluate
 from headstart.findings import Findings
 from headstart.fitting import MOST_WATCHED, N_FOLDS, watch_fitting
 from headstart.heat_picture import overlaid, write_heat
@@ -141,20 +142,26 @@ def a_run(folder, names, photos, *, classes=("a", "b")):
     """A run folder that knows of photos by these names."""
     folder.mkdir()
     n = len(names)
+    labels, p = np.arange(n) % 2, np.full((n, len(classes)), 1 / len(classes), np.float32)
     Findings(
         names=tuple(names),
-        labels=np.arange(n) % 2,
+        labels=labels,
         splits=np.full(n, TRAIN, np.int8),
         digests=np.zeros((n, 32), np.uint8),
         held_out=np.arange(n),
-        probabilities=np.full((n, len(classes)), 1 / len(classes), np.float32),
+        probabilities=p,
         unfamiliarity=np.zeros(n, np.float32),
         space=np.zeros((n, 2), np.float16),
         space_mean=np.zeros(4, np.float32),
         space_axes=np.zeros((4, 2), np.float32),
         positions=np.zeros((n, 2), np.float32),
     ).save(folder)
-    about = {"classes": list(classes), "photos": str(photos), "images": {"used": n}, "evaluation": {}}
+    about = {
+        "classes": list(classes),
+        "photos": str(photos),
+        "images": {"used": n},
+        "evaluation": evaluate(p, labels, classes).to_json(),
+    }
     (folder / "run.json").write_text(json.dumps(about))
     return folder
 

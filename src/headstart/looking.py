@@ -19,6 +19,7 @@ from headstart.errors import DataError, OutputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from headstart.classifier import Classifier
     from headstart.findings import Findings
     from headstart.map_page import NewPhotos
     from headstart.saved import SavedRun
@@ -158,6 +159,7 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
             sentence = f"headstart: {display_name(result.item)} is left out: {result.instead.reason}"
             print(terminal.one_line(sentence), file=sys.stderr)
             continue
+        classifier.check_outputs(result.outputs)
         names.append(display_name(result.item))
         rows.append(result.outputs)
         square = load_image(result.item, classifier.preprocess)
@@ -184,7 +186,7 @@ def report(options: argparse.Namespace) -> int:
         if classifier is None and (other := saved.about.get("run")):  # an evaluation's folder has no classifier of its own
             from headstart.classifier import Classifier
 
-            classifier = Classifier.load(other, hardware_of(options))
+            classifier = saved.own(Classifier.load(other, hardware_of(options)))
         if classifier is None:
             raise DataError(f"{saved.folder} holds no model.onnx; its report cannot be made again")
         reviewed = review(classifier, saved.findings, saved.images, pictures, progress=progress)
@@ -251,7 +253,7 @@ def explain(options: argparse.Namespace) -> int:
     (prediction,) = classifier.predict(options.photo)
     explainer = Explainer(classifier)
     heat = explainer.explain(square, label)
-    nearest = _nearest(options, explainer.outputs(square)["codes"])
+    nearest = _nearest(options, classifier, explainer.outputs(square)["codes"])
     if output is not None:
         from headstart.heat_picture import write_heat
 
@@ -279,27 +281,28 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _nearest(options: argparse.Namespace, codes: np.ndarray) -> list[tuple[str, str]]:
+def _nearest(options: argparse.Namespace, classifier: Classifier, codes: np.ndarray) -> list[tuple[str, str]]:
     """The photos that were learnt from and are most like one, with their labels; none where only model.onnx is given."""
     import numpy as np
 
-    from headstart.findings import FILE_NAME, Findings
+    from headstart.findings import FILE_NAME
     from headstart.images import read_bytes
     from headstart.labels import named
     from headstart.map import along_axes
-    from headstart.saved import read_about
+    from headstart.saved import check_own, read_run
     from headstart.splits import TEST
 
     folder = Path(options.run)
     if not (folder / FILE_NAME).exists():
         return []
-    findings, classes = Findings.load(folder), read_about(folder)["classes"]
+    about, findings = read_run(folder)
+    check_own(folder, about, findings, classifier)
     place = along_axes(codes[None, : len(findings.space_mean)], findings.space_mean, findings.space_axes)[0]
     content = read_bytes(options.photo)
     itself = sha256(content if isinstance(content, bytes) else b"").digest()
     others = (findings.digests != np.frombuffer(itself, np.uint8)).any(axis=1)
     rows = findings.nearest_to(place, N_NEAREST, np.flatnonzero((findings.splits != TEST) & others))
-    return [(findings.names[row], named(findings.labels[row], classes)) for row in rows]
+    return [(findings.names[row], named(findings.labels[row], about["classes"])) for row in rows]
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -133,6 +133,7 @@ def _look(classifier: Classifier, dataset: Dataset, stage: str, progress: Progre
         if result.outputs is None:
             failures[result.index] = result.instead
         else:
+            classifier.check_outputs(result.outputs)
             rows.append(result.index)
             outputs.append(result.outputs)
         progress(stage, result.index + 1, len(dataset.images))
