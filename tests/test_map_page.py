@@ -13,6 +13,7 @@ from PIL import Image
 
 from headstart.map_page import MapContents, NewPhotos, map_page
 from test_map import HOSTILE, findings_of, jpeg
+from test_report_page import elsewhere
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
@@ -86,6 +87,30 @@ def opened(browser, file, *, before=None, **options):
     page.goto(file.as_uri())
     page.wait_for_function("window.map && map.renderer")
     return page, said
+
+
+def test_no_photo_is_opened_that_lies_elsewhere(browser, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = [str(folder / "own.png"), *(name for name in elsewhere(folder) if name.startswith(("/", "\\", "C:")))]
+    for path in (folder / "own.png", tmp_path / "other.jpg"):
+        Image.new("RGB", (300, 200), (200, 20, 0)).save(path)
+    n = len(names)
+    positions = np.stack([np.arange(n), np.arange(n) % 3], axis=1).astype(np.float32)
+    findings = findings_of(names, np.arange(n) % 3, positions=positions)
+    file = tmp_path / "map.html"
+    file.write_text(map_page(MapContents({"classes": CLASSES, "photos": str(folder)}, findings)))
+    page, said = opened(browser, file)
+    asked = []
+    page.on("request", lambda r: asked.append(r.url))
+    for i in range(n):
+        x, y = page.evaluate(f"map.positionOf({i})")
+        page.mouse.click(x, y)
+        assert page.locator(".hs-map-large .hs-map-name").text_content() == names[i]
+        page.keyboard.press("Escape")
+    page.context.close()
+    assert [url for url in asked if not url.startswith("data:")] == [(folder / "own.png").as_uri()]
+    assert complaints(said) == []
 
 
 @pytest.fixture

@@ -184,8 +184,11 @@ def report(options: argparse.Namespace) -> int:
         classifier = saved.classifier(hardware_of(options)) if (saved.folder / "model.onnx").exists() else None
         pictures = _pictures(saved, options, progress)
         if classifier is None and (other := saved.about.get("run")):  # an evaluation's folder has no classifier of its own
+            from headstart.addresses import is_remote
             from headstart.classifier import Classifier
 
+            if is_remote(other):
+                raise DataError(f"{saved.folder} is an evaluation of {other}, on another machine; copy that run here first")
             classifier = saved.own(Classifier.load(other, hardware_of(options)))
         if classifier is None:
             raise DataError(f"{saved.folder} holds no model.onnx; its report cannot be made again")
@@ -337,10 +340,15 @@ def _pictures(saved: SavedRun, options: argparse.Namespace, progress: Any) -> tu
 
 
 def _tell_gone(saved: SavedRun) -> None:
+    from headstart.addresses import is_remote
+
     if saved.n_gone:
+        photos, where = saved.about["photos"], "are not where they were"
+        if is_remote(photos):
+            where = "are not looked for on another machine because a run names it"
         print(
-            f"headstart: {saved.n_gone:,} of {len(saved.images):,} photos are not where they were "
-            f"({saved.about['photos']}); --photos says where they lie now",
+            f"headstart: {saved.n_gone:,} of {len(saved.images):,} photos {where} ({photos}); --photos says where they "
+            "lie now",
             file=sys.stderr,
         )
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from headstart import datasets
+from headstart.addresses import folder_of, is_remote
 from headstart.classifier import Classifier
 from headstart.engine import Hardware
 from headstart.errors import DataError, HeadstartError
@@ -23,7 +24,7 @@ from headstart.labels import are_many
 from headstart.manifests import check_issues, check_run
 from headstart.review import ISSUES
 from headstart.shapes import read_json
-from headstart.tables import TABLE_SUFFIXES, ImageRef, TableImage
+from headstart.tables import ImageRef, TableImage
 
 ROW = re.compile(r"\.parquet#\d+$", re.IGNORECASE)  # of a name: the photo's bytes stand in a table
 
@@ -63,7 +64,7 @@ def open_run(folder: str | os.PathLike[str], *, photos: str | os.PathLike[str] |
     if photos is not None and not os.path.exists(photos):
         raise DataError(f"there is no {os.fspath(photos)}; --photos names the folder or the table that was learnt from")
     where = about["photos"] if photos is None else photos
-    images = _images(findings, where, about["photos"])
+    images = _images(findings, where, about["photos"], is_asked=photos is not None)
     if photos is not None and findings.names and not any(image is not None for image in images):
         raise DataError(f"none of the run's photos lies in {os.fspath(photos)}; --photos names what was learnt from")
     return SavedRun(folder, about, findings, _read_issues(folder / ISSUES), images)
@@ -116,17 +117,23 @@ def _read_json(path: Path, check: Callable[[Any], None]) -> dict[str, Any]:
     return told
 
 
-def _images(findings: Findings, photos: str | os.PathLike[str], before: str) -> list[ImageRef | None]:
+def _images(findings: Findings, photos: str | os.PathLike[str], before: str, *, is_asked: bool) -> list[ImageRef | None]:
     """Find each photo by its place below the folder or beside the table, which may have been moved; else by its name.
 
-    Files are looked for one by one: a folder that has changed meanwhile may be none that could be learnt from.
+    Files are looked for one by one: a folder that has changed meanwhile may be none that could be learnt from. is_asked:
+    whether the user named the folder; another machine is asked for nothing because a run's own files name it.
     """
-    base, base_before = _base(os.path.abspath(photos)), _base(before)
+    if is_remote(os.fspath(photos)) and not is_asked:
+        return [None] * len(findings.names)
+    base, base_before = folder_of(os.path.abspath(photos)), folder_of(before)
     rows = _table_rows(photos, base) if any(ROW.search(name) for name in findings.names) else {}
     found: list[ImageRef | None] = []
     for name in findings.names:
         places = list(_places(name, base_before))
-        files = [*(os.path.join(base, place) for place in places), *([name] if os.path.isabs(name) else [])]
+        files = [
+            *(os.path.join(base, place) for place in places),
+            *([name] if os.path.isabs(name) and not is_remote(name) else []),
+        ]
         in_table = (rows[place] for place in places if place in rows)
         found.append(next(in_table, None) or next((file for file in files if os.path.isfile(file)), None))
     return found
@@ -139,11 +146,6 @@ def _table_rows(photos: str | os.PathLike[str], base: str) -> dict[str, TableIma
     except HeadstartError:
         return {}
     return {os.path.relpath(str(image), base): image for image in images if isinstance(image, TableImage)}
-
-
-def _base(photos: str) -> str:
-    """What names are below: a folder of photos, or the folder that a table lies in."""
-    return os.path.dirname(photos) if PurePath(photos).suffix.lower() in TABLE_SUFFIXES else photos
 
 
 def _places(name: str, base: str) -> Iterator[str]:
