@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,7 @@ def check(options: argparse.Namespace) -> int:
     with terminal.Progress(quiet=options.quiet) as progress:
         checked = check_photos(options.photos, progress=progress, **chosen)
     for note in checked.notes:
-        print(f"headstart: {note}", file=sys.stderr)
+        terminal.tell(note)
     told = checked.to_json()
     if options.csv:
         _write_rows(options.csv, told["issues"])
@@ -83,6 +82,7 @@ def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
     import csv
     import io
 
+    from headstart.cells import to_cell
     from headstart.files import write_output
 
     columns = ("kind", "path", "label", "suggested_label", "score", "sentence", "suggestion", "paths")
@@ -91,7 +91,7 @@ def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
     writer.writerow(columns)
     for issue in issues:
         row = {**issue, "paths": json.dumps(issue["paths"], ensure_ascii=False)}
-        writer.writerow([row[name] for name in columns])
+        writer.writerow([to_cell(row[name]) if isinstance(row[name], str) else row[name] for name in columns])
     write_output(path, text.getvalue())
 
 
@@ -156,8 +156,7 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
     for n, result in enumerate(classifier.engine.stream(sources.open_up(options.add), load), start=1):
         progress("photos", n, 0)
         if result.outputs is None:
-            sentence = f"headstart: {display_name(result.item)} is left out: {result.instead.reason}"
-            print(terminal.one_line(sentence), file=sys.stderr)
+            terminal.tell(f"{display_name(result.item)} is left out: {result.instead.reason}")
             continue
         classifier.check_outputs(result.outputs)
         names.append(display_name(result.item))
@@ -272,8 +271,8 @@ def explain(options: argparse.Namespace) -> int:
         }
         print(json.dumps(about, indent=2))
         return 0
+    from headstart.printing import one_line
     from headstart.rows import people_row
-    from headstart.terminal import one_line
 
     print(people_row(prediction, max(len(str(prediction.prediction)), 1)))
     for name, of in nearest:
@@ -317,7 +316,7 @@ def evaluate(options: argparse.Namespace) -> int:
     with terminal.Progress(quiet=options.quiet) as progress:
         tested = evaluate_run(options.run, options.photos, progress=progress, **chosen)
     for note in tested.about["notes"]:
-        print(f"headstart: {note}", file=sys.stderr)
+        terminal.tell(note)
     if options.json:
         print(json.dumps({"folder": str(tested.folder), **tested.about}, indent=2))
         return 0
@@ -341,16 +340,13 @@ def _pictures(saved: SavedRun, options: argparse.Namespace, progress: Any) -> tu
 
 def _tell_gone(saved: SavedRun) -> None:
     from headstart.addresses import is_remote
+    from headstart.terminal import tell
 
     if saved.n_gone:
         photos, where = saved.about["photos"], "are not where they were"
         if is_remote(photos):
             where = "are not looked for on another machine because a run names it"
-        print(
-            f"headstart: {saved.n_gone:,} of {len(saved.images):,} photos {where} ({photos}); --photos says where they "
-            "lie now",
-            file=sys.stderr,
-        )
+        tell(f"{saved.n_gone:,} of {len(saved.images):,} photos {where} ({photos}); --photos says where they lie now")
 
 
 def _check_new(path: Path | None, overwrite: bool) -> None:

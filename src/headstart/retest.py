@@ -200,7 +200,10 @@ def _kept(
     skipped = [*dataset.skipped, *failed]
     skipped += [(names[i], LEARNT if is_same[i] else RESAVED) for i in np.flatnonzero(is_learnt & is_known)]
     skipped += [(names[i], UNKNOWN) for i in np.flatnonzero(~is_known)]
-    notes = _notes(dataset, seen, classifier, (is_same & is_known, resaved & ~is_same & is_known), is_known)
+    notes = [
+        *dataset.notes,
+        *_notes(dataset, seen, classifier, (is_same & is_known, resaved & ~is_same & is_known), is_known),
+    ]
     if failed:
         notes.append(f"{len(failed):,} files cannot be used as photos; the first: {failed[0][0]}: {failed[0][1]}")
     kept = np.flatnonzero(~is_learnt & is_known)

@@ -567,9 +567,11 @@ const headstartMap = (() => {
       }
       return result;
     }
+    // An apostrophe before what a spreadsheet would run as a formula, as in cells.py.
+    const harmless = (text) => text.replace(/(^|[;\t\r\n])('*[ \u00a0]*[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1'$2");
     const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
     const csv = () => ["path,label,prediction", ...chosen.map((i) => [path(i), d.labels[i], d.predictions[i]]
-      .map((v) => cell(Array.isArray(v) ? v.map((c) => d.classes[c]).join("|") : v)).join(","))].join("\r\n") + "\r\n";
+      .map((v) => cell(harmless(Array.isArray(v) ? v.map((c) => d.classes[c]).join("|") : v))).join(","))].join("\r\n") + "\r\n";
     async function copyPaths() {
       const text = chosen.map(path).join("\n");
       try { await navigator.clipboard.writeText(text); } catch {  // not every browser lets a file's page write there
