@@ -636,6 +636,8 @@ def looked_at(run, photos, photo, folder, tell, kinds=("curves", "mistakes")):
     """Look at a run with every command; gives what evaluate tells. A plot of what there is nothing of says so."""
     about, findings = told_by(run), Findings.load(run)
     lacking = {} if len(findings.mistakes(about["thresholds"])) else {"mistakes": "no photo that was held out is labelled"}
+    if not about["fitting"] and not about["learning_curve"]:
+        lacking["curves"] = "this run holds no curve"
     if findings.labels.ndim == 2:
         lacking["confusion"] = "a photo may have several labels here"
     assert tell("report", run)[::2] == (0, "")

@@ -214,13 +214,12 @@ def damaged(kind, kept):
         "a kind": {**kept, "hashes": kept["hashes"].astype(np.float64)},
         "a shape": {**kept, "contrast": kept["contrast"][:, None]},
         "lacking": {name: array for name, array in kept.items() if name != "hashes"},
-        "more": {**kept, "other": kept["hashes"]},
         "objects": {**kept, "hashes": np.array([{}] * len(kept["hashes"]), object)},
     }[kind]
 
 
 @pytest.mark.parametrize(
-    "kind", ["of another run", "no JPEG", "lengths", "negative", "a kind", "a shape", "lacking", "more", "objects", "cut"]
+    "kind", ["of another run", "no JPEG", "lengths", "negative", "a kind", "a shape", "lacking", "objects", "cut"]
 )
 def test_pictures_that_are_not_whole_or_not_ours_are_told(world, mixed, tmp_path, kind):
     run = shutil.copytree(world.run, tmp_path / "run")

@@ -52,7 +52,7 @@ def train(options: argparse.Namespace) -> int:
         run = train(options.photos, options.run, progress=progress, **chosen)
     about = run.about
     for note in about["notes"]:
-        print(f"headstart: {note}", file=sys.stderr)
+        terminal.tell(note)
     if about["images"]["skipped"]:
         print(
             f"headstart: left out: {counted(about['images']['skipped'], 'file')}; the reasons: {run.folder}/skipped.csv",

@@ -189,4 +189,4 @@ def check_photos(
     evidence = alike.evidence(seed=seed, threads=hardware.threads or available_cores(), progress=progress)
     sizes = counts(evidence.labels, len(dataset.classes)).tolist()
     issues = find_issues(evidence)
-    return Checked(issues, len(codes.index), dataset.classes, tuple(sizes), evidence, alike.notes)
+    return Checked(issues, len(codes.index), dataset.classes, tuple(sizes), evidence, (*dataset.notes, *alike.notes))

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from headstart.arrays import DAMAGE, Expected, read_arrays
 from headstart.copies import Chain, find_copies
 from headstart.errors import DataError
 from headstart.files import write_output
-from headstart.findings import DAMAGE
 from headstart.glance import PICTURE_LONGEST, Glances, glance_at
 from headstart.likeness import MOST_COMPARED
 from headstart.map import along_axes
@@ -103,23 +103,23 @@ def _learnt_glances(saved: SavedRun, learnt: np.ndarray, store: Store | None, th
 
 def _read_learnt(path: Path, n: int) -> Glances:
     """The glances of n photos; raises DataError for a file that is not whole, or does not hold what keep_learnt wrote."""
+    empty = glance_at([], [], None)
+    of_photos = {f.name: getattr(empty, f.name).dtype for f in fields(Glances) if f.name != "pictures"}
+    expected: dict[str, tuple[Expected, ...]] = {name: ((kind.kind, ("n",)),) for name, kind in of_photos.items()}
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+        found = read_arrays(path.read_bytes(), {**expected, "lengths": (("iu", ("n",)),), "pictures": (("u", ("bytes",)),)})
         ends = np.cumsum(found.pop("lengths"), dtype=np.int64).tolist()
         content = found.pop("pictures").tobytes()
         starts = [0, *ends][: len(ends)]
         pictures = tuple(content[start:end] or None for start, end in zip(starts, ends, strict=True))
-        glances = Glances(**found, pictures=pictures)
-        empty = glance_at([], [], None)
-        kinds = {(array.shape, array.dtype == getattr(empty, name).dtype) for name, array in found.items()}
-        is_whole = kinds == {((n,), True)} and len(ends) == n and ends == sorted(ends) and sum(ends[-1:]) == len(content)
-        is_whole = is_whole and all(map(_is_small, pictures))
-    except (*DAMAGE, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not whole, or not headstart's ({type(error).__name__}); remove it") from error
+        is_whole = (
+            len(ends) == n and ends == sorted(ends) and sum(ends[-1:]) == len(content) and all(map(_is_small, pictures))
+        )
+    except DAMAGE as error:
+        raise DataError(f"{path} is not whole, or not headstart's ({error or type(error).__name__}); remove it") from error
     if not is_whole:
         raise DataError(f"{path} is not of this run, or not headstart's; remove it")
-    return glances
+    return Glances(**{name: found[name].astype(kind) for name, kind in of_photos.items()}, pictures=pictures)
 
 
 def _is_small(picture: bytes | None) -> bool:

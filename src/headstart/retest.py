@@ -149,6 +149,7 @@ def _look(classifier: Classifier, dataset: Dataset, learnt: set[bytes], stage: s
     rows, outputs, were_learnt, failures = [], [], [], {}
     for result in classifier.engine.stream(dataset.images, load):
         if result.outputs is not None:
+            classifier.check_outputs(result.outputs)
             rows.append(result.index)
             outputs.append(result.outputs)
         elif result.instead is None:
@@ -207,7 +208,7 @@ def _kept(
     left_out = [(i, why) for which, why in zip(named, (LEARNT, RESAVED, UNKNOWN), strict=True) for i in which]
     failed = [(display_name(dataset.images[i]), f.reason) for i, f in seen.failures.items()]
     skipped = [*dataset.skipped, *failed, *((display_name(dataset.images[i]), why) for i, why in left_out)]
-    notes = _notes(dataset, seen, classifier, Counter(why for _, why in left_out), is_known)
+    notes = [*dataset.notes, *_notes(dataset, seen, classifier, Counter(why for _, why in left_out), is_known)]
     notes += dict.fromkeys(note for known in recognised for note in known.notes)
     if failed:
         notes.append(f"{len(failed):,} files cannot be used as photos; the first: {failed[0][0]}: {failed[0][1]}")

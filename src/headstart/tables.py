@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -176,6 +176,16 @@ def _read_parquet(table: Path, split: str | None) -> list[TableRow]:
     ]
 
 
+def outside(rows: Sequence[TableRow], folder: Path) -> list[str]:
+    """The files that rows name, or that their tables' rows name instead of holding bytes, outside a folder."""
+    images = [row.image for row in rows]
+    tables = dict.fromkeys(image.table for image in images if isinstance(image, TableImage))
+    paths = [*(image for image in images if isinstance(image, str)), *(path for table in tables for path in table.named())]
+    start, whole = os.path.join(folder, ""), Path(os.path.abspath(folder))
+    likely = (path for path in paths if os.pardir in path or not path.startswith(start) or os.path.isabs(path[len(start) :]))
+    return [path for path in likely if not Path(os.path.abspath(path)).is_relative_to(whole)]
+
+
 def _text(value: Any) -> str | None:
     return None if value is None else str(value).strip()
 
@@ -259,6 +269,25 @@ class ParquetImages:
         is_whole = all(statistics is not None and statistics.null_count == 0 for statistics in bytes_of)
         return is_whole and bool(about.equals(self.file.metadata))
 
+    def named(self) -> Iterator[str]:
+        """The files that rows name instead of holding bytes."""
+        from pyarrow import types
+
+        if not types.is_struct(self.schema.field(self.column).type):
+            return
+        about = self.file.metadata
+        for group in range(about.num_row_groups):
+            parts = (about.row_group(group).column(j) for j in range(about.num_columns))
+            counted = [part.statistics for part in parts if part.path_in_schema == f"{self.column}.bytes"]
+            if all(statistics is not None and statistics.null_count == 0 for statistics in counted) and counted:
+                continue
+            try:
+                values = self.file.read_row_group(group, columns=[self.column]).column(0)
+                paths = [value.get("path") for value in values.to_pylist() if value and value.get("bytes") is None]
+            except self._errors:  # told of each of its images
+                continue
+            yield from (os.path.join(self.path.parent, path) for path in paths if path and isinstance(path, str))
+
     def read(self, row: int) -> bytes | Failure:
         """Read the bytes of one row's image, or follow the path that stands there instead of bytes."""
         group = int(np.searchsorted(self.starts, row, side="right")) - 1
@@ -267,8 +296,9 @@ class ParquetImages:
         except self._errors as error:
             return Failure("broken", f"the table's row group {group} cannot be read: {_one_line(error)}")
         if isinstance(value, dict):
-            if value.get("bytes") is None and value.get("path"):
-                return read_bytes(os.path.join(self.path.parent, value["path"]))
+            path = value.get("path")
+            if value.get("bytes") is None and path and isinstance(path, str):
+                return read_bytes(os.path.join(self.path.parent, path))
             value = value.get("bytes")
         return value if value else Failure("empty", "the row holds no bytes")
 

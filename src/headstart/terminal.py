@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headstart.evaluate import Evaluation, MultiLabelEvaluation
+from headstart.printing import as_it_is, one_line, sentence
 from headstart.readings import percent as percent
 
 MOST_CLASSES = 20  # more rows than this hide the result
@@ -63,7 +64,7 @@ class Progress:
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
             )
-            self._bars = Bars(*columns, console=Console(stderr=True), transient=True)
+            self._bars = Bars(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True)
             self._bars.start()
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total or None, rate="")
@@ -97,9 +98,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
     return "\n".join(lines)
 
 
-def one_line(text: str) -> str:
-    """Names come from files: nothing in them may move the cursor or colour the screen."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+def tell(note: object) -> None:
+    """Print a note, a line on stderr."""
+    print(f"headstart: {sentence(note)}", file=sys.stderr)
 
 
 def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation, *, is_balanced: bool = False) -> str:

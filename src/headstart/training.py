@@ -156,7 +156,7 @@ def train(
             alike = compare(dataset, codes, store, hardware=means.hardware, progress=progress)
         with stages("splits"):
             data = usable(dataset, codes, alike.groups, str(photos), seed=seed, test=test)
-            data.notes.extend((*of_fixes(as_given, dataset, data), *of_splits(as_given), *alike.notes))
+            data.notes.extend((*as_given.notes, *of_fixes(as_given, dataset, data), *of_splits(as_given), *alike.notes))
             data.notes.extend(of_single_photos(data))
             data.notes.extend((*of_a_strangers_network(network), *notes_on((network, *others))))
         source = _Source(data, first, store, means)

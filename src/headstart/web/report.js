@@ -74,7 +74,7 @@
   }
 
   function fileUrl(path) {
-    const drive = /^[A-Za-z]:[\\/]/.test(path), text = drive || path.startsWith("\\\\") ? path.replaceAll("\\", "/") : path;
+    const drive = /^[A-Za-z]:[\\/]/.test(path), text = drive ? path.replaceAll("\\", "/") : path;
     if (data.base != null) return `${data.base.replace(/\/$/, "")}/${encoded(withinFolder(path))}`;
     if (drive) return `file:///${text.slice(0, 2)}${encoded(text.slice(2))}`;
     return text.startsWith("/") ? `file://${encoded(text)}` : null;
@@ -152,7 +152,7 @@
     const shown = data.mistakes.find((m) => m.photo === i && m.square);
     const fallback = () => (shown ? el("img", { src: jpeg(shown.square), alt: inWords(i) })
       : sprites && !missing.has(i) ? smallPicture(i) : el("p", { class: "note" }, "There is no picture of this photo here."));
-    const url = fileUrl(photos.name[i]);
+    const url = photos.may_open[i] ? fileUrl(photos.name[i]) : null;
     if (!url) return fallback();
     const image = el("img", { alt: inWords(i) });
     image.addEventListener("error", () => image.replaceWith(fallback()));
@@ -724,7 +724,7 @@
     for (const { title, found } of data.issues) for (const i of found.flatMap((f) => f.photos)) issue[i] ??= title;
     const sheets = sprites && { side: sprites.side, columns: sprites.columns, perSheet: sprites.perSheet, sheets: sprites.sheets.map(jpeg) };
     const { x, y, label, prediction, probability, split, is_right: isCorrect } = photos;
-    headstartMap(at("map-box"), { x, y, label, prediction, probability, split, isCorrect, issue, classes, sprites: sheets, wheel: "focus", ...originalsForMap() });
+    headstartMap(at("map-box"), { x, y, label, prediction, probability, split, isCorrect, issue, classes, sprites: sheets, mayOpen: photos.may_open, wheel: "focus", ...originalsForMap() });
   }
 
   function originalsForMap() {
