@@ -207,12 +207,82 @@ def test_metadata_that_does_not_fit(classifier, tmp_path, change, match):
     assert_refused(tmp_path, resealed(classifier, lambda m: None, {**classifier.about, **change}), match)
 
 
-def test_metadata_that_is_no_json(classifier, tmp_path):
+ODD_METADATA = {
+    "thresholds": ([0.5], [0.5] * 4, [0.5, None, 0.5], [0.5, "x", 0.5], "abc", 0.5, {"a": 1}, [True] * 3, [0.5, 0.5, 9]),
+    "labels": ("several", None, 3, ["one"]),
+    "conformal": (
+        {}, {"n": 5}, {"n": 5, "smallest": [0.1]}, {"n": 0, "smallest": [0.1], "adaptive": [0.1]}, [1], "x",
+        {"n": 5, "smallest": [], "adaptive": []}, {"n": 5.5, "smallest": [0.1], "adaptive": ["0.1"]},
+        {"n": 5, "smallest": 0.1, "adaptive": [None]},
+    ),
+    "preprocess": tuple(
+        {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, **odd}
+        for odd in (
+            {"size": 10**9}, {"size": 0}, {"size": 32.0}, {"size": True}, {"size": "32"}, {"crop": 0}, {"crop": "1"},
+            {"crop": 1e300}, {"resample": None}, {"resample": []}, {"mean": [0.5] * 2}, {"mean": "abc"}, {"std": [None] * 3},
+            {"mean": {"0": 1}}, {"std": 0.5}, {"more": 1},
+        )
+    ),
+    "backbone": tuple(
+        {"name": "x", "n_codes": 48, "parts": [48], "mirrored": False, **odd}
+        for odd in (
+            {"parts": []}, {"parts": [24]}, {"parts": 48}, {"parts": [-1, 49]}, {"parts": ["48"]}, {"n_codes": None},
+            {"mirrored": "no"}, {"name": 3}, {"n_codes": 1e300},
+        )
+    ),
+    "classes": ("abc", [], [["a"], "b", "c"], [None] * 3, {"a": 1}),
+    "has_unfamiliarity": (None, 0, "no", []),
+    "license_notes": ("x", [1], {}),
+    "format": (None, [], "3", 3.5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_METADATA)
+def test_every_entry_of_the_metadata_has_its_kind_and_its_size(classifier, tmp_path, name):
+    for odd in ODD_METADATA[name]:
+        content = resealed(classifier, lambda m: None, {**classifier.about, "labels": "many", name: odd})
+        assert_refused(tmp_path, content, "does not describe itself|format|inputs and outputs")
+
+
+@pytest.mark.parametrize("name", ["classes", "preprocess", "backbone", "has_unfamiliarity", "format"])
+def test_an_entry_that_is_lacking(classifier, tmp_path, name):
+    about = {key: value for key, value in classifier.about.items() if key != name}
+    assert_refused(tmp_path, resealed(classifier, lambda m: None, about), "does not describe itself|format None")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "{", "", "[]", "3", "null", '"x"', "[" * 100_000, '{"a":' * 100_000, '{"format": NaN}', '{"format": -Infinity}',
+        '{"format": 1e999}', '{"format": ' + "9" * 5_000 + "}", '{"format": 3, "more": ' + "[" * 50 + "]" * 50 + "}",
+        '{"format": 3, "classes": ["\\ud800"]}',
+    ],
+)  # fmt: skip
+def test_metadata_that_is_no_json_or_too_odd(classifier, tmp_path, metadata):
     model = onnx.load_from_string(classifier.content)
     del model.metadata_props[:]
-    model.metadata_props.add(key="headstart", value="{")
+    model.metadata_props.add(key="headstart", value=metadata)
     body = model.SerializeToString()
     assert_refused(tmp_path, body + _seal(hashlib.sha256(body).hexdigest()), "does not describe itself")
+
+
+def test_a_network_that_gives_other_numbers_than_it_says(classifier, photo, tmp_path):
+    def widen(model):
+        (softmax,) = (node for node in model.graph.node if node.output[0] == "probabilities")
+        softmax.output[0] = "narrow"
+        model.graph.node.append(onnx.helper.make_node("Concat", ["narrow", "narrow"], ["probabilities"], axis=1))
+
+    path = tmp_path / "model.onnx"
+    path.write_bytes(resealed(classifier, widen))
+    with pytest.raises(ClassifierError, match="6 probabilities"):
+        headstart.load(path).predict(photo)
+
+
+def test_inputs_and_outputs_of_another_type(classifier, tmp_path):
+    def as_float(model):
+        model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+
+    assert_refused(tmp_path, resealed(classifier, as_float), "inputs and outputs")
 
 
 def test_places_without_a_classifier(tmp_path):

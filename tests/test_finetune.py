@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -390,6 +391,16 @@ def test_an_image_that_is_gone_is_named(data, tmp_path):
     data.images, kept = [*data.images[:-1], str(tmp_path / "gone.png")], data.images
     try:
         with pytest.raises(DataError, match="gone.png cannot be read any more: no such file"):
+            data.finetuned()
+    finally:
+        data.images = kept
+
+
+def test_an_image_that_is_another_one_by_now_is_named(data, tmp_path):
+    data.images, kept = [*data.images[:-1], str(tmp_path / "other.png")], data.images
+    shutil.copy(data.images[0], tmp_path / "other.png")
+    try:
+        with pytest.raises(DataError, match="other.png cannot be read any more: it is another photo by now; leave"):
             data.finetuned()
     finally:
         data.images = kept

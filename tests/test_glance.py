@@ -16,7 +16,7 @@ from PIL import Image
 from headstart import glance
 from headstart.codes import Store, compute_codes
 from headstart.glance import MIRROR_BITS, ROW, glance_at, picture_of
-from headstart.tables import read_table
+from headstart.tables import digest_of, read_table
 
 ARRAYS = ("widths", "heights", "brightness", "contrast", "sharpness", "hashes")
 
@@ -103,9 +103,13 @@ def test_other_formats(kind):
 def test_arrays_and_pillow_images_are_photos_as_well():
     pixels = scene(4)
     grey, clear = pixels[:, :, 0], np.dstack([pixels, np.full((240, 320), 255, np.uint8)])
-    seen = glance_at([pixels, grey, clear, Image.fromarray(pixels)], [b"a" * 32, b"b" * 32, b"c" * 32, b"d" * 32], None)
+    images = [pixels, grey, clear, Image.fromarray(pixels)]
+    digests = [digest_of(image) for image in images]
+    seen = glance_at(images, digests, None)
     assert None not in seen.pictures and (seen.widths == 320).all()
     assert seen.hashes[0] == seen.hashes[2] == seen.hashes[3]
+    pixels[:] = 0  # another photo by now, of which nothing is said
+    assert glance_at(images, digests, None).pictures[0] is None
 
 
 def test_blurred_photos_are_less_sharp_than_sharp_ones_at_any_size():

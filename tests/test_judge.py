@@ -87,3 +87,10 @@ def test_without_validation_there_is_nothing_to_judge_on(data, learned):
     none = replace(data, splits=np.where(data.splits == VALIDATION, TRAIN, data.splits))
     with pytest.raises(HeadstartError, match="validation"):
         judge.fine_tuned(none, lambda look, rows: data.codes[rows], learned, options=FineTuning())
+
+
+def test_a_class_that_fine_tuning_would_never_see_is_told(monkeypatch, data, learned):
+    """A class of a single photo may have drawn validation: the frozen classifier learns from that, a tuned one would not."""
+    labels = np.where(data.splits == VALIDATION, data.labels, 0)
+    with pytest.raises(HeadstartError, match="no photo of 'b' fell to it"):
+        judged(monkeypatch, replace(data, labels=labels), learned, 1.0)

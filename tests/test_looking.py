@@ -130,7 +130,7 @@ def rows_of(path):
 def test_a_run_has_all_that_can_be_looked_at(world):
     assert {p.name for p in world.run.iterdir()} == {
         *("model.onnx", "labels.txt", "run.json", "predictions.csv", "skipped.csv"),
-        *("report.html", "findings.npz", "issues.json", "tensorboard"),
+        *("report.html", "findings.npz", "learnt.npz", "issues.json", "tensorboard"),
     }
     about, findings = told_by(world.run), Findings.load(world.run)
     assert about["images"]["used"] == len(findings.names) == 3 * N + 2
@@ -661,6 +661,8 @@ def looked_at(run, photos, photo, folder, tell, kinds=("curves", "mistakes")):
     """Look at a run with every command; gives what evaluate tells. A plot of what there is nothing of says so."""
     about, findings = told_by(run), Findings.load(run)
     lacking = {} if len(findings.mistakes(about["thresholds"])) else {"mistakes": "no photo that was held out is labelled"}
+    if not about["fitting"] and not about["learning_curve"]:
+        lacking["curves"] = "this run holds no curve"
     if findings.labels.ndim == 2:
         lacking["confusion"] = "a photo may have several labels here"
     assert tell("report", run)[::2] == (0, "")

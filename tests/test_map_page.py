@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.cells import from_cell, to_cell
 from headstart.map_page import MapContents, NewPhotos, map_page
 from test_map import HOSTILE, findings_of, jpeg
+from test_report_page import elsewhere
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
@@ -86,6 +88,30 @@ def opened(browser, file, *, before=None, **options):
     page.goto(file.as_uri())
     page.wait_for_function("window.map && map.renderer")
     return page, said
+
+
+def test_no_photo_is_opened_that_lies_elsewhere(browser, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = [str(folder / "own.png"), *(name for name in elsewhere(folder) if name.startswith(("/", "\\", "C:")))]
+    for path in (folder / "own.png", tmp_path / "other.jpg"):
+        Image.new("RGB", (300, 200), (200, 20, 0)).save(path)
+    n = len(names)
+    positions = np.stack([np.arange(n), np.arange(n) % 3], axis=1).astype(np.float32)
+    findings = findings_of(names, np.arange(n) % 3, positions=positions)
+    file = tmp_path / "map.html"
+    file.write_text(map_page(MapContents({"classes": CLASSES, "photos": str(folder)}, findings)))
+    page, said = opened(browser, file)
+    asked = []
+    page.on("request", lambda r: asked.append(r.url))
+    for i in range(n):
+        x, y = page.evaluate(f"map.positionOf({i})")
+        page.mouse.click(x, y)
+        assert page.locator(".hs-map-large .hs-map-name").text_content() == names[i]
+        page.keyboard.press("Escape")
+    page.context.close()
+    assert [url for url in asked if not url.startswith("data:")] == [(folder / "own.png").as_uri()]
+    assert complaints(said) == []
 
 
 @pytest.fixture
@@ -256,6 +282,22 @@ def test_a_lasso_lists_exactly_what_is_inside(page, page_file):
     assert rows[1:] == wrong
     page.locator(".hs-map-chosen button", has_text="Clear").click()
     assert page.locator(".hs-map-chosen").is_hidden()
+
+
+def test_the_table_of_a_lasso_holds_no_formula(browser, tmp_path):
+    names, classes = ["=1+1", "-x", "'@y", "a;=1", "\uff1d2", "a b"], ["+plus", "=sum", "-"]
+    positions = np.stack([np.arange(6), np.arange(6) % 2], axis=1).astype(np.float32)
+    findings = findings_of(names, np.arange(6) % 3, positions=positions)
+    (tmp_path / "map.html").write_text(map_page(MapContents({"classes": classes, "photos": ""}, findings)), "utf-8")
+    page, said = opened(browser, tmp_path / "map.html")
+    page.evaluate("map.select([0, 1, 2, 3, 4, 5])")
+    with page.expect_download() as download:
+        page.locator(".hs-map-chosen button", has_text="CSV").click()
+    _, *rows = csv.reader(io.StringIO(Path(download.value.path()).read_bytes().decode(), newline=""))
+    assert [[from_cell(cell) for cell in row[:2]] for row in rows] == [[n, classes[i % 3]] for i, n in enumerate(names)]
+    assert [to_cell(from_cell(cell)) for row in rows for cell in row] == [cell for row in rows for cell in row]
+    page.context.close()
+    assert complaints(said) == []
 
 
 def test_a_lasso_leaves_out_what_is_hidden_and_copies_paths(page, page_file):

@@ -158,6 +158,41 @@ def test_the_original_photo_is_shown_where_it_lies(show, tmp_path):
         assert page.evaluate("document.querySelector('#large-picture img').naturalWidth") == 120  # small pictures have 64
 
 
+def elsewhere(folder):
+    """Names that lead out of a folder, or to another machine."""
+    return [
+        str(folder.parent / "other.jpg"), f"{folder}/../other.jpg", "/etc/passwd", "//host/share/x.jpg",
+        r"\\host\share\x.jpg", r"\\?\UNC\host\share\x.jpg", rf"{folder}/..\..\x.jpg", rf"{folder}/\\host\x.jpg",
+        r"C:\photos\x.jpg", "http://host/x.jpg", "file://host/x.jpg", "javascript:alert(1)", "../other.jpg",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("base", [None, "photos"])
+def test_no_photo_is_opened_that_lies_elsewhere(show, tmp_path, base):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = [str(folder / "own.jpg"), *elsewhere(folder)]
+    for path in (folder / "own.jpg", tmp_path / "other.jpg"):
+        path.write_bytes(a_picture(0, 120))
+    f = some_findings(len(names), names=names, right=1, is_mapped=True)
+    content = report_page(
+        about_of(f) | {"photos": str(folder)}, f, pictures=[a_picture(i) for i in range(len(names))], photos_base=base
+    )
+    page, asked, opened = show(content), [], []
+    page.on("request", lambda r: asked.append(r.url))
+    page.click("[data-count=all]")
+    for cell in page.locator("#matrix button").all():
+        cell.click()
+        for thumb in page.locator("#cell .thumb").all():
+            thumb.click()
+            opened.append(thumb.get_attribute("data-photo"))
+            page.wait_for_selector("#large-picture canvas, #large-picture img")
+            page.keyboard.press("Escape")
+    assert sorted(map(int, opened)) == list(range(len(names)))
+    files = {url for url in asked if not url.startswith(("data:", "blob:"))}
+    assert files == {(folder / "own.jpg").as_uri()}
+
+
 def test_columns_sort_both_ways(show, run):
     page = show(run[1])
     button = page.locator("#scores th button", has_text="Recall")

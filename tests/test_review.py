@@ -16,9 +16,11 @@ from PIL import Image
 import headstart
 from conftest import COLOURS, picture, write_photos
 from headstart import likeness, review
+from headstart.addresses import may_open
 from headstart.classifier import Classifier
 from headstart.datasets import load_dataset
 from headstart.errors import BackboneError, DataError, OutputError
+from headstart.evaluate import evaluate
 from headstart.findings import Findings
 from headstart.fitting import MOST_WATCHED, N_FOLDS, watch_fitting
 from headstart.heat_picture import overlaid, write_heat
@@ -141,21 +143,27 @@ def a_run(folder, names, photos, *, classes=("a", "b")):
     """A run folder that knows of photos by these names."""
     folder.mkdir()
     n = len(names)
+    labels, p = np.arange(n) % 2, np.full((n, len(classes)), 1 / len(classes), np.float32)
     Findings(
         names=tuple(names),
-        labels=np.arange(n) % 2,
+        labels=labels,
         splits=np.full(n, TRAIN, np.int8),
         digests=np.zeros((n, 32), np.uint8),
         groups=np.arange(n),
         held_out=np.arange(n),
-        probabilities=np.full((n, len(classes)), 1 / len(classes), np.float32),
+        probabilities=p,
         unfamiliarity=np.zeros(n, np.float32),
         space=np.zeros((n, 2), np.float16),
         space_mean=np.zeros(4, np.float32),
         space_axes=np.zeros((4, 2), np.float32),
         positions=np.zeros((n, 2), np.float32),
     ).save(folder)
-    about = {"classes": list(classes), "photos": str(photos), "images": {"used": n}, "evaluation": {}}
+    about = {
+        "classes": list(classes),
+        "photos": str(photos),
+        "images": {"used": n},
+        "evaluation": evaluate(p, labels, classes).to_json(),
+    }
     (folder / "run.json").write_text(json.dumps(about))
     return folder
 
@@ -210,6 +218,50 @@ def test_photos_of_a_table_are_found_beside_it_or_where_they_were(tmp_path):
     (tmp_path / "data").rename(tmp_path / "moved")
     assert open_run(run).n_gone == 2
     assert open_run(run, photos=tmp_path / "moved" / "t.csv").n_gone == 0
+
+
+REMOTE = (r"\\host\share\photos", "//host/share/photos", r"\\?\UNC\host\share")
+
+
+@pytest.mark.parametrize("remote", REMOTE)
+def test_another_machine_is_asked_for_nothing_because_a_run_names_it(tmp_path, monkeypatch, remote):
+    lie(tmp_path / "photos", "a/1.jpg", "b/1.jpg")
+    asked = []
+
+    def is_file(path, isfile=os.path.isfile):
+        asked.append(os.fspath(path))
+        return isfile(path)
+
+    monkeypatch.setattr(os.path, "isfile", is_file)
+    run = a_run(tmp_path / "by name", [str(tmp_path / "photos" / "a" / "1.jpg"), f"{remote}/b/1.jpg"], tmp_path / "photos")
+    assert [image is None for image in open_run(run).images] == [False, True]
+    run = a_run(tmp_path / "by folder", ["a/1.jpg", "b/1.jpg"], remote)
+    assert open_run(run).images == [None, None]
+    assert asked and not [path for path in asked if path.startswith(("\\\\", "//"))]
+    assert open_run(run, photos=tmp_path / "photos").n_gone == 0  # where the user says that they lie
+
+
+@pytest.mark.parametrize(
+    ("name", "photos", "opens"),
+    [
+        ("/p/a.jpg", "/p", True), ("/p/a/b c.jpg", "/p/", True), ("/p", "/p", False), ("/pa/b.jpg", "/p", False),
+        ("/p/../a.jpg", "/p", False), ("/p/./a.jpg", "/p", False), ("/p//a.jpg", "/p", False), ("//p/a.jpg", "//p", False),
+        ("/p/a\\b.jpg", "/p", False), ("/p/.../a.jpg", "/p", False), ("/p/a.jpg", "/p/t.csv", True), ("a.jpg", "/p", False),
+        (r"C:\p\a.jpg", r"C:\p", True), ("c:/P/a.jpg", r"C:\p", True), (r"D:\p\a.jpg", r"C:\p", False),
+        (r"C:\p\..\a.jpg", r"C:\p", False), (r"C:\p\.. \a.jpg", r"C:\p", False), (r"C:\p\a.jpg", r"C:\p\t.parquet", True),
+        (r"\\host\p\a.jpg", r"\\host\p", False), ("http://h/a.jpg", "http://h", False), ("", "", False), ("/", "/", False),
+    ],
+)  # fmt: skip
+def test_a_page_opens_what_lies_in_the_runs_own_folder(name, photos, opens):
+    assert may_open(name, photos) is opens
+
+
+@pytest.mark.parametrize(
+    ("name", "opens"),
+    [("a/b.jpg", True), ("../a.jpg", False), ("http:x", False), (r"\\h\a", False), ("a//b", False), ("", False)],
+)
+def test_with_a_base_names_may_be_relative(name, opens):
+    assert may_open(name, "/p", has_base=True) is opens
 
 
 def test_a_place_that_is_not_there_is_refused(tmp_path):
@@ -360,6 +412,14 @@ def test_near_duplicates_are_one_group(photos, compared):
 def test_unreadable_files_are_among_the_issues(photos, compared):
     (photos / "red" / "note.jpg").write_text("no photo")
     assert any(i["kind"] == "unreadable" and i["path"].endswith("note.jpg") for i in compared().issues([]))
+
+
+def test_a_photo_that_changes_before_it_is_compared_is_told(photos, tiny, store):
+    dataset = load_dataset(photos)
+    codes = look_at(dataset.images, Look((tiny,)), store)
+    shutil.copy(photos / "blue" / "blue 0.png", photos / "red" / "red 3.png")
+    (note,) = likeness.compare(dataset, codes, store).notes
+    assert note.startswith("1 photo changed or vanished before") and note.endswith("red 3.png")
 
 
 def test_too_many_photos_are_not_compared_and_that_is_told(photos, compared, monkeypatch):

@@ -45,7 +45,8 @@ def test_a_folder_of_photos_becomes_a_run_folder(train, photos):
     assert run.evaluation.accuracy > 0.95 and run.evaluation.split == "test"
     names = {p.name for p in run.folder.iterdir()}
     tables = {"labels.txt", "predictions.csv", "skipped.csv"}
-    assert names == {"model.onnx", "run.json", *tables, "report.html", "issues.json", "findings.npz", "tensorboard"}
+    findings = {"issues.json", "findings.npz", "learnt.npz"}
+    assert names == {"model.onnx", "run.json", *tables, "report.html", *findings, "tensorboard"}
     assert (run.folder / "labels.txt").read_text() == "blue\ngreen\nred\n"
     about = json.loads((run.folder / "run.json").read_text())
     assert about["evaluation"]["accuracy"] == run.evaluation.accuracy
@@ -107,6 +108,24 @@ def test_predictions_csv_agrees_with_the_classifier_on_the_test_split(train, pho
     assert len(predictions(run)) == 60  # the others are there as well, judged by fits that had not seen them
 
 
+@pytest.mark.parametrize("how_many", [1, 20])
+def test_photos_that_are_exchanged_while_the_ladder_runs_stop_it(train, photos, how_many):
+    """Labels and splits belong to what the photos were; the codes of the next rung would be of what they are."""
+    exchanged = [[photos / name / f"{name} {i}.png" for name in ("blue", "red")] for i in range(how_many)]
+
+    def exchange(stage, done, total):
+        if stage == "rung" and exchanged:
+            for blue, red in exchanged:
+                contents = blue.read_bytes(), red.read_bytes()
+                red.write_bytes(contents[0])
+                blue.write_bytes(contents[1])
+            exchanged.clear()
+
+    with pytest.raises(DataError, match=r"blue 1?0\.png and \d+ more changed while the training ran.*start again"):
+        train(photos, test=0, progress=exchange)
+    assert not exchanged and train(photos, test=0).evaluation.accuracy > 0.6
+
+
 def test_labels_that_mean_nothing_are_not_learnt(train, photos):
     everything = sorted(photos.rglob("*.png"))
     shuffled = photos.parent / "shuffled"
@@ -147,12 +166,100 @@ def test_a_folder_without_a_single_image_is_no_class(train, photos):
     assert any("'notes'" in note for note in run.about["notes"])
 
 
-def test_a_class_that_is_left_with_one_image_ends_the_run(train, photos):
+ALONE = "has a single photo, copies aside: it is learnt, but there is no other photo to judge by"
+
+
+def add_grey(photos):
+    """A class of one photo, and a file that is none."""
     (photos / "grey").mkdir()
     Image.fromarray(picture((90, 90, 90), 0)).save(photos / "grey" / "one.png")
     (photos / "grey" / "two.png").write_text("no photo")
-    with pytest.raises(DataError, match="'grey' has a single image"):
-        train(photos)
+    return photos / "grey" / "one.png"
+
+
+@pytest.mark.parametrize(("head", "test"), [("auto", 0.0), ("softmax", 0.9), ("hidden", 0.9), ("class-mean", 0.0)])
+def test_a_class_of_one_photo_is_learnt_and_nobody_pretends_that_it_was_judged(train, photos, head, test):
+    lone = add_grey(photos)
+    run = train(photos, head=head, test=test, budget=0)
+    (note,) = (note for note in run.about["notes"] if "single photo" in note)
+    assert note.startswith(f"'grey' {ALONE}")
+    (grey,) = (c for c in run.evaluation.classes if c.label == "grey")
+    assert (grey.support, grey.recall, grey.f1) == (0, None, None) and str(lone) not in predictions(run)
+    assert run.evaluation.split == ("test" if test else "cross-validation")
+    assert run.classifier.predict(str(lone))[0].prediction == "grey"
+
+
+def test_a_class_of_one_photo_that_the_nearest_can_hardly_give_is_told(train, photos):
+    add_grey(photos)
+    run = train(photos, head="nearest", budget=0)
+    assert run.about["choice"]["strength"] > 1
+    assert any(
+        f"'grey' has too few photos to be most of the {run.about['choice']['strength']:.0f} nearest" in note
+        for note in run.about["notes"]
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_class_all_of_whose_photos_are_copies_of_one_is_learnt_and_not_judged(train, photos, seed):
+    lone = add_grey(photos)
+    for quality in (90, 92, 94):
+        Image.open(lone).save(lone.with_name(f"{quality}.jpg"), quality=quality)
+    shutil.copy(lone, lone.with_name("same.png"))
+    run = train(photos, seed=seed, test=0.5, budget=0)
+    assert any(note.startswith(f"'grey' {ALONE}") for note in run.about["notes"])
+    assert not [path for path in predictions(run) if "grey" in path]
+
+
+def test_several_classes_of_one_photo_are_named_together(train, photos):
+    for i, name in enumerate(("grey", "dark", "black", "white", "pink")):
+        (photos / name).mkdir()
+        Image.fromarray(picture((40 * i, 40 * i, 90), i)).save(photos / name / "one.png")
+    notes = train(photos, budget=0).about["notes"]
+    assert any(note.startswith("'black', 'dark', 'grey' and 2 more have a single photo each") for note in notes)
+
+
+@pytest.mark.parametrize("test", [0.0, 0.2, 0.9])
+def test_one_photo_of_a_class_and_two_of_another_are_enough(train, photos, test):
+    for path in [*photos.rglob("[b-g]* [2-9]*.png"), *photos.rglob("* 1?.png"), photos / "blue" / "blue 1.png"]:
+        path.unlink(missing_ok=True)
+    shutil.rmtree(photos / "red")
+    run = train(photos, test=test)
+    assert run.about["images_of_class"] == {"blue": 1, "green": 2}
+    n = run.evaluation.n_images
+    assert {c.label: c.support for c in run.evaluation.classes} == {"blue": 0, "green": n} and n in (1, 2)
+
+
+@pytest.mark.parametrize("n_copies", [1, 4])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_where_no_class_has_a_second_photo_nothing_could_judge_and_that_is_told(train, tmp_path, n_copies, n_classes):
+    for i, (name, colour) in enumerate([*COLOURS.items()][:n_classes]):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for j in range(n_copies):
+            Image.fromarray(picture(colour, i)).save(tmp_path / "photos" / name / f"{j}.jpg", quality=95 - j)
+    with pytest.raises(DataError, match="a single (image|photo) of each class.*nothing is left to judge by; add photos"):
+        train(tmp_path / "photos")
+
+
+def test_one_photo_to_learn_from_is_judged_by_a_test_split_that_the_data_gives(train, tmp_path):
+    for i, (split, n) in enumerate((("train", 1), ("test", 4))):
+        for j, (name, colour) in enumerate(COLOURS.items()):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for k in range(n):
+                pixels = picture(colour, 1000 * i + 100 * j + k)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{k}.png")
+    run = train(tmp_path / "data")
+    assert run.evaluation.n_images == 12 and run.evaluation.accuracy > 0.9
+    assert not any("single photo" in note for note in run.about["notes"])
+
+
+def test_a_label_of_one_photo_is_learnt_beside_others(train, photos, tmp_path):
+    paths = sorted(photos.rglob("*.png"))
+    labels = {path: path.parent.name + "|bright" * (path.parent.name == "red") for path in paths}
+    labels[paths[0]] += "|odd"
+    with (tmp_path / "many.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *((p.relative_to(tmp_path), label) for p, label in labels.items())])
+    run = train(tmp_path / "many.csv", budget=0)
+    assert "odd" in run.about["classes"] and any(note.startswith(f"'odd' {ALONE}") for note in run.about["notes"])
 
 
 def test_nothing_but_text_is_told(train, tmp_path):

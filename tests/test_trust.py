@@ -1,6 +1,7 @@
 """Probabilities that mean what they say, photos that look like nothing known, and sets that hold the right class."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -180,6 +181,25 @@ def trusted(codes, labels, k, kind="softmax", **options):
     names = [f"class {i}" for i in range(k)]
     choice = choose_head(codes, labels, k, digests(len(labels)), kind=kind, parts=(codes.shape[1],))
     return build_trust(codes, labels, names, digests(len(labels)), choice, n_codes=codes.shape[1], **options)
+
+
+def test_copies_calibrate_as_one_photo():
+    """Six copies of each of fifty photos: the same temperature, and as much luck, as of the fifty alone."""
+    codes, labels = clouds(50)
+    labels = np.where(np.arange(50) % 5 == 0, (labels + 1) % 3, labels)  # some are labelled wrongly
+    alone, groups = digests(50), [digest for digest in digests(50) for _ in range(6)]
+    choice = choose_head(codes, labels, 3, alone, parts=(40,))
+    copied = replace(
+        choice,
+        held_out=np.concatenate([6 * choice.held_out + i for i in range(6)]),
+        fold=np.tile(choice.fold, 6),
+        logits=np.tile(choice.logits, (6, 1)),
+    )
+    one = build_trust(codes, labels, list("abc"), alone, choice, n_codes=40).calibration
+    six = build_trust(
+        *(np.repeat(a, 6, axis=0) for a in (codes, labels)), list("abc"), groups, copied, n_codes=40
+    ).calibration
+    assert six == one and six.n_images == 50
 
 
 @pytest.mark.parametrize("kind", list(HEADS))

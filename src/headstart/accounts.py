@@ -22,6 +22,7 @@ from headstart.errors import DataError
 from headstart.evaluate import (
     Evaluation,
     MultiLabelEvaluation,
+    balanced_accuracy,
     best_thresholds,
     evaluate,
     evaluate_multilabel,
@@ -150,6 +151,8 @@ def about_run(
     counts = {SPLITS[s]: int((data.splits == s).sum()) for s in (TRAIN, VALIDATION, TEST)}
     others = np.flatnonzero(data.splits != TEST)[choice.held_out]
     n_cv, cv_correct = len(others), int(judged.is_right.sum())
+    of_others, groups_cv = data.labels[others], [data.groups[i] for i in others]
+    cv_balanced = balanced_accuracy(judged.is_right, of_others, groups_cv) if n_cv and of_others.ndim == 1 else (None, None)
     fingerprint = sha256(b"".join(sorted(d + bytes([s]) for d, s in zip(data.digests, data.splits.tolist(), strict=True))))
     return {
         "headstart": own_version(),
@@ -176,7 +179,9 @@ def about_run(
             "n_images": n_cv,
             "n_correct": cv_correct,
             "accuracy": cv_correct / n_cv if n_cv else None,
-            "interval": share_interval(cv_correct, n_cv, effective_size([data.groups[i] for i in others], n_cv)),
+            "interval": share_interval(cv_correct, n_cv, effective_size(groups_cv, n_cv)),
+            "balanced_accuracy": cv_balanced[0],
+            "balanced_interval": cv_balanced[1],
         },
         "evaluation": judged.evaluation.to_json(),
         "thresholds": None if judged.thresholds is None else judged.thresholds.tolist(),

@@ -28,6 +28,15 @@ def first_head(head: str, dataset: Dataset) -> str:
     return head if head != AUTO else "sigmoid" if is_many else "softmax"
 
 
+def check_balance(balance: bool, dataset: Dataset) -> None:
+    """Raise HeadstartError, before any work, for a balance that would change nothing."""
+    if balance and labels.are_many(dataset.labels):
+        raise HeadstartError(
+            "these images have several labels each: every label is learnt by itself and has a threshold of its own, however "
+            "rare it is, so there is nothing to balance; leave --balance away"
+        )
+
+
 def check_tuning(finetune: bool, options: dict[str, object], balance: bool) -> None:
     """Raise HeadstartError for options of fine-tuning without it, and for what it cannot do."""
     given = [name for name, value in options.items() if value is not None]
@@ -41,6 +50,12 @@ def check_head(head: str) -> None:
     """Raise HeadstartError for a head that there is not."""
     if head != AUTO and head not in HEADS:
         raise HeadstartError(f"there is no head {head!r}; the heads: {AUTO}, {', '.join(HEADS)}")
+
+
+def check_seed(seed: int) -> None:
+    """Raise HeadstartError for a seed that is none."""
+    if seed < 0:
+        raise HeadstartError(f"the seed is {seed}; expected 0 or more")
 
 
 def check_share(test: float) -> None:

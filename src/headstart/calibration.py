@@ -2,7 +2,8 @@
 
 Takes scores of held-out photos and their labels; gives the temperature to divide scores by, and how far probabilities are
 from the truth, before and after. It decides how much a few photos may change (less than many), and how the error is
-measured.
+measured. Where classes are balanced every class counts the same in all of it: the probabilities then are those of a world
+in which no class is more common than another.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.head import OUTPUTS, losses
+from headstart.head import OUTPUTS, counted_weights, effective_number, losses
 from headstart.intervals import wilson_interval
 
 N_BINS = 10
@@ -27,12 +28,17 @@ GOLDEN = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True)
 class Bin:
-    """Photos of similar probability: its mean, and the share of them that is right, with its 95 % Wilson interval."""
+    """n photos of similar probability: its mean, and the share of them that is right, with its 95 % Wilson interval.
+
+    share: of all that counts, in [0, 1]. n_effective: photos that all count the same and say as much; n, unless balanced.
+    """
 
     probability: float
     accuracy: float
     n: int
     interval: tuple[float, float]
+    share: float
+    n_effective: float
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Calibration:
 
     temperature: what scores are divided by. error_before, error_after: expected calibration error of the highest
     probability, in [0, 1], by bins of equal numbers of images; `after` with temperatures that the judged fifth had no part
-    in. bias: what a perfectly calibrated classifier would show on as many images, by chance alone.
+    in. bias: what a perfectly calibrated classifier would show on as many images, by chance alone. is_balanced: whether
+    every class counts the same in all these numbers, and not every image.
     """
 
     temperature: float
@@ -51,38 +58,45 @@ class Calibration:
     bias: float
     bins_before: tuple[Bin, ...]
     bins: tuple[Bin, ...]
+    is_balanced: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries and lists, for run.json."""
         return asdict(self)
 
 
-def calibrate(logits: np.ndarray, labels: np.ndarray, output: str = "softmax") -> Calibration | None:
+def calibrate(
+    logits: np.ndarray, labels: np.ndarray, output: str = "softmax", *, is_balanced: bool = False
+) -> Calibration | None:
     """Choose the temperature that fits held-out scores best (Guo et al. 2017), and measure what it changes.
 
     logits: (n, k) of images that the fits had not seen. labels: (n,), or (n, k) of 0 and 1, where each of the n · k
-    decisions counts by itself. output: of the head, a key of head.OUTPUTS. None where there is no image to judge by.
+    decisions counts by itself. output: of the head, a key of head.OUTPUTS. is_balanced: let every class count the same, (n,)
+    labels only. None where there is no image to judge by.
     """
     if not len(logits):
         return None
+    weights = counted_weights(labels, is_balanced=is_balanced)
     temperature, own = 1.0, np.ones(len(logits), np.float32)
     fold = np.arange(len(logits)) % N_FOLDS  # rows stand in the order of their contents' hashes, or of the data
     for i in range(N_FOLDS if len(logits) >= 2 * N_FOLDS else 0):
-        own[fold == i] = best_temperature(logits[fold != i], labels[fold != i])
-    if losses(logits / own[:, None], labels).mean() < losses(logits, labels).mean():
-        temperature = best_temperature(logits, labels)
+        own[fold == i] = best_temperature(logits[fold != i], labels[fold != i], weights[fold != i])
+    corrected = logits / own[:, None]
+    if np.average(losses(corrected, labels), weights=weights) < np.average(losses(logits, labels), weights=weights):
+        temperature = best_temperature(logits, labels, weights)
     else:  # a choice like every other: what does not help held-out photos is not taken
-        own[:] = 1
-    before = _told(OUTPUTS[output](logits), labels)
-    after = _told(OUTPUTS[output](logits / own[:, None]), labels)
+        corrected = logits
+    before = _told(OUTPUTS[output](logits), labels, weights)
+    after = _told(OUTPUTS[output](corrected), labels, weights)
     return Calibration(
         temperature,
         len(logits),
         calibration_error(*before),
         calibration_error(*after),
-        chance_error(after[0]),
+        chance_error(after[0], after[2]),
         bins_of(*before),
         bins_of(*after),
+        is_balanced,
     )
 
 
@@ -91,31 +105,35 @@ def calibrate_probabilities(
 ) -> dict[str, Any] | None:
     """How far a finished classifier's probabilities can be believed on other images, as run.json has it.
 
-    probabilities, labels: (n, k), (n,) or (n, k). before: the classifier's own calibration, whose temperature it has.
+    probabilities, labels: (n, k), (n,) or (n, k). before: the classifier's own calibration, whose temperature it has; where
+    that is balanced, so is this.
     """
     if not len(probabilities):
         return None
-    told = _told(probabilities, labels)
-    error, bins = calibration_error(*told), bins_of(*told)
-    temperature = (before or {}).get("temperature", 1.0)
-    return Calibration(temperature, len(probabilities), error, error, chance_error(told[0]), bins, bins).to_json()
+    known = before or {}
+    is_balanced = bool(known.get("is_balanced"))
+    told = _told(probabilities, labels, counted_weights(labels, is_balanced=is_balanced))
+    error, bins, temperature = calibration_error(*told), bins_of(*told), known.get("temperature", 1.0)
+    chance = chance_error(told[0], told[2])
+    return Calibration(temperature, len(probabilities), error, error, chance, bins, bins, is_balanced).to_json()
 
 
-def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def best_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Minimise the cross entropy of softmax(logits / T), or of sigmoids where labels are (n, k); T is a float32.
 
-    A normal distribution of log T about 0 is believed beforehand: a handful of photos that are all told rightly would
-    otherwise make any classifier perfectly sure of itself.
+    weights: (n,), how much each image counts; by default every one the same. A normal distribution of log T about 0 is
+    believed beforehand: a handful of photos that are all told rightly would otherwise make any classifier perfectly sure of
+    itself.
     """
-
-    n = max(1_000, MOST_NUMBERS // logits.shape[1])
-    if len(logits) > n:  # one number is to be found: more images do not move it
-        some = np.linspace(0, len(logits) - 1, n).astype(np.int64)
-        logits, labels = logits[some], labels[some]
+    weights = np.ones(len(logits)) if weights is None else weights.astype(np.float64)
+    spread, n = SPREAD**2 * effective_number(weights), max(1_000, MOST_NUMBERS // logits.shape[1])
+    if len(logits) > n:  # one number is to be found: more images do not move it. What counts more is drawn more often
+        some = np.searchsorted(np.cumsum(weights), (np.arange(n) + 0.5) * weights.sum() / n)
+        logits, labels, weights = logits[some], labels[some], np.ones(n)
 
     def loss(log_t: float) -> float:
-        prior = log_t**2 / (2 * SPREAD**2 * len(logits))
-        return float(losses(logits / np.float32(np.exp(log_t)), labels).mean()) + prior
+        each = losses(logits / np.float32(np.exp(log_t)), labels)
+        return float(np.average(each, weights=weights)) + log_t**2 / (2 * spread)
 
     low, high = float(np.log(LOWEST)), float(np.log(HIGHEST))
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
@@ -132,50 +150,56 @@ def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.float32(np.exp((low + high) / 2)))
 
 
-def _told(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How sure each answer is, and whether it is right: the highest probability, or every label's own."""
+def _told(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How sure each answer is, whether it is right, how much it counts: the highest probability, or every label's own."""
     if labels.ndim == 2:
         sure = np.maximum(probabilities, 1 - probabilities).ravel()
-        return sure, ((probabilities > 0.5) == (labels > 0)).ravel()
-    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+        return sure, ((probabilities > 0.5) == (labels > 0)).ravel(), np.repeat(weights, labels.shape[1])
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, weights
 
 
-def calibration_error(probabilities: np.ndarray, is_right: np.ndarray) -> float:
-    """Expected calibration error (Naeini et al. 2015) by bins of equal mass (Nguyen & O'Connor 2015): (n,) and (n,)."""
-    return sum(b.n * abs(b.accuracy - b.probability) for b in bins_of(probabilities, is_right)) / max(1, len(probabilities))
+def calibration_error(probabilities: np.ndarray, is_right: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Expected calibration error (Naeini et al. 2015) by bins of equal mass (Nguyen & O'Connor 2015): (n,) each."""
+    return float(sum(b.share * abs(b.accuracy - b.probability) for b in bins_of(probabilities, is_right, weights)))
 
 
-def bins_of(probabilities: np.ndarray, is_right: np.ndarray) -> tuple[Bin, ...]:
-    """Ten bins of equal numbers of images, the least sure first; fewer where there are few images."""
+def bins_of(probabilities: np.ndarray, is_right: np.ndarray, weights: np.ndarray | None = None) -> tuple[Bin, ...]:
+    """Ten bins of equal numbers of images, the least sure first; fewer where there are few images.
+
+    weights: (n,), how much each image counts within its bin, and each bin among all; by default every image the same.
+    """
+    weights = np.ones(len(probabilities)) if weights is None else weights.astype(np.float64)
     # Photos of the very same probability, as votes have, stand in no order that has to do with who is right.
     shuffled = np.random.default_rng(0).permutation(len(probabilities))
     order = shuffled[np.argsort(probabilities[shuffled], kind="stable")]
     n_bins = max(1, min(N_BINS, len(order) // FEWEST_IN_BIN))
     return tuple(
-        Bin(
-            float(probabilities[rows].mean()),
-            float(is_right[rows].mean()),
-            len(rows),
-            wilson_interval(int(is_right[rows].sum()), len(rows)),
-        )
+        _bin(probabilities[rows], is_right[rows], weights[rows], float(weights.sum()))
         for rows in np.array_split(order, n_bins)
         if len(rows)
     )
 
 
-def chance_error(probabilities: np.ndarray, *, seed: int = 0) -> float:
+def _bin(probabilities: np.ndarray, is_right: np.ndarray, weights: np.ndarray, total: float) -> Bin:
+    n, accuracy = effective_number(weights), float(np.average(is_right, weights=weights))
+    probability = float(np.average(probabilities, weights=weights))
+    return Bin(probability, accuracy, len(weights), wilson_interval(accuracy * n, n), float(weights.sum()) / total, n)
+
+
+def chance_error(probabilities: np.ndarray, weights: np.ndarray | None = None, *, seed: int = 0) -> float:
     """The mean error that is found where every probability is true: labels are drawn by them (Vaicenavicius et al. 2019).
 
     With few images an error is found in any case; what is measured means something only as far as it is above this.
     """
-    order = np.sort(probabilities.astype(np.float64))
+    weights = np.ones(len(probabilities)) if weights is None else weights.astype(np.float64)
+    by_sureness = np.argsort(probabilities, kind="stable")
+    order, weights = probabilities[by_sureness].astype(np.float64), weights[by_sureness]
     n_bins = max(1, min(N_BINS, len(order) // FEWEST_IN_BIN))
     starts = np.array([part[0] for part in np.array_split(np.arange(len(order)), n_bins) if len(part)])
-    sums = np.add.reduceat(order, starts)
+    sums = np.add.reduceat(order * weights, starts)
     rng = np.random.default_rng(seed)
     n_draws = max(10, min(N_DRAWS, 2_000_000 // len(order)))
     errors = [
-        np.abs(np.add.reduceat((rng.random(len(order)) < order).astype(np.float64), starts) - sums).sum()
-        for _ in range(n_draws)
+        np.abs(np.add.reduceat((rng.random(len(order)) < order) * weights, starts) - sums).sum() for _ in range(n_draws)
     ]
-    return float(np.mean(errors)) / len(order)
+    return float(np.mean(errors) / weights.sum())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,9 @@ from headstart.images import Failure, ImageSource, Preprocess, display_name, loa
 from headstart.joining import check_together, join
 from headstart.labels import named
 from headstart.looks import Look
+from headstart.manifests import check_classifier
 from headstart.networks import STANDARD_DOMAINS
+from headstart.shapes import read_json
 from headstart.torch_engine import TorchEngine, open_engine
 from headstart.unfamiliar import Unfamiliarity
 
@@ -174,6 +176,7 @@ class Classifier:
                 failure: Failure = result.instead
                 yield Prediction(name, *failure)
                 continue
+            self.check_outputs(result.outputs)
             prediction = self._prediction(name, result.outputs["probabilities"], result.outputs.get("unfamiliarity"), top)
             if strangest is not None:
                 p = result.outputs["probabilities"]
@@ -194,10 +197,21 @@ class Classifier:
             raise HeadstartError(f"this classifier {why}, and so can promise no coverage")
         if strangest_allowed(kept[sets], kept["n"], coverage) == float("inf"):
             most = kept["n"] / (kept["n"] + 1)
-            raise HeadstartError(
-                f"a coverage of {coverage} cannot be promised by {kept['n']:,} held-out photos; at most {most:.3f} can"
+            by = (
+                "so few held-out photos of the rarest class" if kept.get("is_balanced") else f"{kept['n']:,} held-out photos"
             )
+            raise HeadstartError(f"a coverage of {coverage} cannot be promised by {by}; at most {most:.3f} can")
         return strangest_allowed(kept[sets], kept["n"], coverage)
+
+    def check_outputs(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Raise ClassifierError where a row of the network's outputs is not as long as its file says."""
+        n, wanted = len(outputs["probabilities"]), len(self.classes)
+        n_codes, codes_wanted = len(outputs["codes"]), self.about["backbone"]["n_codes"]
+        if (n, n_codes) != (wanted, codes_wanted):
+            raise ClassifierError(
+                f"this classifier gives {n:,} probabilities and {n_codes:,} codes, and says that it has {wanted:,} and "
+                f"{codes_wanted:,}; train again"
+            )
 
     @cached_property
     def engine(self) -> Engine | TorchEngine:
@@ -288,30 +302,40 @@ def _checked(content: bytes, file: Path) -> dict[str, Any]:
         raise ClassifierError(f"{file} keeps weights in other files, which headstart never loads")
     if any(o.domain not in STANDARD_DOMAINS for o in model.opset_import) or model.functions:
         raise ClassifierError(f"{file} uses operations from outside the ONNX standard, which headstart never loads")
-    try:
-        about = json.loads(properties[METADATA_KEY])
-        if about["format"] != FORMAT:
-            raise ClassifierError(
-                f"{file} has format {about['format']}; this release reads format {FORMAT}: upgrade headstart, or train again"
-            )
-        size = _preprocess(about["preprocess"]).size
-        if not all(isinstance(name, str) for name in about["classes"]) or not isinstance(about["classes"], list):
-            raise TypeError("classes are no list of names")
-        shapes = {
-            v.name: [d.dim_value for d in v.type.tensor_type.shape.dim][1:]
-            for v in (*model.graph.input, *model.graph.output)
-        }
-        expected = {
-            "image": [size, size, 3],
-            "probabilities": [len(about["classes"])],
-            "codes": [about["backbone"]["n_codes"]],
-            **({"unfamiliarity": [1]} if about["has_unfamiliarity"] else {}),
-        }
-    except (ValueError, KeyError, TypeError) as error:
-        raise ClassifierError(f"{file} does not describe itself as a headstart classifier does: {error!r}") from error
+    about = _described(properties[METADATA_KEY], file)
+    size = about["preprocess"]["size"]
+    pixels, numbers = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
+    expected = {
+        "image": (pixels, [size, size, 3]),
+        "probabilities": (numbers, [len(about["classes"])]),
+        "codes": (numbers, [about["backbone"]["n_codes"]]),
+        **({"unfamiliarity": (numbers, [1])} if about["has_unfamiliarity"] else {}),
+    }
+    shapes = {
+        v.name: (v.type.tensor_type.elem_type, [d.dim_value for d in v.type.tensor_type.shape.dim][1:])
+        for v in (*model.graph.input, *model.graph.output)
+    }
     if shapes != expected:
         raise ClassifierError(f"{file} has inputs and outputs {shapes}; its metadata says {expected}")
-    return about  # type: ignore[no-any-return]
+    return about
+
+
+def _described(metadata: str, file: Path) -> dict[str, Any]:
+    """What a file says of itself, once all that is read of it later is there and of the right kind."""
+    try:
+        about: dict[str, Any] = read_json(metadata)
+        if isinstance(about, dict) and about.get("format") != FORMAT:
+            raise ClassifierError(
+                f"{file} has format {about.get('format')}; this release reads format {FORMAT}: upgrade headstart, or train "
+                "again"
+            )
+        check_classifier(about)
+        _preprocess(about["preprocess"])
+    except (ValueError, TypeError) as error:
+        raise ClassifierError(
+            f"{file} does not describe itself as a headstart classifier does: {error}; train again"
+        ) from error
+    return about
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from headstart import commands, looking
 from headstart.errors import HeadstartError
+from headstart.printing import HarmlessFormatter, harmless_streams, sentence
 
 STOPPED = 130  # what a shell gives a program that Ctrl-C ended
 PLOT_KINDS = ("curves", "confusion", "calibration", "map", "mistakes", "predictions", "photos")  # plots.PLOTS, unimported
@@ -29,9 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # a name that the terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    logging.basicConfig(format="headstart: %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(HarmlessFormatter("headstart: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of a photo's oddities is told as its status
-    options = _parser().parse_args(arguments)
+    with harmless_streams():
+        return _run(_parser().parse_args(arguments))
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         if commands.is_helper():
             return commands.help_out(options)
@@ -39,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except HeadstartError as error:
-        print(f"headstart: {error}", file=sys.stderr)
+        print(f"headstart: {sentence(error)}", file=sys.stderr)
         return 1
     except MemoryError:
         print(

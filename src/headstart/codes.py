@@ -8,14 +8,13 @@ backbone's sha256, the preprocessing, the view, the precision).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,11 +27,8 @@ from headstart.images import Failure, display_name, load_image
 from headstart.progress import Progress as Progress
 from headstart.store import Shelf, Stamp, chunks
 from headstart.store import Store as Store
-from headstart.tables import ImageRef, TableImage, content_of
+from headstart.tables import ImageRef, TableImage, content_of, digest_of
 from headstart.torch_engine import TorchEngine, is_torch_device, open_engine
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 CHUNK = 8  # of many images, a worker decodes so many, then infers them: 0.93 of the bound, one by one 0.84 (docs/LOG.md)
 MANY_IMAGES = 500
@@ -205,7 +201,7 @@ def _stream(
         pixels = None if isinstance(content, bytes) else load_image(content, backbone.preprocess)
         if isinstance(pixels, Failure):
             return pixels
-        digest = _digest(content)
+        digest = digest_of(content)
         notes[position] = digest, stamp
         known = shelf.get(digest) if shelf else None
         if known is not None:
@@ -229,25 +225,6 @@ def _in_one_row(backbone: Backbone) -> bytes:
 
     network = assemble([onnx.load_from_string(backbone.network)], len(backbone.widths))
     return network.SerializeToString(deterministic=True)
-
-
-def _digest(content: Any) -> bytes:
-    """The sha256 of bytes, else of the pixels and of everything that changes how they are seen."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).digest()
-    if isinstance(content, np.ndarray):
-        about, pixels = f"array {content.shape} {content.dtype} ", content.tobytes()
-    else:
-        seen = content.convert("RGBA") if content.mode == "P" or content.has_transparency_data else content
-        about, pixels = f"{seen.mode} {seen.size} {_orientation(content)} ", seen.tobytes()
-    return hashlib.sha256(about.encode() + pixels).digest()
-
-
-def _orientation(image: Image.Image) -> int | None:
-    try:
-        return image.getexif().get(0x0112)
-    except Exception:  # noqa: BLE001  a damaged tag is no reason to lose the photo
-        return None
 
 
 def _finite(codes: np.ndarray, image: ImageRef, backbone: Backbone) -> np.ndarray:

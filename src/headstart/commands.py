@@ -42,7 +42,7 @@ def help_out(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Learn, and tell how good it is."""
     from headstart import terminal
-    from headstart.readings import counted
+    from headstart.readings import counted, is_balanced
     from headstart.training import train
 
     chosen = {
@@ -52,7 +52,7 @@ def train(options: argparse.Namespace) -> int:
         run = train(options.photos, options.run, progress=progress, **chosen)
     about = run.about
     for note in about["notes"]:
-        print(f"headstart: {note}", file=sys.stderr)
+        terminal.tell(note)
     if about["images"]["skipped"]:
         print(
             f"headstart: left out: {counted(about['images']['skipped'], 'file')}; the reasons: {run.folder}/skipped.csv",
@@ -67,7 +67,7 @@ def train(options: argparse.Namespace) -> int:
         f"{images['used']:,} photos of {len(about['classes'])} classes: {n_learnt:,} to learn from, "
         f"{images['test']:,} to test with"
     )
-    print(terminal.evaluation_text(run.evaluation))
+    print(terminal.evaluation_text(run.evaluation, is_balanced=is_balanced(about)))
     if len(about["ladder"]) > 1:
         print(f"\n{terminal.ladder_text(about['ladder'], n_learnt)}")
     if (tuning := about["fine_tuning"]) is not None:
@@ -85,6 +85,7 @@ def train(options: argparse.Namespace) -> int:
         print(
             f"\nwhat was chosen, learnt from all {n_learnt:,} of the others and cross-validated on {cv['n_images']:,} of "
             f"them: {terminal.percent(cv['accuracy'])} ({terminal.percent(low)} to {terminal.percent(high)})"
+            + (f"; balanced accuracy {terminal.percent(cv['balanced_accuracy'])}" if is_balanced(about) else "")
         )
     print(f"seconds: {', '.join(f'{stage} {s:.1f}' for stage, s in seconds.items())}; together {sum(seconds.values()):.1f}")
     if found := about["issues"]:

@@ -1,8 +1,9 @@
 """Conformal prediction: sets of classes that hold the right one as often as was asked for.
 
 Takes held-out probabilities and labels; gives, for any coverage, the set of classes for each image. The promise needs
-nothing but that new photos come as the held-out ones did: it is about photos of these classes, taken like these. It decides
-how many numbers a classifier keeps for it.
+nothing but that new photos come as the held-out ones did: it is about photos of these classes, taken like these. Balanced,
+it is the mean over the classes, and needs only that the photos of each class come as its held-out ones did. It decides how
+many numbers a classifier keeps for it.
 """
 
 from __future__ import annotations
@@ -35,22 +36,34 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"smallest": _smallest, 
 """How strange each class would be for each image: (n, k) probabilities to (n, k) scores."""
 
 
-def held_out_scores(probabilities: np.ndarray, labels: np.ndarray, groups: Sequence[bytes] | None = None) -> dict[str, Any]:
+def held_out_scores(
+    probabilities: np.ndarray, labels: np.ndarray, groups: Sequence[bytes] | None = None, *, is_balanced: bool = False
+) -> dict[str, Any]:
     """How strange the right classes were, ascending, for each way of SCORES: of (n, k) and (n,), n > 0.
 
     groups: the same for images that are one (near duplicates): each counts once, by its strangest image, for it is groups
-    that come by chance. Gives `n`, how many there are, and at most N_KEPT scores for each way.
+    that come by chance. Gives `n`, how many there are, and at most N_KEPT scores for each way. is_balanced: every class
+    counts as much as the rarest, so that `n` is that one's groups times the classes: conformal prediction under label shift
+    (Podkopaev & Ramdas 2021), each new image with the weight of the rarest class, which errs on the safe side.
     """
     numbers: dict[Any, int] = {}
     of_group = np.array([numbers.setdefault(group, len(numbers)) for group in groups or range(len(labels))], np.int64)
-    kept: dict[str, Any] = {"n": len(numbers)}
+    weights = np.ones(len(numbers))
+    if is_balanced:
+        of_label = np.zeros(len(numbers), np.int64)
+        of_label[of_group] = labels
+        n_of_label = np.bincount(of_label)
+        weights = n_of_label[n_of_label > 0].min() / n_of_label[of_label]
+    kept: dict[str, Any] = {"n": round(float(weights.sum())), "is_balanced": is_balanced}
     n = min(N_KEPT, kept["n"])
     ranks = np.ceil(np.arange(1, n + 1) * kept["n"] / n).astype(np.int64)
     for name, score in SCORES.items():
-        of_label = np.take_along_axis(score(probabilities.astype(np.float64)), labels[:, None], axis=1)[:, 0]
-        strangest = np.zeros(kept["n"])
-        np.maximum.at(strangest, of_group, of_label)
-        kept[name] = [float(np.ceil(s / ROUNDING) * ROUNDING) for s in np.sort(strangest)[ranks - 1]]
+        of_image = np.take_along_axis(score(probabilities.astype(np.float64)), labels[:, None], axis=1)[:, 0]
+        strangest = np.zeros(len(numbers))
+        np.maximum.at(strangest, of_group, of_image)
+        order = np.argsort(strangest, kind="stable")
+        reached = np.searchsorted(np.cumsum(weights[order]), ranks - 1e-6)
+        kept[name] = [float(np.ceil(s / ROUNDING) * ROUNDING) for s in strangest[order][reached]]
     return kept
 
 

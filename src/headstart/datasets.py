@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from headstart.errors import DataError
 from headstart.images import Failure, read_bytes
 from headstart.labels import SEPARATOR, counts
 from headstart.splits import SPLIT_NAMES, TRAIN, UNASSIGNED
-from headstart.tables import TABLE_SUFFIXES, ImageRef, TableRow, read_table, split_of_name
+from headstart.tables import TABLE_SUFFIXES, ImageRef, TableRow, outside, read_table, split_of_name
 from headstart.wording import listed
 
 EXCLUDED = "excluded by the fixes"  # how the reason begins, of an image that the user left out
@@ -40,7 +40,8 @@ class Dataset:
     """Images by reference, with their labels.
 
     labels: (n,) int64, positions in `classes`; (n, k) uint8 where a table's images have several labels. splits: (n,) int8,
-    positions in SPLITS, or UNASSIGNED where the data does not say. skipped: what was found beside them and left out.
+    positions in SPLITS, or UNASSIGNED where the data does not say. skipped: what was found beside them and left out. notes:
+    what the user should know of where they lie.
     """
 
     images: Sequence[ImageRef]
@@ -48,6 +49,7 @@ class Dataset:
     classes: tuple[str, ...]
     splits: np.ndarray
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_dataset(path: str | os.PathLike[str], *, is_learnt: bool = True) -> Dataset:
@@ -66,11 +68,12 @@ def load_dataset(path: str | os.PathLike[str], *, is_learnt: bool = True) -> Dat
                 f"{root} is a file; expected a folder with a folder per class, or a table "
                 f"({', '.join(TABLE_SUFFIXES)}); an archive must be unpacked first"
             )
-        dataset = _from_rows(read_table(root), root)
+        rows = read_table(root)
+        dataset = replace(_from_rows(rows, root), notes=_of_places(rows, root.parent, root))
     else:
         tables = sorted(p for p in root.glob("*.parquet") if p.is_file() and not is_passed_over(p.name))
         rows = [row for t in tables for row in read_table(t, split_of_name(t))]
-        dataset = _from_rows(rows, root) if tables else _from_folder(root)
+        dataset = replace(_from_rows(rows, root), notes=_of_places(rows, root, root)) if tables else _from_folder(root)
     if is_learnt:
         check_classes(dataset.labels, dataset.classes, str(root))
     elif len(dataset.labels) == 0:
@@ -86,7 +89,10 @@ def natural_key(name: str) -> tuple[Any, ...]:
 
 
 def check_classes(labels: np.ndarray, classes: Sequence[str], where: str) -> None:
-    """Raise DataError unless there are at least two classes, each with at least two images."""
+    """Raise DataError unless there are at least two classes, one of them with at least two images.
+
+    A class of a single image can be learnt, though nothing can judge it; usable.py says so.
+    """
     if len(labels) == 0:
         raise DataError(f"{where} holds no images; expected {_LAYOUT}")
     if len(classes) == 1:
@@ -94,11 +100,9 @@ def check_classes(labels: np.ndarray, classes: Sequence[str], where: str) -> Non
             f"{where} has one class only, {classes[0]!r}; a classifier needs at least two: add a folder with "
             "photos of what it is to be told apart from"
         )
-    few = [name for name, n in zip(classes, counts(labels, len(classes)), strict=True) if n < 2]
-    if few:
+    if counts(labels, len(classes)).max(initial=0) < 2:
         raise DataError(
-            f"{_quoted(few)} {'has' if len(few) == 1 else 'have'} a single image; a class needs at least two, "
-            "one to learn from and one to test with: add photos, or take the class out"
+            f"{where} has a single image of each class, so nothing is left to judge by; add photos, of one class at least"
         )
 
 
@@ -247,6 +251,15 @@ def _dataset(
 
 
 # ---- tables
+
+
+def _of_places(rows: Sequence[TableRow], folder: Path, name: Path) -> tuple[str, ...]:
+    """Say which files a table, which may be a stranger's, names outside its own folder: they are read, and may be shown."""
+    found = outside(rows, folder)
+    if not found:
+        return ()
+    files = "1 file that lies" if len(found) == 1 else f"{len(found):,} files that lie"
+    return (f"{name} names {files} outside its folder; the first: {found[0]}",)
 
 
 def _from_rows(rows: Sequence[TableRow], name: Path) -> Dataset:

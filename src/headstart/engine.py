@@ -129,8 +129,11 @@ class Engine:
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # OpenVINO's binding sets something up at a process's first inference; two threads that do it at once wait for each
         # other for ever (pybind11's gil_safe_call_once_and_store, seen with OpenVINO 2026.4). So one thread does it here.
-        with _FIRST_INFERENCE:
-            self.infer(np.zeros(_square(model), np.uint8))
+        try:
+            with _FIRST_INFERENCE:
+                self.infer(np.zeros(_square(model), np.uint8))
+        except RuntimeError as error:
+            raise BackboneError(f"this network cannot be run on {self.device}: {_last_line(error)}") from error
 
     def infer(self, pixels: np.ndarray) -> Outputs:
         """Run one image, (size, size, 3) uint8; gives each output's row. Any number of threads may call it at once."""

@@ -4,84 +4,129 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from headstart.asked import check_head, check_seed, first_head
+from headstart.augment import parse_views
 from headstart.backbones import DEFAULT
 from headstart.classifier import Classifier
 from headstart.codes import Codes, Store, default_cache_dir
+from headstart.datasets import Dataset
 from headstart.engine import Hardware, available_cores
 from headstart.errors import DataError
 from headstart.images import display_name
 from headstart.ladder import BUDGET, Candidate, Ladder
+from headstart.likeness import compare
 from headstart.looks import Look, look_at, pixels_for
-from headstart.zoo import Wish, find_backbones, wider_backbone
+from headstart.splits import UNASSIGNED
+from headstart.tables import check_same
+from headstart.zoo import AUTO, Wish, find_backbones, wider_backbone
 
 
 class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A head on a pretrained backbone's codes; depth, pixels, mirroring and regularisation chosen by cross-validation.
 
+    Copies of a photo, resaved or not, share a fold of that cross-validation. The folds of cross_val_score are scikit-learn's
+    own: where there are copies, give it groups_ of a fit as groups, with GroupKFold.
+
     X is a sequence of n images (paths, encoded bytes, Pillow images) or an array (n, h, w, 3) of uint8 RGB; y holds their
     n labels, of any type that sorts. Codes are cached, so that the folds of cross_val_score compute each image once.
 
-    Parameters: backbone, budget, balance, cache, device, threads and precision are those of headstart.train.
-    Attributes after fit: classes_ (k,), learned_ (a ladder.Learned), n_features_in_ is not set, for images have none.
+    Parameters are those of headstart.train; seed: of views that are drawn, for nothing is kept away to test with here.
+    Attributes after fit: classes_ (k,), learned_ (a ladder.Learned), groups_ (n,) int64, the same for images that are copies
+    of one photo, notes_, what the user should know; n_features_in_ is not set, for images have none.
     """
 
     def __init__(
         self,
         backbone: str = DEFAULT,
         *,
+        size: int | None = None,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        output: str | None = None,
+        head: str = AUTO,
+        views: str = "auto",
         budget: float = BUDGET,
         balance: bool = False,
+        seed: int = 0,
         cache: str | None = None,
         device: str = "CPU",
         threads: int | None = None,
         precision: str = "auto",
     ) -> None:
         self.backbone = backbone
+        self.size = size
+        self.mean = mean
+        self.std = std
+        self.output = output
+        self.head = head
+        self.views = views
         self.budget = budget
         self.balance = balance
+        self.seed = seed
         self.cache = cache
         self.device = device
         self.threads = threads
         self.precision = precision
 
     def fit(self, X: Any, y: Any) -> HeadstartClassifier:  # noqa: N803  scikit-learn's own name
-        """Learn from images and labels; raises DataError where an image cannot be used, or where there is one class."""
+        """Learn from images and labels; raises DataError where an image cannot be used, or where there is one class.
+
+        Raises HeadstartError, before any work, for a parameter that cannot be.
+        """
+        check_head(self.head)
+        check_seed(self.seed)
+        tried_views = None if self.views == "auto" else [str(view) for view in parse_views(self.views)]
         X, y = list(X), np.asarray(y)  # noqa: N806  by position: a pandas Series has labels of its own
         if len(y) != len(X):
             raise DataError(f"there are {len(X)} images and {len(y)} labels")
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise DataError(f"there is one class only, {classes.tolist()}; a classifier needs at least two")
+        dataset = Dataset(X, labels, tuple(map(str, classes)), np.full(len(X), UNASSIGNED, np.int8))
+        kind = first_head(self.head, dataset)
         with Store(self._cache_dir()) as store:
-            wish = Wish(self.backbone)
+            wish = Wish(self.backbone, self.size, self.mean, self.std, self.output)
             network, others = find_backbones(wish, self._cache_dir())
-            digests = self._codes(X, Look((network,)), store).digests
+            codes = self._codes(X, Look((network,)), store)
+            alike = compare(dataset, codes, store, hardware=self._hardware())
             pixels = pixels_for(X, network.preprocess.size)
+
+            def codes_of(look: Look, rows: np.ndarray) -> np.ndarray:
+                images = [X[i] for i in rows]
+                again = self._codes(images, look, store)
+                check_same(images, [codes.digests[i] for i in rows], again.digests, "the fit ran")
+                return again.values
+
             learned = Ladder(
-                lambda look, rows: self._codes([X[i] for i in rows], look, store).values,
+                codes_of,
                 labels,
                 len(classes),
-                digests,
+                alike.groups,
                 wider=lambda other: wider_backbone(other, wish, self._cache_dir(), pixels),
                 others=others,
+                views=tried_views,
+                heads=None if self.head == AUTO else [],
                 balance=self.balance,
                 budget=self.budget,
                 threads=self.threads or available_cores(),
-            ).learn(Candidate(Look((network,)), "softmax"))
-        self.classes_, self.learned_ = classes, learned  # both or neither: a fit that fails leaves the last one as it was
+            ).learn(Candidate(Look((network,)), kind))
+        groups = np.unique(np.array(alike.groups, object), return_inverse=True)[1].astype(np.int64)
+        # All or none: a fit that fails leaves the last one as it was.
+        self.classes_, self.learned_, self.groups_, self.notes_ = classes, learned, groups, alike.notes
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Probabilities (n, k), columns in the order of classes_."""
         check_is_fitted(self)
         with Store(self._cache_dir()) as store:
-            codes = self._codes(X, self.learned_.look, store).values
+            codes = self._codes(X, replace(self.learned_.look, views=()), store).values
         return self.learned_.choice.head.probabilities(codes)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -97,7 +142,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Classifier.build(self.learned_.look, self.learned_.choice.head, names, hardware=self._hardware())
 
     def _codes(self, images: Sequence[Any], look: Look, store: Store) -> Codes:
-        codes = look_at(images, look, store, hardware=self._hardware())
+        codes = look_at(images, look, store, seed=self.seed, hardware=self._hardware())
         if codes.failures:
             i, failure = next(iter(codes.failures.items()))
             raise DataError(

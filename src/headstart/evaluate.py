@@ -37,7 +37,8 @@ class Evaluation:
     split: which images those are: `test`, or `cross-validation` where no test split could be had. n_different: how many of
     them are no copies of one another. interval: the 95 % Wilson interval of the accuracy, of as many photos as say as much
     together (intervals.effective_size). top5: None for fewer than ten classes, where it would say little. cross_entropy:
-    mean, in nats. confusion: (k, k), rows are labels, columns predictions.
+    mean, in nats. confusion: (k, k), rows are labels, columns predictions. balanced_accuracy: the mean recall of the classes
+    that occur; balanced_interval: its 95 %.
     """
 
     split: str
@@ -50,6 +51,8 @@ class Evaluation:
     cross_entropy: float
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
+    balanced_accuracy: float
+    balanced_interval: tuple[float, float]
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries and lists, for run.json and --json."""
@@ -75,6 +78,7 @@ def evaluate(
     confusion = np.zeros((k, k), np.int64)
     np.add.at(confusion, (labels, predicted), 1)
     n_correct = int(np.trace(confusion))
+    balanced, balanced_interval = balanced_accuracy(predicted == labels, labels, groups)
     of_label = probabilities[np.arange(n), labels].astype(np.float64)
     top5 = None
     if k >= 2 * TOP:
@@ -90,7 +94,29 @@ def evaluate(
         cross_entropy=float(-np.log(np.maximum(of_label, 1e-12)).mean()),
         classes=tuple(_class_score(confusion, i, name) for i, name in enumerate(classes)),
         confusion=tuple(map(tuple, confusion.tolist())),
+        balanced_accuracy=balanced,
+        balanced_interval=balanced_interval,
     )
+
+
+def balanced_accuracy(
+    is_right: np.ndarray, labels: np.ndarray, groups: Sequence[bytes] | None = None
+) -> tuple[float, tuple[float, float]]:
+    """The mean recall of the classes that occur, and its 95 % interval: (n,) booleans and (n,) labels, n > 0.
+
+    groups: see evaluate. The interval is put together from the classes' own Wilson intervals (Zou & Donner 2008, Statistics
+    in Medicine 27:1693).
+    """
+    recalls, intervals = [], []
+    for label in np.unique(labels).tolist():
+        rows = np.flatnonzero(labels == label)
+        n, n_right = len(rows), int(is_right[rows].sum())
+        n_effective = effective_size(None if groups is None else [groups[i] for i in rows.tolist()], n)
+        recalls.append(n_right / n)
+        intervals.append(share_interval(n_right, n, n_effective))
+    recall, (low, high) = np.array(recalls), np.array(intervals).T
+    mean, below, above = (float(x) for x in (recall.mean(), np.linalg.norm(recall - low), np.linalg.norm(high - recall)))
+    return mean, (mean - below / len(recall), mean + above / len(recall))
 
 
 def _class_score(confusion: np.ndarray, i: int, name: str) -> ClassScore:

@@ -55,9 +55,15 @@ def summary(tag: str, value: bytes, *, step: int = 0) -> bytes:
     return int_field(2, step) + bytes_field(5, bytes_field(1, text_field(1, tag) + value))
 
 
-def metadata(plugin: str, content: bytes = b"") -> bytes:
-    """Write whose a value is, to stand in it, and what that plugin wants to know."""
-    return bytes_field(9, bytes_field(1, text_field(1, plugin) + bytes_field(2, content)))
+def metadata(plugin: str, content: bytes = b"", *, description: str = "") -> bytes:
+    """Write whose a value is, to stand in it, and what that plugin wants to know; description: in Markdown."""
+    return bytes_field(9, bytes_field(1, text_field(1, plugin) + bytes_field(2, content)) + text_field(3, description))
+
+
+def tensor(values: np.ndarray) -> bytes:
+    """Write the numbers of a value as a tensor of 32-bit floats, to stand in it."""
+    shape = b"".join(bytes_field(2, int_field(1, n)) for n in values.shape)
+    return bytes_field(8, int_field(1, 1) + bytes_field(2, shape) + bytes_field(4, values.astype("<f4").tobytes()))
 
 
 # ---- fields: each has a number in its message, and a type

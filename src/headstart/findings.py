@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,20 +14,39 @@ from pathlib import Path
 
 import numpy as np
 
+from headstart.arrays import DAMAGE, Expected, read_arrays
 from headstart.errors import DataError
 from headstart.files import write_output
 from headstart.labels import are_many
 from headstart.select import cross_fitted_thresholds
-from headstart.splits import TEST
+from headstart.splits import SPLITS, TEST
 
 FILE_NAME = "findings.npz"
 TEXT = "names"
 MOST_EXACT = 5_000_000  # probabilities that are kept in 32 bits; more, as of 1,000 classes, in 16
-# What NumPy and zipfile raise of damaged bytes: 3,000 damaged copies raised one of these.
-DAMAGE = (
-    *(OSError, ValueError, KeyError, EOFError, NotImplementedError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
-)
+LONGEST_NAME = 32_767  # characters of a path, the most that any system takes
+MOST_CODE, MOST_PLACE = 100.0, 1e6  # of codes brought to length 1 and their axes; of positions on the map
+ARRAYS: dict[str, tuple[Expected, ...]] = {
+    "digests": (("u", ("n", 32)),),
+    "names": (("u", ("bytes",)),),
+    "labels": (("iu", ("n",)), ("iu", ("n", "k"))),
+    "splits": (("iu", ("n",)),),
+    "groups": (("iu", ("n",)),),
+    "held_out": (("iu", ("m",)),),
+    "probabilities": (("f", ("m", "k")),),
+    "unfamiliarity": (("f", ("n",)),),
+    "space": (("f", ("n", "e")),),
+    "space_mean": (("f", ("d",)),),
+    "space_axes": (("f", ("d", "e")),),
+    "positions": (("f", ("n", 2)),),
+}
+TYPES = {
+    **dict.fromkeys(("labels", "groups", "held_out"), np.int64),
+    **dict.fromkeys(("probabilities", "unfamiliarity", "space_mean", "space_axes", "positions"), np.float32),
+    "splits": np.int8,
+    "digests": np.uint8,
+    "space": np.float16,
+}
 
 
 @dataclass(frozen=True)
@@ -132,20 +148,47 @@ class Findings:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Findings:
-        """Read those of a run folder; raises DataError where there are none, or where they are not whole."""
+        """Read those of a run folder; raises DataError where there are none, or where they are not as we write them."""
         path = Path(folder) / FILE_NAME
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-                values = {f.name: arrays[f.name] for f in fields(cls)}
+            arrays = read_arrays(path.read_bytes(), ARRAYS)
+            _check_values(arrays)
+            names = arrays[TEXT].tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1]
+            if len(names) != len(arrays["labels"]) or max(map(len, names), default=0) > LONGEST_NAME:
+                raise ValueError(f"it has {len(names):,} names of {len(arrays['labels']):,} photos, or one is too long")
         except FileNotFoundError:
             raise DataError(
                 f"{folder} holds no {FILE_NAME}: it is no run folder, or one of an earlier release; train again"
             ) from None
         except DAMAGE as error:
-            raise DataError(f"{path} is not whole, or not headstart's ({type(error).__name__}); train again") from error
-        values[TEXT] = tuple(values[TEXT].tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1])
-        values["probabilities"] = values["probabilities"].astype(np.float32)
-        return cls(**values)
+            raise DataError(
+                f"{path} is not whole, or not headstart's ({error or type(error).__name__}); train again"
+            ) from error
+        many = {"labels": np.uint8} if are_many(arrays["labels"]) else {}
+        of_type = {name: arrays[name].astype(kind) for name, kind in {**TYPES, **many}.items()}
+        return cls(tuple(names), **of_type)
+
+
+def _check_values(arrays: dict[str, np.ndarray]) -> None:
+    """Raise ValueError where a number is none that stands for anything: a class, a split or a row that is not there."""
+    labels, n = arrays["labels"], len(arrays["labels"])
+    _check_range("labels", labels, 0, 1 if are_many(labels) else np.inf)  # how many classes there are run.json says
+    _check_range("splits", arrays["splits"], 0, len(SPLITS) - 1)
+    _check_range("digests", arrays["digests"], 0, 255)
+    for name in ("groups", "held_out"):
+        _check_range(name, arrays[name], 0, n - 1)
+    if (np.diff(arrays["held_out"].astype(np.int64)) <= 0).any():
+        raise ValueError("held_out does not ascend")
+    _check_range("probabilities", arrays["probabilities"], -1e-3, 1.001)
+    for name in ("space", "space_mean", "space_axes"):
+        _check_range(name, arrays[name], -MOST_CODE, MOST_CODE)
+    for name in ("unfamiliarity", "positions"):
+        _check_range(name, arrays[name][~np.isnan(arrays[name])], -MOST_PLACE, MOST_PLACE)
+
+
+def _check_range(name: str, values: np.ndarray, low: float, high: float) -> None:
+    if not ((values >= low) & (values <= high)).all():
+        raise ValueError(f"{name} holds {values[~((values >= low) & (values <= high))][0]}; expected {low:g} to {high:g}")
 
 
 def _text(names: Sequence[str]) -> np.ndarray:

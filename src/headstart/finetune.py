@@ -363,7 +363,7 @@ class _Training:
 
     def _validation_codes(self, backbone: Backbone) -> np.ndarray:
         """What the network gives where it will be used, on the engine, not on torch."""
-        squares = Squares([self.job.images[i] for i in self.validation], backbone.preprocess)
+        squares = Squares.of(self.job, self.validation, backbone.preprocess)
         if not len(squares):
             return np.zeros((0, backbone.n_codes), np.float32)
         engine = Engine(backbone.network, Hardware(threads=cores(self.options.threads)))

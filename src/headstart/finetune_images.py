@@ -19,7 +19,7 @@ from headstart.errors import DataError
 from headstart.finetune_recipe import Recipe
 from headstart.finetune_views import drawn_views, middle_views, mixed, seen
 from headstart.images import Failure, Preprocess, display_name, load_image
-from headstart.tables import ImageRef, TableImage
+from headstart.tables import ImageRef, TableImage, same_content_of
 from headstart.team import Job, Team
 from headstart.torch_device import autocast
 from headstart.torch_networks import normalised
@@ -48,8 +48,8 @@ class Data:
         self.preprocess = job.network.preprocess
         # The whole central square, of which views are cut; its middle is what the backbone sees at other times.
         whole = replace(self.preprocess, size=round(self.preprocess.size / self.preprocess.crop), crop=1.0)
-        self.train = Squares([job.images[i] for i in train], whole)
-        self.validated = Squares([job.images[i] for i in validation], self.preprocess)
+        self.train = Squares.of(job, train, whole)
+        self.validated = Squares.of(job, validation, self.preprocess)
         of_train = torch.from_numpy(np.ascontiguousarray(job.labels[train]))
         one_each = functional.one_hot(of_train.long(), job.head.n_classes) if of_train.ndim == 1 else of_train
         self.labels = one_each.float()
@@ -133,12 +133,17 @@ class Data:
 class Squares:
     """Images as (side, side, 3) uint8; kept once they are decoded if all of them fit into PIXELS_BYTES."""
 
-    def __init__(self, images: list[ImageRef], preprocess: Preprocess) -> None:
-        self.images, self.preprocess = images, preprocess
+    def __init__(self, images: list[ImageRef], digests: list[bytes], preprocess: Preprocess) -> None:
+        self.images, self.digests, self.preprocess = images, digests, preprocess
         self.shape = (preprocess.size, preprocess.size, 3)
         self.is_kept = len(images) * math.prod(self.shape) <= PIXELS_BYTES
         self.kept: dict[int, np.ndarray] = {}
         self.contents = _table_contents(images)
+
+    @classmethod
+    def of(cls, job: Job, rows: np.ndarray, preprocess: Preprocess) -> Squares:
+        """Some of a job's images."""
+        return cls([job.images[i] for i in rows], [job.digests[i] for i in rows], preprocess)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -148,15 +153,15 @@ class Squares:
         return np.stack([self.load(i) for i in batch.tolist()]) if len(batch) else np.zeros((0, *self.shape), np.uint8)
 
     def load(self, i: int) -> np.ndarray:
-        """Give one image's pixels; raises DataError where it cannot be read any more."""
+        """Give one image's pixels; raises DataError where it cannot be read any more, or is another one by now."""
         if i in self.kept:
             return self.kept[i]
         image = self.images[i]
-        content = self.contents.get(i) or (image.read() if isinstance(image, TableImage) else image)
+        content = same_content_of(self.contents.get(i) or image, self.digests[i])
         pixels = content if isinstance(content, Failure) else load_image(content, self.preprocess)
         if isinstance(pixels, Failure):
             raise DataError(
-                f"{display_name(image)} cannot be read any more: {pixels.reason}; leave the photos alone and retry"
+                f"{display_name(image)} cannot be read any more: {pixels.reason}; leave the photos alone and start again"
             )
         if self.is_kept:
             self.kept[i] = pixels

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.head import is_right, losses
+from headstart.head import counted_weights, is_right, losses
 from headstart.heads import HEADS
 from headstart.select import blas_threads, content_folds
 
@@ -30,13 +30,14 @@ def watch_fitting(
     kind: str,
     strength: float,
     parts: Sequence[int],
+    balance: bool = False,
     threads: int | None = None,
 ) -> dict[str, Any] | None:
     """Fit once more, with a fifth of the images held out, and note accuracy and cross entropy (nats) at each step.
 
-    codes: (n, d), labels: (n,) or (n, k), digests: of the images. kind, strength, parts: as select.choose_head chose them.
-    Of more than MOST_WATCHED images, as many, by content. None for heads that are not learnt in steps, and for too few
-    images.
+    codes: (n, d), labels: (n,) or (n, k), digests: of the images. kind, strength, parts: as select.choose_head chose them;
+    balance: whether every class counts the same in the fit. Of more than MOST_WATCHED images, as many, by content. None for
+    heads that are not learnt in steps, and for too few images.
     """
     if kind not in WATCHED:
         return None
@@ -58,5 +59,6 @@ def watch_fitting(
                 told[f"{name}_cross_entropy"] = float(losses(logits[rows], labels[rows]).mean())
             steps.append(told)
 
-        fitter.fit(strength, weights=(~held_out).astype(np.float32), tolerance=TOLERANCE, watch=note)
+        weights = counted_weights(labels, is_balanced=balance) * ~held_out
+        fitter.fit(strength, weights=weights, tolerance=TOLERANCE, watch=note)
     return {"n_train": int((~held_out).sum()), "n_validation": int(held_out.sum()), "steps": steps}

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headstart.cells import from_cell, to_cell
 from headstart.datasets import EXCLUDED, Dataset, Skipped, natural_key
 from headstart.errors import DataError, OutputError
 from headstart.evidence import Issue
@@ -100,7 +101,7 @@ def write_fixes(path: str | os.PathLike[str], issues: Sequence[Issue], *, overwr
     content = io.StringIO()
     writer = csv.writer(content)  # its line ends, \r\n, make it quote a name that holds either
     writer.writerow(COLUMNS)
-    writer.writerows(row[: len(COLUMNS)] for row in propose(issues))
+    writer.writerows([to_cell(text) for text in row[: len(COLUMNS)]] for row in propose(issues))
     write_output(path, content.getvalue())
     return path
 
@@ -143,7 +144,7 @@ def read_fixes(path: str | os.PathLike[str]) -> Fixes:
 
 def _read_row(row: dict[str | None, str | None], columns: dict[str, str], where: str) -> Fix | None:
     """A row as a Fix; None for an empty one. A path is taken as it stands: names may begin and end with spaces."""
-    told = {name: row.get(columns[name]) or "" if name in columns else "" for name in COLUMNS}
+    told = {name: from_cell(row.get(columns[name]) or "") if name in columns else "" for name in COLUMNS}
     action, label = told["action"].strip().casefold(), told["label"].strip()
     if not told["path"]:
         if action or label:

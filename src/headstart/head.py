@@ -21,8 +21,9 @@ class Head:
 
     layers: (weight (d, m) float32, bias (m,) float32) each, with a ReLU between them. parts: how the d numbers divide into
     the codes of single layers of the backbone, each of which is brought to length 1 first; () leaves them as they are.
-    output: `softmax` (one label an image), `sigmoid` (any number of labels) or `votes`. votes: (n, k) float32, which class
-    each of the n images that the layer compares with has, and n_neighbours, how many of them are asked; else None.
+    output: `softmax` (one label an image), `sigmoid` (any number of labels) or `votes`. votes: (n, k) float32, how much
+    each of the n images that the layer compares with counts, in the column of its class, and n_neighbours, how many of them
+    are asked; else None.
     temperature: what logits are divided by, so that probabilities mean what they say (headstart.calibration).
     """
 
@@ -102,3 +103,16 @@ def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Weights (n,) that make every class count the same, n / (k · n_class): King & Zeng 2001, as in scikit-learn."""
     counts = np.bincount(labels, minlength=n_classes)
     return (len(labels) / (max(1, np.count_nonzero(counts)) * np.maximum(counts, 1)))[labels].astype(np.float32)
+
+
+def counted_weights(labels: np.ndarray, *, is_balanced: bool) -> np.ndarray:
+    """How much each image counts, (n,) float32: every image the same, or every class that is there."""
+    if not is_balanced or not len(labels):
+        return np.ones(len(labels), np.float32)
+    return balanced_weights(labels, int(labels.max()) + 1)
+
+
+def effective_number(weights: np.ndarray) -> float:
+    """How many images that all count the same say as much as these: (sum w)² / sum w² (Kish 1965)."""
+    weights = weights.astype(np.float64)
+    return float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-12))

@@ -28,7 +28,7 @@ class Fitter(Protocol):
     rows: np.ndarray
 
     def fit(self, strength: float, *, weights: np.ndarray | None = None, start: Any = None, tolerance: float = 1e-3) -> Any:
-        """Learn from the rows whose weights (n,) are above 0; gives what the other methods take."""
+        """Learn from the rows whose weights (n,) are above 0, each as its weight says; gives what the other methods take."""
 
     def logits(self, solution: Any, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Scores (m, k) of some of the rows under a solution."""
@@ -52,7 +52,8 @@ class ClassMeans(Standardised):
     def fit(
         self, strength: float, *, weights: np.ndarray | None = None, start: Any = None, tolerance: float = 1e-3
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Average; a class without any image is out of reach."""
+        """Average; a class without any image is out of reach. No class counts more for its images, so a weight says only
+        whether a row is learnt from."""
         weights = np.ones(len(self.rows), np.float32) if weights is None else weights.astype(np.float32)
         members = np.eye(self.n_classes, dtype=np.float32)[self.labels] * (weights > 0)[:, None]
         means = members.T @ self.rows / np.maximum(members.sum(axis=0), 1)[:, None]
@@ -71,7 +72,10 @@ class ClassMeans(Standardised):
 
 
 class Neighbours(Standardised):
-    """The k nearest images, and the share of them that has each class (Cover & Hart 1967); strength: k."""
+    """The k nearest images, and the share of them that has each class (Cover & Hart 1967); strength: k.
+
+    A vote counts as much as its image's weight: balanced, that is the share that each class would have were all as common.
+    """
 
     def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, parts: Sequence[int] = ()) -> None:
         """As SoftmaxRegression; raises HeadstartError for more images than a classifier can carry along."""
@@ -85,36 +89,42 @@ class Neighbours(Standardised):
 
     def fit(
         self, strength: float, *, weights: np.ndarray | None = None, start: Any = None, tolerance: float = 1e-3
-    ) -> tuple[np.ndarray, int]:
-        """Give the rows that may be asked and how many of them are."""
-        asked = np.arange(len(self.rows)) if weights is None else np.flatnonzero(weights)
-        return asked, min(int(strength), len(asked))
+    ) -> tuple[np.ndarray, int, np.ndarray]:
+        """Give the rows that may be asked, how many of them are, and their votes."""
+        weights = np.ones(len(self.rows), np.float32) if weights is None else weights.astype(np.float32)
+        asked = np.flatnonzero(weights)
+        return asked, min(int(strength), len(asked)), self.votes[asked] * weights[asked, None]
 
-    def logits(self, solution: tuple[np.ndarray, int], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def logits(self, solution: tuple[np.ndarray, int, np.ndarray], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """The logarithms of the shares, (m, k)."""
-        asked, n_neighbours = solution
+        asked, n_neighbours, votes = solution
         weight, bias = self._layer(asked)
-        return log_votes(self.rows[rows] @ weight + bias, self.votes[asked], n_neighbours)
+        return log_votes(self.rows[rows] @ weight + bias, votes, n_neighbours)
 
     def _layer(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Closeness to each of the rows asked: x · row - |row|² / 2, the nearest highest."""
         near = self.rows[asked]
         return near.T, -np.einsum("nd,nd->n", near, near) / 2
 
-    def head(self, solution: tuple[np.ndarray, int]) -> Head:
+    def head(self, solution: tuple[np.ndarray, int, np.ndarray]) -> Head:
         """The solution as a Head that holds all those rows."""
-        asked, n_neighbours = solution
-        return Head((self.unscaled(*self._layer(asked)),), self.parts, "votes", self.votes[asked], n_neighbours)
+        asked, n_neighbours, votes = solution
+        return Head((self.unscaled(*self._layer(asked)),), self.parts, "votes", votes, n_neighbours)
 
 
 @dataclass(frozen=True)
 class HeadKind:
-    """A way of learning a head. strengths: of its regularisation, the simplest answer first, from which one is chosen."""
+    """A way of learning a head. strengths: of its regularisation, the simplest answer first, from which one is chosen.
+
+    is_walked: whether a walk along them finds the best, as the held-out cross entropy falls to it and then rises; else all
+    of them are tried.
+    """
 
     name: str
     fitter: Callable[..., Fitter]
     strengths: tuple[float, ...]
     about: str
+    is_walked: bool = True
 
 
 HALF_DECADES = tuple(float(f"{10.0 ** (2 - i / 2):.3g}") for i in range(17))  # from 100 down to 1e-6
@@ -127,6 +137,7 @@ HEADS = {
         HeadKind(
             "class-mean", ClassMeans, (0.3, 0.1, 0.03, 0.01, 0.003), "the nearest class mean, for a few images a class"
         ),
-        HeadKind("nearest", Neighbours, (30, 20, 10, 5, 3, 1), "the k nearest images"),
+        # A walk would stay at one neighbour: from there the balanced cross entropy rises before it falls.
+        HeadKind("nearest", Neighbours, (30, 20, 10, 5, 3, 1), "the k nearest images", is_walked=False),
     )
 }

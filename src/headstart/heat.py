@@ -9,7 +9,9 @@ classifier: the square is covered piece by piece, and what its probability loses
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +21,7 @@ import numpy as np
 from headstart.assembly import part_names
 from headstart.classifier import Classifier
 from headstart.engine import Engine, Hardware
-from headstart.errors import DataError
+from headstart.errors import ClassifierError, DataError
 from headstart.head import SMALLEST_LENGTH, Head
 from headstart.images import Failure, ImageSource, display_name, load_image
 from headstart.joining import read_head
@@ -78,9 +80,13 @@ class Explainer:
         square: Any = image if is_square else self.square_of(image)
         outputs = self._engine.infer(square)
         label = int(outputs["probabilities"].argmax()) if label is None else label
-        maps = self._maps(outputs)
-        if maps is None or self._head.votes is not None:
-            return self._by_covering(square, label)
+        with _joined_by_us():
+            maps = self._maps(outputs)
+            if maps is not None and self._head.votes is None:
+                return self._by_maps(maps, outputs, label)
+        return self._by_covering(square, label)
+
+    def _by_maps(self, maps: list[np.ndarray], outputs: dict[str, np.ndarray], label: int) -> Heat:
         weight, constant = linear_for(self._head, outputs["codes"], label)
         starts = (0, *itertools.accumulate(self._parts))
         grid = tuple(max(sides) for sides in zip(*(m.shape[-2:] for m in maps), strict=True))
@@ -131,13 +137,26 @@ class Explainer:
 
     @cached_property
     def _head(self) -> Head:
-        return read_head(self._model, self._parts)
+        with _joined_by_us():
+            return read_head(self._model, self._parts)
 
     @cached_property
     def _engine(self) -> Engine:
         """In 32 bits: a heat is a difference of many numbers."""
-        network = _with_maps(self._model, len(self._parts), 1 + self._is_mirrored)
+        with _joined_by_us():
+            network = _with_maps(self._model, len(self._parts), 1 + self._is_mirrored)
         return Engine(network, Hardware(threads=self.classifier.hardware.threads, precision="f32"))
+
+
+@contextlib.contextmanager
+def _joined_by_us() -> Iterator[None]:
+    """Raise ClassifierError where a network's nodes are not those that joining.join makes."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, ArithmeticError, StopIteration) as error:
+        raise ClassifierError(
+            f"this classifier's network is not put together as headstart does it ({error!r}); train again"
+        ) from error
 
 
 def linear_for(head: Head, codes: np.ndarray, label: int) -> tuple[np.ndarray, float]:
@@ -213,17 +232,20 @@ def _with_maps(model: Any, n_parts: int, n_photos: int) -> bytes:
 def _row_behind(part: str, producers: dict[str, Any]) -> str:
     """The row of codes that a part is, or that it is the mean over both images of (assembly._mean_of_both)."""
     node = producers[part]
-    while node.op_type != "Identity" and f"{part}.shape" not in node.input:
+    for _ in producers:  # a stranger's nodes may go round in circles
+        if node.op_type == "Identity" or f"{part}.shape" in node.input:
+            return str(node.input[0])
         node = producers[node.input[0]]
-    return str(node.input[0])
+    raise ValueError(f"nothing makes {part}")
 
 
 def _map_behind(name: str, producers: dict[str, Any]) -> str | None:
     """What is averaged to a row; None where something else makes the row."""
-    while (node := producers.get(name)) is not None:
-        if node.op_type in POOLS:
+    for _ in producers:
+        node = producers.get(name)
+        if node is not None and node.op_type in POOLS:
             return str(node.input[0])
-        if node.op_type not in RESHAPES:
+        if node is None or node.op_type not in RESHAPES:
             return None
         name = node.input[0]
     return None

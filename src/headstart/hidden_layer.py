@@ -58,7 +58,7 @@ def _fit_hidden_layer(
     used = np.flatnonzero(weights)
     n, (d, k) = len(used), (rows.shape[1], targets.shape[1])
     batch = max(1, min(BATCH, n // 4))
-    n_steps = max(STEPS, FEWEST_EPOCHS * n // batch)
+    n_steps, mean_weight = max(STEPS, FEWEST_EPOCHS * n // batch), float(weights[used].mean())
     parameters = [
         random.standard_normal((d, HIDDEN), np.float32) * np.float32(np.sqrt(2 / d)),  # He et al. 2015
         np.zeros(HIDDEN, np.float32),
@@ -77,10 +77,14 @@ def _fit_hidden_layer(
         hidden = np.maximum(x @ parameters[0] + parameters[1], 0)
         hidden *= (random.random(hidden.shape, np.float32) >= dropout) / np.float32(1 - dropout)
         logits = hidden @ parameters[2] + parameters[3]
-        wanted = share * targets[taken] + (1 - share) * targets[taken[::-1]]
-        smooth = wanted * np.float32(1 - SMOOTHING) + np.float32(SMOOTHING / (k if is_one_label else 2))
-        errors = (softmax(logits) if is_one_label else sigmoid(logits)) - smooth
-        errors *= (weights[taken] / weights[taken].sum())[:, None]
+        # Each half of a mixture counts as its own image does: with the first one's weight for both, a rare class would lend
+        # half of its weight to the common one.
+        first, second = weights[taken, None], weights[taken[::-1], None]
+        counts = second + share * (first - second)
+        wanted = share * first * targets[taken] + (1 - share) * second * targets[taken[::-1]]
+        smooth = wanted * np.float32(1 - SMOOTHING) + counts * np.float32(SMOOTHING / (k if is_one_label else 2))
+        errors = (softmax(logits) if is_one_label else sigmoid(logits)) * counts - smooth
+        errors *= np.float32(1 / (batch * mean_weight))
         back = (errors @ parameters[2].T) * (hidden > 0) / np.float32(1 - dropout)
         gradients = [x.T @ back, back.sum(axis=0), hidden.T @ errors, errors.sum(axis=0)]
         warm = min(1.0, (step + 1) / (0.1 * n_steps))

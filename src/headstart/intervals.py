@@ -39,6 +39,11 @@ def group_numbers(groups: Sequence[bytes] | Sequence[int]) -> np.ndarray:
     return np.array([numbers[group] for group in groups], np.int64)
 
 
+def one_of_each(groups: Sequence[bytes] | Sequence[int]) -> np.ndarray:
+    """The positions of one photo of each group, the groups in ascending order: (g,) int64."""
+    return np.unique(group_numbers(groups), return_index=True)[1]
+
+
 def effective_size(groups: Sequence[bytes] | Sequence[int] | None, n: int) -> float:
     """How many independent photos say as much as n photos, of which those of a group are right or wrong together.
 

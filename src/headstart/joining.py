@@ -195,7 +195,7 @@ def read_head(model: Any, parts: tuple[int, ...]) -> Head:
         sharper = float(numpy_helper.to_array(weights["head.sharper"]))
         shares = numpy_helper.to_array(weights["head.shares"])
         votes = shares * np.float32(1 + VOTE * shares.shape[1] / n_neighbours) - np.float32(VOTE / n_neighbours)
-        return Head(layers, kept, "votes", np.round(votes), n_neighbours, 1 / sharper)
+        return Head(layers, kept, "votes", votes, n_neighbours, 1 / sharper)
     temperature = 1 / next(helper.get_attribute_value(a) for a in last.attribute if a.name == "alpha")
     output = "sigmoid" if makers["probabilities"].op_type == "Sigmoid" else "softmax"
     return Head(layers, kept, output, temperature=temperature)

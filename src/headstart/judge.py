@@ -20,7 +20,7 @@ from headstart.errors import HeadstartError
 from headstart.evaluate import Comparison, is_better
 from headstart.finetune import FineTuned, FineTuning, dismiss_workers, finetune
 from headstart.head import Head, is_right
-from headstart.labels import are_many
+from headstart.labels import are_many, counts
 from headstart.ladder import Learned
 from headstart.looks import Look
 from headstart.select import Choice, choose_head
@@ -121,6 +121,12 @@ def _begun(
     if not (data.splits == VALIDATION).any():
         raise HeadstartError(
             "fine-tuning is judged on a validation split, and no photo fell to it: add photos, or a val folder"
+        )
+    missing = np.flatnonzero(counts(data.labels[train], len(data.classes)) == 0)
+    if len(missing):
+        raise HeadstartError(
+            f"fine-tuning learns from the train split alone, and no photo of {data.classes[missing[0]]!r} fell to it: add "
+            "photos"
         )
     digests = [data.groups[i] for i in train]
 

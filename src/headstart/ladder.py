@@ -10,15 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from headstart.backbones import Backbone
 from headstart.errors import BackboneError
-from headstart.head import is_right, losses
-from headstart.intervals import wilson_interval
+from headstart.evaluate import balanced_accuracy
+from headstart.head import counted_weights, is_right, losses
+from headstart.intervals import effective_size, group_numbers, share_interval
 from headstart.labels import members
 from headstart.looks import MIRRORED, Look
 from headstart.select import TIE, Choice, choose_head
@@ -47,7 +48,9 @@ class Candidate:
 class Rung:
     """What became of one try: how it did on the images that were held out, and whether it was taken.
 
-    look: what it saw. seconds: codes and fits together. n_images: of those it was tried on. why: in words.
+    look: what it saw. accuracy, cross_entropy: what was compared, the latter at its best temperature. seconds: codes and
+    fits together. n_images: of those it was tried on. why: in words. is_balanced: whether every class counts the same in
+    accuracy (the classes' mean recall), interval and cross entropy.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Rung:
     n_images: int
     is_taken: bool
     why: str
+    is_balanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,9 @@ class Ladder:
                 rungs = (*rungs, Rung("head hidden", "", None, None, None, 0.0, 0, False, why))
             else:
                 other, seconds = self._fitted(codes, look, "hidden")
-                before = _Trial(climb.candidate, choice, 0.0, 0.0, self.labels)
-                after = _Trial(replace(climb.candidate, head="hidden"), other, 0.0, seconds, self.labels)
-                is_better, why = _verdict(before, after, self.labels)
+                before = _Trial(climb.candidate, choice, 0.0, 0.0, self.labels, self.digests)
+                after = _Trial(replace(climb.candidate, head="hidden"), other, 0.0, seconds, self.labels, self.digests)
+                is_better, why = _verdict(before, after)
                 rungs = (*rungs, _told("head hidden", after, is_better, why))
                 choice = other if is_better else choice
         return Learned(look, choice, rungs)
@@ -154,7 +158,7 @@ class Ladder:
                 except BackboneError as error:  # what is only tried shall not end the run
                     rungs.append(Rung(name, "", None, None, None, 0.0, 0, False, f"not possible: {error}"))
                     continue
-                is_better, why = _verdict(best, trial, self.labels[self._sample])
+                is_better, why = _verdict(best, trial)
                 rungs.append(_told(name, trial, is_better, why))
                 best = trial if is_better else best
         self.progress("rung", len(to_try) + 1, len(to_try) + 1)
@@ -216,7 +220,8 @@ class Ladder:
         codes = self.codes_of(candidate.look, self._sample)
         seconds = time.monotonic() - start
         choice, _ = self._fitted(codes, candidate.look, candidate.head, self._sample)
-        return _Trial(candidate, choice, seconds, time.monotonic() - start, self.labels[self._sample])
+        digests = [self.digests[i] for i in self._sample]
+        return _Trial(candidate, choice, seconds, time.monotonic() - start, self.labels[self._sample], digests)
 
     def _fitted(
         self, codes: np.ndarray, look: Look, kind: str, rows: np.ndarray | slice = slice(None)
@@ -273,10 +278,37 @@ class _Trial:
     codes_seconds: float
     seconds: float
     labels: np.ndarray
+    digests: Sequence[bytes]
 
     @property
+    def truth(self) -> np.ndarray:
+        """The labels of what was held out."""
+        return self.labels[self.choice.held_out]
+
+    @property
+    def groups(self) -> list[bytes]:
+        """The same for held-out images that are one photo."""
+        return [self.digests[i] for i in self.choice.held_out]
+
+    @cached_property
     def right(self) -> np.ndarray:
-        return is_right(self.choice.logits, self.labels[self.choice.held_out])
+        return is_right(self.choice.logits, self.truth)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        return counted_weights(self.truth, is_balanced=self.choice.is_balanced)
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        return _best_losses(self.choice.logits, self.truth, self.weights)
+
+    @property
+    def accuracy(self) -> tuple[float, tuple[float, float]]:
+        """With its interval; balanced, the classes' mean recall."""
+        if self.choice.is_balanced:
+            return balanced_accuracy(self.right, self.truth, self.groups)
+        n, n_right = len(self.right), int(self.right.sum())
+        return n_right / n, share_interval(n_right, n, effective_size(self.groups, n))
 
 
 def sample(digests: Sequence[bytes], labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -284,47 +316,63 @@ def sample(digests: Sequence[bytes], labels: np.ndarray, n_classes: int) -> np.n
     n = min(len(digests), max(FEW_IMAGES, min(MANY_IMAGES, len(digests) // 5)))
     by_content = sorted(range(len(digests)), key=lambda i: digests[i])
     kept = set(by_content[:n])
-    for of_class in members(labels, n_classes):  # a class of a few photos must not be missed
-        kept.update(sorted(of_class.tolist(), key=lambda i: digests[i])[:FEW_PER_CLASS])
+    for of_class in members(labels, n_classes):  # a class of a few photos must not be missed, nor all but copies of one
+        few = set(sorted({digests[i] for i in of_class.tolist()})[:FEW_PER_CLASS])
+        kept.update(i for i in of_class.tolist() if digests[i] in few)
     return np.array(sorted(kept), np.int64)
 
 
-def _verdict(best: _Trial, trial: _Trial, labels: np.ndarray) -> tuple[bool, str]:
-    """Whether a trial is better than the best so far, on the same images that were held out from both.
-
-    Accuracy is what counts, cross entropy is steadier; so both are asked, each in its own standard errors (Stouffer et al.
-    1949).
-    """
+def _verdict(best: _Trial, trial: _Trial) -> tuple[bool, str]:
+    """Whether a trial is better than the best so far, on the same images that were held out from both, and why."""
     if not len(best.choice.held_out):
         return False, "too few images to judge by"
-    held_out = labels[best.choice.held_out]
-    gains = _best_losses(best.choice.logits, held_out) - _best_losses(trial.choice.logits, held_out)
-    fixed, broken = int((trial.right & ~best.right).sum()), int((best.right & ~trial.right).sum())
-    sureness = (fixed - broken) / max(1.0, np.sqrt(fixed + broken))
-    sureness += float(gains.mean() / max(gains.std() / np.sqrt(len(gains)), 1e-12))
-    is_better = sureness > TIE_ERRORS and (abs(gains.mean()) > TIE or fixed != broken)
-    return bool(is_better), f"{fixed} more right, {broken} more wrong; calibrated cross entropy {-gains.mean():+.3f}"
+    fixed, broken = trial.right & ~best.right, best.right & ~trial.right
+    gain = float(np.average(best.losses - trial.losses, weights=best.weights))
+    lead = float((best.weights * (fixed.astype(np.int64) - broken)).sum())
+    is_better = _sureness(best, trial) > TIE_ERRORS and (abs(gain) > TIE or abs(lead) > TIE)
+    why = f"{fixed.sum()} more right, {broken.sum()} more wrong"
+    if best.choice.is_balanced:
+        points = 100 * (trial.accuracy[0] - best.accuracy[0])
+        why += f", balanced accuracy {points:+.1f} points; calibrated balanced cross entropy {-gain:+.3f}"
+    else:
+        why += f"; calibrated cross entropy {-gain:+.3f}"
+    return bool(is_better), why
 
 
-def _best_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _sureness(best: _Trial, trial: _Trial) -> float:
+    """How sure it is that a trial is better, in standard errors.
+
+    Accuracy is what counts, cross entropy is steadier; so both are asked, each in its own standard errors (Stouffer et al.
+    1949). Copies of a photo are right or wrong together. Where the choice is balanced every class counts the same in both.
+    """
+    weights, gains, group = best.weights.astype(np.float64), best.losses - trial.losses, group_numbers(best.groups)
+    lead = np.bincount(group, weights * (trial.right.astype(np.int64) - best.right))
+    gain = float(np.average(gains, weights=weights))
+    error = np.linalg.norm(np.bincount(group, weights * (gains - gain))) / weights.sum()
+    return float(lead.sum() / max(np.linalg.norm(lead), 1e-12) + gain / max(error, 1e-12))
+
+
+def _best_losses(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Cross entropy of each image at the best of some temperatures (Guo et al. 2017): how sure a head is of itself, which is
     mended later, shall not decide."""
-    return min((losses(logits / np.float32(t), labels) for t in TEMPERATURES), key=lambda each: float(each.mean()))
+    tried = (losses(logits / np.float32(t), labels) for t in TEMPERATURES)
+    return min(tried, key=lambda each: float(np.average(each, weights=weights)))
 
 
 def _told(name: str, trial: _Trial, is_taken: bool, why: str) -> Rung:
-    right, look = trial.right, trial.candidate.look
-    n, n_right = len(right), int(right.sum())
+    look, n = trial.candidate.look, len(trial.choice.held_out)
+    accuracy, interval = trial.accuracy if n else (None, None)
     return Rung(
         name,
         f"{look.name}, {look.backbones[0].preprocess.size} pixels, {look.depth} layer{'s' * (look.depth > 1)}",
-        n_right / n if n else None,
-        wilson_interval(n_right, n) if n else None,
-        float(losses(trial.choice.logits, trial.labels[trial.choice.held_out]).mean()) if n else None,
+        accuracy,
+        interval,
+        float(np.average(trial.losses, weights=trial.weights)) if n else None,
         round(trial.seconds, 3),
         len(trial.labels),
         is_taken,
         why,
+        trial.choice.is_balanced,
     )
 
 

@@ -123,7 +123,7 @@ def learning_curve(
     from threadpoolctl import threadpool_limits
 
     turns = [turn for turn in turns if len(turn.labels)]
-    sizes = _sizes(labels, turns, effort) if turns else []
+    sizes = _sizes(labels, turns, effort) if sum(len(turn.labels) for turn in turns) > 1 else []
     if not sizes:
         return LearningCurve((), reason="there are too few photos to learn from fewer of them")
     plan = _Plan(codes, labels, digests, sizes, fit, seed, np.float32(temperature))

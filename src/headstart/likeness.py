@@ -32,8 +32,10 @@ from headstart.label_errors import out_of_fold
 from headstart.labels import counts
 from headstart.looks import Look, look_at
 from headstart.progress import underway
+from headstart.readings import counted
 from headstart.splits import TRAIN
 from headstart.store import Store
+from headstart.tables import ImageRef
 from headstart.wording import listed
 from headstart.zoo import Wish, find_backbone
 
@@ -109,7 +111,9 @@ def compare(
     last = np.ascontiguousarray(codes.values[:, : codes.widths[0]])
     with underway(progress, "compare"):
         copies = find_copies(last, glances, codes.digests, threads=threads)
-    return Likeness(dataset, codes, glances, copies.pairs, copies.groups, tuple(_of_chains(copies.chains)))
+    unseen = [image for image, picture in zip(images, glances.pictures, strict=True) if picture is None]
+    notes = (*_of_chains(copies.chains), *_of_unseen(unseen))
+    return Likeness(dataset, codes, glances, copies.pairs, copies.groups, notes)
 
 
 def _of_chains(chains: Sequence[Chain]) -> Iterator[str]:
@@ -121,6 +125,15 @@ def _of_chains(chains: Sequence[Chain]) -> Iterator[str]:
             "next, but the first does not look like the last, as in the frames of a film. They count as "
             f"{n_groups:,} groups, and neighbouring groups may stand on both sides of the test, so the result may be too "
             "good. If they are one film, put all of it into one split (a column `split` in a table)"
+        )
+
+
+def _of_unseen(images: Sequence[ImageRef]) -> Iterator[str]:
+    """What it means that photos were not there any more to be compared."""
+    if images:
+        yield (
+            f"{counted(len(images), 'photo')} changed or vanished before they were compared with the others, so near "
+            f"duplicates of them are not known; the first: {display_name(images[0])}"
         )
 
 
@@ -182,4 +195,4 @@ def check_photos(
         evidence = alike.evidence(seed=seed, threads=hardware.threads or available_cores(), progress=progress)
         issues = find_issues(evidence)
     sizes = counts(evidence.labels, len(dataset.classes)).tolist()
-    return Checked(issues, len(codes.index), dataset.classes, tuple(sizes), evidence, alike.notes)
+    return Checked(issues, len(codes.index), dataset.classes, tuple(sizes), evidence, (*dataset.notes, *alike.notes))

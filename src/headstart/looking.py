@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from headstart.wording import listed
 if TYPE_CHECKING:
     import numpy as np
 
+    from headstart.classifier import Classifier
     from headstart.findings import Findings
     from headstart.map_page import NewPhotos
     from headstart.saved import SavedRun
@@ -42,7 +42,7 @@ def check(options: argparse.Namespace) -> int:
     with terminal.Progress(quiet=options.quiet) as progress:
         checked = check_photos(options.photos, progress=progress, **chosen)
     for note in checked.notes:
-        print(f"headstart: {note}", file=sys.stderr)
+        terminal.tell(note)
     told = checked.to_json()
     if options.csv:
         _write_rows(options.csv, told["issues"])
@@ -83,6 +83,7 @@ def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
     import csv
     import io
 
+    from headstart.cells import to_cell
     from headstart.files import write_output
 
     columns = ("kind", "path", "label", "suggested_label", "score", "sentence", "suggestion", "paths")
@@ -91,7 +92,7 @@ def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
     writer.writerow(columns)
     for issue in issues:
         row = {**issue, "paths": json.dumps(issue["paths"], ensure_ascii=False)}
-        writer.writerow([row[name] for name in columns])
+        writer.writerow([to_cell(row[name]) if isinstance(row[name], str) else row[name] for name in columns])
     write_output(path, text.getvalue())
 
 
@@ -164,9 +165,9 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
     for n, result in enumerate(classifier.engine.stream(sources.open_up(options.add), load), start=1):
         progress("photos", n, total)
         if result.outputs is None:
-            sentence = f"headstart: {display_name(result.item)} is left out: {result.instead.reason}"
-            print(terminal.one_line(sentence), file=sys.stderr)
+            terminal.tell(f"{display_name(result.item)} is left out: {result.instead.reason}")
             continue
+        classifier.check_outputs(result.outputs)
         names.append(display_name(result.item))
         rows.append(result.outputs)
         square = load_image(result.item, classifier.preprocess)
@@ -195,9 +196,12 @@ def report(options: argparse.Namespace) -> int:
         classifier = saved.classifier(hardware_of(options)) if (saved.folder / "model.onnx").exists() else None
         pictures = _pictures(saved, options, progress)
         if classifier is None and (other := saved.about.get("run")):  # an evaluation's folder has no classifier of its own
+            from headstart.addresses import is_remote
             from headstart.classifier import Classifier
 
-            classifier = Classifier.load(other, hardware_of(options))
+            if is_remote(other):
+                raise DataError(f"{saved.folder} is an evaluation of {other}, on another machine; copy that run here first")
+            classifier = saved.own(Classifier.load(other, hardware_of(options)))
         if classifier is None:
             raise DataError(f"{saved.folder} holds no model.onnx; its report cannot be made again")
         with underway(progress, "review"):
@@ -234,13 +238,13 @@ def plot(options: argparse.Namespace) -> int:
 def _seen(saved: SavedRun, row: int) -> np.ndarray | None:
     """A photo of a run as people see it, at most 448 pixels high or wide; None where it is gone, or another one by now."""
     from headstart.images import Failure, decode
-    from headstart.tables import content_of
+    from headstart.tables import same_content_of
 
     image = saved.images[row]
     if image is None:
         return None
-    content = content_of(image)
-    if isinstance(content, Failure) or sha256(content).digest() != saved.findings.digests[row].tobytes():
+    content = same_content_of(image, saved.findings.digests[row].tobytes())
+    if isinstance(content, Failure):
         return None
     pixels = decode(content, shorter_side=448)
     return None if isinstance(pixels, Failure) else pixels
@@ -266,7 +270,7 @@ def explain(options: argparse.Namespace) -> int:
     (prediction,) = classifier.predict(options.photo)
     explainer = Explainer(classifier)
     heat = explainer.explain(square, label)
-    nearest = _nearest(options, explainer.outputs(square)["codes"])
+    nearest = _nearest(options, classifier, explainer.outputs(square)["codes"])
     if output is not None:
         from headstart.heat_picture import write_heat
 
@@ -282,8 +286,8 @@ def explain(options: argparse.Namespace) -> int:
         }
         print(json.dumps(about, indent=2))
         return 0
+    from headstart.printing import one_line
     from headstart.rows import people_row
-    from headstart.terminal import one_line
 
     print(people_row(prediction, max(len(str(prediction.prediction)), 1)))
     for name, of in nearest:
@@ -294,43 +298,45 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _nearest(options: argparse.Namespace, codes: np.ndarray) -> list[tuple[str, str]]:
+def _nearest(options: argparse.Namespace, classifier: Classifier, codes: np.ndarray) -> list[tuple[str, str]]:
     """The photos that were learnt from and are most like one, with their labels; none where only model.onnx is given."""
     import numpy as np
 
-    from headstart.findings import FILE_NAME, Findings
+    from headstart.findings import FILE_NAME
     from headstart.images import read_bytes
     from headstart.labels import named
     from headstart.map import along_axes
-    from headstart.saved import read_about
+    from headstart.saved import check_own, read_run
     from headstart.splits import TEST
 
     folder = Path(options.run)
     if not (folder / FILE_NAME).exists():
         return []
-    findings, classes = Findings.load(folder), read_about(folder)["classes"]
+    about, findings = read_run(folder)
+    check_own(folder, about, findings, classifier)
     place = along_axes(codes[None, : len(findings.space_mean)], findings.space_mean, findings.space_axes)[0]
     content = read_bytes(options.photo)
     itself = sha256(content if isinstance(content, bytes) else b"").digest()
     others = (findings.digests != np.frombuffer(itself, np.uint8)).any(axis=1)
     rows = findings.nearest_to(place, N_NEAREST, np.flatnonzero((findings.splits != TEST) & others))
-    return [(findings.names[row], named(findings.labels[row], classes)) for row in rows]
+    return [(findings.names[row], named(findings.labels[row], about["classes"])) for row in rows]
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Evaluate a classifier on other labelled photos."""
     from headstart import terminal
+    from headstart.readings import is_balanced
     from headstart.retest import evaluate_run
 
     chosen = {k: v for k, v in vars(options).items() if k in (*CODES_OPTIONS, "against", "output")}
     with terminal.Progress(quiet=options.quiet) as progress:
         tested = evaluate_run(options.run, options.photos, progress=progress, **chosen)
     for note in tested.about["notes"]:
-        print(f"headstart: {note}", file=sys.stderr)
+        terminal.tell(note)
     if options.json:
         print(json.dumps({"folder": str(tested.folder), **tested.about}, indent=2))
         return 0
-    print(terminal.evaluation_text(tested.evaluation))
+    print(terminal.evaluation_text(tested.evaluation, is_balanced=is_balanced(tested.about)))
     if tested.comparison is not None:
         print(f"\n{tested.comparison.sentence}")
     print(f"\nThe report is {tested.folder}/report.html; open it in a browser")
@@ -349,12 +355,14 @@ def _pictures(saved: SavedRun, options: argparse.Namespace, progress: Any) -> tu
 
 
 def _tell_gone(saved: SavedRun) -> None:
+    from headstart.addresses import is_remote
+    from headstart.terminal import tell
+
     if saved.n_gone:
-        print(
-            f"headstart: {saved.n_gone:,} of {len(saved.images):,} photos are not where they were "
-            f"({saved.about['photos']}); --photos says where they lie now",
-            file=sys.stderr,
-        )
+        photos, where = saved.about["photos"], "are not where they were"
+        if is_remote(photos):
+            where = "are not looked for on another machine because a run names it"
+        tell(f"{saved.n_gone:,} of {len(saved.images):,} photos {where} ({photos}); --photos says where they lie now")
 
 
 def _check_new(path: Path | None, overwrite: bool) -> None:

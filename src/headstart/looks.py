@@ -15,7 +15,7 @@ from headstart.engine import Hardware
 from headstart.errors import DataError
 from headstart.images import Failure, display_name
 from headstart.store import Store
-from headstart.tables import ImageRef, TableImage
+from headstart.tables import ImageRef, TableImage, check_same
 
 MIRRORED = "mirrored"
 N_MEASURED = 25  # photos
@@ -101,10 +101,10 @@ def _beside(
 
 def _same(first: Codes, second: Codes, images: Sequence[ImageRef]) -> Codes:
     """The second, if it is of the same images as the first."""
-    if not np.array_equal(first.index, second.index) or first.digests != second.digests:
-        odd = sorted(set(first.index.tolist()) ^ set(second.index.tolist()))
-        name = display_name(images[odd[0]]) if odd else "an image"
-        raise DataError(f"{name} changed, or could not be read again, while its codes were computed; start again")
+    odd = sorted(set(first.index.tolist()) ^ set(second.index.tolist()))
+    if odd:
+        raise DataError(f"{display_name(images[odd[0]])} could not be read again while its codes were computed; start again")
+    check_same([images[i] for i in first.index], first.digests, second.digests, "their codes were computed")
     return second
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.addresses import is_remote, may_open
 from headstart.findings import Findings
 from headstart.labels import are_many, named
 from headstart.splits import SPLITS
@@ -71,7 +72,7 @@ class MapContents:
 
     pictures: one for each name in findings, small JPEG files, or None; empty where there are none at all. issues: as in
     issues.json. originals: what stands before a name in its photo's address; None takes file:// where names are whole paths,
-    and shows small pictures alone elsewhere.
+    and shows small pictures alone elsewhere. Of the run's photos only those in its own folder are opened.
     """
 
     about: dict[str, Any]
@@ -94,6 +95,9 @@ def map_data(contents: MapContents) -> dict[str, Any]:
     kind_of = {path: issue["kind"] for issue in reversed(contents.issues) for path in _paths(issue)}
     kinds = sorted(set(kind_of.values()))
     kept = [*(contents.pictures or [None] * len(findings.names)), *new.pictures][:MOST_PICTURES]
+    photos, has_base = str(about.get("photos") or ""), originals is not None
+    opens = [may_open(name, photos, has_base=has_base) for name in findings.names]
+    opens += [not is_remote(name) for name in new.names]  # they were named on the command line
     is_whole = bool(names) and all(PurePosixPath(n).is_absolute() or PureWindowsPath(n).is_absolute() for n in names)
     return {
         "x": _packed(np.concatenate([findings.positions[:, 0], new.positions[:, 0]]), "f32"),
@@ -108,6 +112,7 @@ def map_data(contents: MapContents) -> dict[str, Any]:
         "split": _packed(np.concatenate([findings.splits, np.full(m, -1)]), "i8"),
         "isCorrect": _packed(np.array(is_correct + [-1] * m), "i8"),
         "issue": {**_packed(np.array([kinds.index(kind_of[n]) if n in kind_of else -1 for n in names]), "i8"), "of": kinds},
+        "mayOpen": _packed(np.array(opens), "u8"),
         "isNew": _packed(np.arange(len(names)) >= len(findings.names), "u8"),
         "sprites": _sprites(kept) if any(kept) else None,
         "originals": originals if originals is not None else "file://" if is_whole else None,

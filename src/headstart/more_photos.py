@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.head import Head, balanced_weights
+from headstart.head import Head, counted_weights
 from headstart.heads import HEADS
 from headstart.labels import are_many
 from headstart.ladder import Learned
@@ -30,7 +30,6 @@ def curve_of_run(
     learnt: np.ndarray,
     tested: np.ndarray,
     *,
-    balance: bool = False,
     is_thorough: bool = False,
     seed: int = 0,
     progress: Callable[[str, int, int], None] = lambda *_: None,
@@ -58,7 +57,7 @@ def curve_of_run(
         data.labels[learn],
         groups,
         turns,
-        fit=_as_chosen(learned, len(data.classes), len(learn), balance),
+        fit=_as_chosen(learned, len(data.classes), len(learn)),
         seed=seed,
         effort=THOROUGH if is_thorough else QUICK,
         temperature=choice.head.temperature,
@@ -75,14 +74,14 @@ def _turn(choice: Choice, is_in: np.ndarray, codes: np.ndarray, labels: np.ndarr
     return Turn(others, codes[held_out], labels[held_out], [groups[i] for i in held_out], choice.logits[is_in])
 
 
-def _as_chosen(learned: Learned, n_classes: int, n: int, balance: bool) -> Fit:
+def _as_chosen(learned: Learned, n_classes: int, n: int) -> Fit:
     """What the curve learns with: the head that was chosen, whose strength was the best for n images."""
     choice, parts = learned.choice, learned.look.parts
     kind = HEADS[choice.kind]
 
     def fit(codes: np.ndarray, of_image: np.ndarray) -> Head:
         n_views = codes.shape[1] if codes.ndim == 3 else 1
-        weights = balanced_weights(of_image, n_classes) if balance else np.ones(len(of_image), np.float32)
+        weights = counted_weights(of_image, is_balanced=choice.is_balanced)
         fitter = kind.fitter(codes.reshape(-1, codes.shape[-1]), np.repeat(of_image, n_views), n_classes, parts)
         strength = choice.strength * np.sqrt(n / len(of_image)) if choice.kind in BY_SQUARE_ROOT else choice.strength
         return fitter.head(fitter.fit(strength, weights=np.repeat(weights, n_views)))

@@ -7,6 +7,7 @@ which are chance.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,12 @@ def is_evaluation(about: dict[str, Any]) -> bool:
     return about.get("run") is not None
 
 
+def is_balanced(about: Mapping[str, Any]) -> bool:
+    """Whether every class counts the same, however many photos it has (--balance), and what that gave is known."""
+    asked = (about.get("arguments") or {}).get("balance")
+    return bool(asked) and about["evaluation"].get("balanced_accuracy") is not None
+
+
 def others(about: dict[str, Any]) -> str:
     """What photos are that were held out but are no test photos."""
     return "validation" if (about.get("choice") or {}).get("head") == "fine-tuned" else "cross-validated"
@@ -73,12 +80,15 @@ def result(about: dict[str, Any]) -> str:
         what = f"told every label of {e['n_correct']:,} of them rightly, and no other"
     else:
         what = f"labelled {e['n_correct']:,} of them rightly"
+    alike = ""
+    if is_balanced(about):
+        alike = f" Every class counted alike, that is {percent(e['balanced_accuracy'])} (balanced accuracy)."
     if is_tested(about):
         seen = f"It was tested on {counted(e['n_images'], 'photo')} that it had never seen"
-        return f"{seen}, and {what}: {percent(e['accuracy'])}."
+        return f"{seen}, and {what}: {percent(e['accuracy'])}.{alike}"
     return (
         f"There were no photos to spare for a test, so each of {counted(e['n_images'], 'photo')} was held out once "
-        f"(cross-validation). It {what}: {percent(e['accuracy'])}."
+        f"(cross-validation). It {what}: {percent(e['accuracy'])}.{alike}"
     )
 
 
@@ -91,20 +101,41 @@ def chance(about: dict[str, Any]) -> str:
     copies = f", {n_different:,} of them different (copies count as one)" if n_different < e["n_images"] else ""
     return (
         f"With {counted(e['n_images'], 'photo')}{copies} that is {luck}: on many more photos of the same kind it would "
-        f"probably be right for between {percent(low)} and {percent(high)} (95 % interval)."
+        f"probably be right for between {percent(low)} and {percent(high)} (95 % interval).{_balanced_chance(about)}"
     )
+
+
+def _balanced_chance(about: dict[str, Any]) -> str:
+    if not is_balanced(about):
+        return ""
+    low, high = about["evaluation"]["balanced_interval"]
+    return f" The balanced accuracy would be between {percent(low)} and {percent(high)}."
 
 
 def verdict(about: dict[str, Any]) -> str:
     """Whether that can be relied on, and what to do next."""
     e = about["evaluation"]
-    low, high = e["interval"]
-    if (always := guessing(about)) is not None and low <= always[1]:
+    if is_balanced(about):
+        low, high = e["balanced_interval"]
+        always: tuple[str, float] | None = ("any one class", 1 / sum(c["support"] > 0 for c in e["classes"]))
+    else:
+        (low, high), guess = e["interval"], guessing(about)
+        always = guess and (quoted(guess[0]), guess[1])
+    if always is not None and low <= always[1]:
+        alike = " where every class counts alike" * is_balanced(about)
         return (
-            f"This is not shown to be better than always answering {quoted(always[0])}, which would be right for "
-            f"{percent(always[1])}. Do not rely on it yet: look at the labels and the mistakes below, then add photos."
+            f"This is not shown to be better than always answering {always[0]}, which would be right for "
+            f"{percent(always[1])}{alike}. Do not rely on it yet: look at the labels and the mistakes below, then add "
+            "photos."
         )
-    better = "" if always is None else f"Much better than always answering {quoted(always[0])} ({percent(always[1])}), but "
+    better = "" if always is None else f"Much better than always answering {always[0]} ({percent(always[1])}), but "
+    if high - low > WIDE and is_balanced(about):
+        rarest = min((c for c in e["classes"] if c["support"]), key=lambda c: c["support"])
+        return (
+            f"{better}not yet a number to rely on: the interval of the balanced accuracy is {points(high - low)} wide. Only "
+            f"{counted(rarest['support'], 'photo')} of {quoted(rarest['label'])} judged it: add photos of the rarest "
+            f"classes and {'evaluate it on more' if is_evaluation(about) else 'train again'}."
+        )
     if high - low > WIDE:
         return (
             f"{better or 'This is '}not yet a number to rely on: the interval is {points(high - low)} wide, because only "
@@ -265,7 +296,8 @@ def surer(about: dict[str, Any]) -> str | None:
     if not c or not c.get("bins"):
         return None
     after, luck = c["error_after"], _by_luck(c)
-    n, differ = counted(c["n_images"], "photo"), "what it says and how often it is right differ by"
+    alike = ", every class counted alike," if c.get("is_balanced") else ""
+    n, differ = counted(c["n_images"], "photo"), f"what it says and how often it is right{alike} differ by"
     before = f" Before it was corrected, the difference was {points(c['error_before'])}." if _is_mended(c) else ""
     if after <= luck:
         return (
@@ -305,7 +337,10 @@ def _by_luck(c: dict[str, Any], n_spreads: float = SELDOM) -> float:
     """
     bins = [b for b in c["bins"] if b["n"]]
     n = sum(b["n"] for b in bins) or 1
-    variance = sum(b["n"] * b["probability"] * (1 - b["probability"]) for b in bins) / n**2
+    variance = sum(
+        b.get("share", b["n"] / n) ** 2 * b["probability"] * (1 - b["probability"]) / b.get("n_effective", b["n"])
+        for b in bins
+    )
     return float((c.get("bias") or 0.0) + n_spreads * math.sqrt(max(0.0, variance) * (1 - 2 / math.pi)))
 
 
@@ -314,7 +349,7 @@ def _is_mended(c: dict[str, Any]) -> bool:
 
 
 def _direction(c: dict[str, Any]) -> tuple[str, str]:
-    over = sum(b["n"] * (b["probability"] - b["accuracy"]) for b in c["bins"] if b["n"])
+    over = sum(b.get("share", b["n"]) * (b["probability"] - b["accuracy"]) for b in c["bins"] if b["n"])
     if over > 0:
         return "surer", "Read its 90 % as something less, and check what it is unsure of by eye."
     return "less sure", "Its answers are right more often than it says: a cautious fault."
@@ -395,8 +430,9 @@ def ladder(about: dict[str, Any]) -> str | None:
     n_learnt = about["images"]["used"] - (about["images"].get("test") or 0)
     n = rungs[0].get("n_images") or n_learnt
     among = f" on a sample of {n:,} of the {n_learnt:,} photos to learn from" if n < n_learnt else ""
+    what = "balanced accuracy " if rungs[0].get("is_balanced") else ""
     return (
-        f"After the simplest way, {n_tried} by cross-validation{among} and {n_taken}: "
+        f"After the simplest way, {n_tried} by cross-validation{among} and {n_taken}: {what}"
         f"from {percent(rungs[0]['accuracy'])} to {percent(last['accuracy'])}. These numbers chose, so they flatter a little"
         f"{'; the result at the top did not choose' if is_tested(about) else ''}."
     )

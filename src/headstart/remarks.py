@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from headstart.backbones import Backbone
 from headstart.datasets import Dataset
 from headstart.images import display_name
 from headstart.readings import counted
+from headstart.select import Choice
 from headstart.splits import TEST, VALIDATION
-from headstart.usable import Usable
+from headstart.usable import Usable, untested
 
 
 def of_fixes(before: Dataset, after: Dataset, data: Usable) -> Iterator[str]:
@@ -37,6 +38,37 @@ def of_splits(dataset: Dataset) -> Iterator[str]:
     """What many expect to judge, and what does not."""
     if (dataset.splits == VALIDATION).any() and not (dataset.splits == TEST).any():
         yield "validation photos are learnt from, and the test split is drawn from train; name them test to be judged on"
+
+
+def of_single_photos(data: Usable) -> Iterator[str]:
+    """Which classes no number speaks of, since each is learnt from one photo alone."""
+    alone = untested(data.labels, len(data.classes), data.groups, data.splits)
+    if not alone:
+        return
+    has, it_is = ("has a single photo", "it is") if len(alone) == 1 else ("have a single photo each", "they are")
+    yield (
+        f"{_named([data.classes[i] for i in alone])} {has}, copies aside: {it_is} learnt, but there is no other photo to "
+        f"judge by, so no number here says how well {it_is} told; add photos"
+    )
+
+
+def of_neighbours(data: Usable, choice: Choice) -> Iterator[str]:
+    """Which classes the k nearest photos can hardly give: those of fewer photos than half the votes."""
+    if choice.kind != "nearest":
+        return
+    of_class = labels.counts(data.labels[data.splits != TEST], len(data.classes))
+    few = [name for name, n in zip(data.classes, of_class, strict=True) if 2 * n <= choice.strength]
+    if few:
+        has, it_is = ("has", "it is") if len(few) == 1 else ("have", "they are")
+        yield (
+            f"{_named(few)} {has} too few photos to be most of the {choice.strength:.0f} nearest, so {it_is} hardly ever "
+            "given; add photos, or take another --head"
+        )
+
+
+def _named(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(map(repr, names[:most]))
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def of_a_strangers_network(network: Backbone) -> Iterator[str]:

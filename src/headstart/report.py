@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from headstart import readings
+from headstart.addresses import folder_of, may_open
 from headstart.check import KINDS
 from headstart.findings import Findings, Judged
 from headstart.labels import are_many
@@ -68,7 +69,8 @@ def report_page(
     about: run.json. issues: those of issues.json. pictures: a small JPEG for each row of findings, None for one that is not
     there, or () where there are none at all. probe_pictures: a JPEG for each of about["unfamiliar"]["probes"].
     photos_base: where the photos' folder lies as seen from the page, a relative path or an URL; by default the page opens
-    photos by the absolute paths they have. Raises ValueError where pictures are not one a row.
+    photos by the absolute paths they have. It opens none that lies elsewhere, see addresses.may_open. Raises ValueError
+    where pictures are not one a row.
     """
     if len(pictures) not in (0, len(findings.names)):
         raise ValueError(f"{len(pictures):,} pictures of {len(findings.names):,} photos; expected one each, or none")
@@ -78,12 +80,18 @@ def report_page(
     place[shown] = np.arange(len(shown))
     data = {
         **_summary(about, findings, judged, issues),
-        "photos": _photos(findings, judged, shown),
+        "photos": {
+            **_photos(findings, judged, shown),
+            "may_open": [
+                may_open(findings.names[i], str(about.get("photos") or ""), has_base=photos_base is not None)
+                for i in shown.tolist()
+            ],
+        },
         "n_photos": len(findings.names),
         "n_mistakes": int((~judged.is_right).sum()),
         "sprites": _sprites([pictures[i] for i in shown.tolist()] if pictures else ()),
         "missing": [p for p, i in enumerate(shown.tolist()) if not pictures or pictures[i] is None],
-        "folder": str(about.get("photos") or ""),
+        "folder": folder_of(str(about.get("photos") or "")),
         "is_tuned": (about.get("choice") or {}).get("head") == "fine-tuned",
         "base": photos_base,
         "mistakes": _mistakes(findings.mistakes(about.get("thresholds")).tolist(), explained, place),
@@ -221,6 +229,7 @@ def _summary(about: dict[str, Any], findings: Findings, judged: Judged, issues: 
         "is_many": are_many(findings.labels),
         "is_tested": readings.is_tested(about),
         "evaluation": {k: v for k, v in e.items() if k != "confusion"},
+        "is_balanced": readings.is_balanced(about),
         "n_right": int(judged.is_right[is_test | (not readings.is_tested(about))].sum()),
         "guess": readings.guessing(about),
         "images": about["images"],

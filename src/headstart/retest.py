@@ -1,16 +1,17 @@
 """A finished classifier on other labelled photos: the same evaluation and report, and how it compares with another run.
 
-Takes a run and photos; gives an evaluation on those of them that the run has not learnt from. It decides which those are: no
-photo that is one that was learnt from, resaved or not.
+Takes a run and photos; gives an evaluation on those of them that the run has not learnt from, resaved or not, and whose
+class it knows.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,20 @@ from headstart.calibration import calibrate_probabilities
 from headstart.classifier import Classifier
 from headstart.codes import Progress, Store, default_cache_dir
 from headstart.datasets import Dataset
-from headstart.duplicates import near_duplicates
 from headstart.engine import Hardware
 from headstart.errors import DataError, HeadstartError
 from headstart.evaluate import Comparison, Evaluation, MultiLabelEvaluation, evaluate, evaluate_multilabel, is_better
 from headstart.files import write_output
 from headstart.findings import Findings
-from headstart.glance import glance_at
 from headstart.images import Failure, display_name, load_image
-from headstart.likeness import MOST_COMPARED
+from headstart.intervals import group_numbers, one_of_each
 from headstart.map import along_axes, place_on
+from headstart.recognition import Recognised, recognise
 from headstart.review import pictures_of, review, with_probes, write_issues, write_report
 from headstart.runs import HeldOut, check_free, draft_of, own_version, publish, versions, write_tables
 from headstart.saved import SavedRun, open_run
 from headstart.splits import SPLITS, TEST
-from headstart.tables import ImageRef, content_of
+from headstart.tables import ImageRef, check_same, content_of, digest_of
 
 LEARNT, RESAVED = "it was learnt from", "nearly the same photo was learnt from"
 UNKNOWN = "the classifier does not know its label"
@@ -53,11 +53,15 @@ class Retest:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a network says of n photos that could be used: rows of the dataset, and an array of each of its outputs."""
+    """What a network says of n photos: rows of the dataset, and an array of each of its outputs.
+
+    digests: the sha256 of each. learnt: rows of the dataset whose very bytes were learnt from, which nobody looked at.
+    """
 
     rows: np.ndarray
-    digests: np.ndarray
+    digests: list[bytes]
     outputs: dict[str, np.ndarray]
+    learnt: list[int]
     failures: dict[int, Failure]
 
 
@@ -87,21 +91,35 @@ def evaluate_run(
     other = None if against is None else open_run(against)
     dataset = datasets.load_dataset(photos, is_learnt=False)
     classifier = saved.classifier(hardware)
-    seen = _look(classifier, dataset, "evaluate", progress)
+    second = None if other is None else _comparable(other, classifier, hardware)
+    runs = [saved] if other is None else [saved, other]
+    learnt = {digest.tobytes() for run in runs for digest in run.findings.digests[run.findings.splits != TEST]}
+    seen = _look(classifier, dataset, learnt, "evaluate", progress)
+    again = None if second is None else _look_again(second, dataset, seen, progress)
     store_dir = Path(cache) if cache is not None else default_cache_dir()
-    resaved = _resaved(dataset, seen, saved, store_dir, threads)
-    kept, skipped, notes = _kept(dataset, seen, classifier, saved, other, resaved)
+    images = [dataset.images[i] for i in seen.rows]
+    with Store(store_dir) as store:
+        recognised = [
+            recognise(run, images, seen.digests, outputs["codes"], store, threads=threads)
+            for run, outputs in zip(runs, (seen.outputs, again), strict=False)
+            if outputs
+        ]
+    kept, skipped, notes = _kept(dataset, seen, classifier, recognised)
     truth = _labels_for(dataset, classifier)[seen.rows[kept]]
-    evaluation = _evaluation(seen.outputs["probabilities"][kept], truth, classifier)
+    groups = [recognised[0].groups[i] for i in kept]  # of each photo that judges: the same for copies of one photo
+    evaluation = _evaluation(seen.outputs["probabilities"][kept], truth, classifier, groups)
     comparison = None
-    if other is not None:
-        comparison = _compared(classifier, other, dataset, seen, kept, truth, hardware, progress)
+    if again is not None and second is not None:
+        theirs = _is_right(again["probabilities"][kept], _labels_for(dataset, second)[seen.rows[kept]], second)
+        ours = _is_right(seen.outputs["probabilities"][kept], truth, classifier)
+        comparison = is_better(ours, theirs, groups=groups, name_a="this run", name_b=str(runs[-1].folder))
     about = _about(saved, photos, evaluation, truth, classifier, notes, comparison, len(skipped))
-    findings = _findings(saved, dataset, seen, kept, truth)
-    about["calibration"] = calibrate_probabilities(findings.probabilities, truth, saved.about.get("calibration"))
+    findings = _findings(saved, dataset, seen, kept, truth, groups)
+    ones = one_of_each(groups)
+    about["calibration"] = calibrate_probabilities(findings.probabilities[ones], truth[ones], saved.about.get("calibration"))
     folder = None
     if write:
-        images = [dataset.images[i] for i in seen.rows[kept]]
+        images = [images[i] for i in kept]
         with Store(store_dir) as store:
             pictures = pictures_of(findings, images, store, threads=threads, progress=progress)
         reviewed = review(classifier, findings, images, pictures, progress=progress)
@@ -117,31 +135,47 @@ def evaluate_run(
     return Retest(evaluation, comparison, about, folder)
 
 
-def _look(classifier: Classifier, dataset: Dataset, stage: str, progress: Progress) -> _Seen:
-    """What the classifier says of every image of a dataset that can be used."""
+def _look(classifier: Classifier, dataset: Dataset, learnt: set[bytes], stage: str, progress: Progress) -> _Seen:
+    """What the classifier says of every image of a dataset that can be used, but for those that were learnt from."""
     digests: dict[int, bytes] = {}
 
     def load(i: int, image: ImageRef) -> Any:
         content = content_of(image)
         if isinstance(content, Failure):
             return content
-        digests[i] = sha256(content if isinstance(content, bytes) else np.asarray(content).tobytes()).digest()
-        return load_image(content, classifier.preprocess)
+        digests[i] = digest_of(content)
+        return None if digests[i] in learnt else load_image(content, classifier.preprocess)
 
-    rows, outputs, failures = [], [], {}
+    rows, outputs, were_learnt, failures = [], [], [], {}
     for result in classifier.engine.stream(dataset.images, load):
-        if result.outputs is None:
-            failures[result.index] = result.instead
-        else:
+        if result.outputs is not None:
+            classifier.check_outputs(result.outputs)
             rows.append(result.index)
             outputs.append(result.outputs)
+        elif result.instead is None:
+            were_learnt.append(result.index)
+        else:
+            failures[result.index] = result.instead
         progress(stage, result.index + 1, len(dataset.images))
-    if not rows:
+    if not rows and not were_learnt:
         first = next(iter(failures.values())).reason
         raise DataError(f"none of the {len(dataset.images)} files can be used as an image; the first: {first}")
-    stacked = {name: np.stack([o[name] for o in outputs]) for name in outputs[0]}
-    found = np.frombuffer(b"".join(digests[i] for i in rows), np.uint8).reshape(-1, 32)
-    return _Seen(np.array(rows, np.int64), found, stacked, failures)
+    stacked = {name: np.stack([o[name] for o in outputs]) for name in (outputs[0] if outputs else ())}
+    return _Seen(np.array(rows, np.int64), [digests[i] for i in rows], stacked, were_learnt, failures)
+
+
+def _look_again(classifier: Classifier, dataset: Dataset, seen: _Seen, progress: Progress) -> dict[str, np.ndarray]:
+    """What another classifier says of the photos that were seen; raises DataError where they are others by now."""
+    if not len(seen.rows):
+        return {}
+    images = [dataset.images[i] for i in seen.rows]
+    those = replace(dataset, images=images, labels=dataset.labels[seen.rows], splits=dataset.splits[seen.rows])
+    again = _look(classifier, those, set(), "compare", progress)
+    if again.failures:
+        i, failure = next(iter(again.failures.items()))
+        raise DataError(f"{display_name(images[i])} could be used a moment ago, and cannot any more: {failure.reason}")
+    check_same(images, seen.digests, again.digests, "the runs were compared")
+    return again.outputs
 
 
 def _labels_for(dataset: Dataset, classifier: Classifier) -> np.ndarray:
@@ -159,50 +193,26 @@ def _labels_for(dataset: Dataset, classifier: Classifier) -> np.ndarray:
     return np.array([at.get(name, -1) for name in dataset.classes], np.int64)[dataset.labels]
 
 
-def _resaved(dataset: Dataset, seen: _Seen, saved: SavedRun, store_dir: Path, threads: int | None) -> np.ndarray:
-    """(n,) whether a photo is nearly the same as one that was learnt from: resaved, resized, cropped a little, mirrored.
-
-    Photos that were learnt from are looked at where they lie, or where the store still has their small pictures.
-    """
-    known, is_resaved = saved.findings, np.zeros(len(seen.rows), bool)
-    learnt = np.flatnonzero(known.splits != TEST)
-    if len(learnt) + len(seen.rows) > MOST_COMPARED:
-        return is_resaved
-    codes = along_axes(seen.outputs["codes"][:, : len(known.space_mean)], known.space_mean, known.space_axes)
-    rows = np.concatenate([known.space[learnt].astype(np.float32), codes]) @ known.space_axes.T + known.space_mean
-    learnt_images: list[Any] = [b"" if saved.images[i] is None else saved.images[i] for i in learnt]
-    digests = [digest.tobytes() for digest in (*known.digests[learnt], *seen.digests)]
-    with Store(store_dir) as store:
-        glances = glance_at([*learnt_images, *(dataset.images[i] for i in seen.rows)], digests, store, threads=threads)
-    for first, second, _ in near_duplicates(rows.astype(np.float16), glances, digests, threads=threads):
-        if first < len(learnt) <= second:
-            is_resaved[second - len(learnt)] = True
-    return is_resaved
-
-
 def _kept(
-    dataset: Dataset,
-    seen: _Seen,
-    classifier: Classifier,
-    saved: SavedRun,
-    other: SavedRun | None,
-    resaved: np.ndarray,
+    dataset: Dataset, seen: _Seen, classifier: Classifier, recognised: Sequence[Recognised]
 ) -> tuple[np.ndarray, list[tuple[str, str]], list[str]]:
     """Which of the photos that were seen can judge, what is left out, and what to say of it."""
-    learnt = {d.tobytes() for run in (saved, other) if run for d in run.findings.digests[run.findings.splits != TEST]}
-    is_same = np.array([d.tobytes() in learnt for d in seen.digests])
-    is_learnt = is_same | resaved
-    truth = _labels_for(dataset, classifier)[seen.rows]
-    is_known = truth >= 0 if classifier.thresholds is None else truth.any(axis=1)
-    names = [display_name(dataset.images[i]) for i in seen.rows]
+    truth = _labels_for(dataset, classifier)
+    is_known = np.asarray(truth >= 0 if classifier.thresholds is None else truth.any(axis=1))
+    is_left, rows = is_known[seen.rows], seen.rows
+    for known in recognised:
+        is_left = is_left & ~known.is_learnt
+    learnt = np.array(seen.learnt, np.int64)
+    read = np.sort(np.concatenate([rows, learnt]))
+    named = (learnt[is_known[learnt]], rows[is_known[rows] & ~is_left], read[~is_known[read]])
+    left_out = [(i, why) for which, why in zip(named, (LEARNT, RESAVED, UNKNOWN), strict=True) for i in which]
     failed = [(display_name(dataset.images[i]), f.reason) for i, f in seen.failures.items()]
-    skipped = [*dataset.skipped, *failed]
-    skipped += [(names[i], LEARNT if is_same[i] else RESAVED) for i in np.flatnonzero(is_learnt & is_known)]
-    skipped += [(names[i], UNKNOWN) for i in np.flatnonzero(~is_known)]
-    notes = _notes(dataset, seen, classifier, (is_same & is_known, resaved & ~is_same & is_known), is_known)
+    skipped = [*dataset.skipped, *failed, *((display_name(dataset.images[i]), why) for i, why in left_out)]
+    notes = [*dataset.notes, *_notes(dataset, seen, classifier, Counter(why for _, why in left_out), is_known)]
+    notes += dict.fromkeys(note for known in recognised for note in known.notes)
     if failed:
         notes.append(f"{len(failed):,} files cannot be used as photos; the first: {failed[0][0]}: {failed[0][1]}")
-    kept = np.flatnonzero(~is_learnt & is_known)
+    kept = np.flatnonzero(is_left)
     if not len(kept):
         raise DataError(
             f"none of these photos can judge: {'; '.join(notes)}. Its classes: {', '.join(classifier.classes[:8])}"
@@ -211,37 +221,33 @@ def _kept(
 
 
 def _notes(
-    dataset: Dataset,
-    seen: _Seen,
-    classifier: Classifier,
-    is_learnt: tuple[np.ndarray, np.ndarray],
-    is_known: np.ndarray,
+    dataset: Dataset, seen: _Seen, classifier: Classifier, n_left_out: Mapping[str, int], is_known: np.ndarray
 ) -> list[str]:
-    """What to say of the photos that were seen and are left out, and of labels that cannot be judged."""
+    """What to say of the photos that are left out, by reason, and of labels that cannot be judged."""
     notes = []
-    for which, what in zip(is_learnt, ("", "nearly the same as photos that "), strict=True):
-        if which.any():
-            notes.append(
-                f"{int(which.sum()):,} of these photos {'are ' if what else ''}{what}were learnt from, and are left out"
-            )
+    for why, what in ((LEARNT, ""), (RESAVED, "are nearly the same as photos that ")):
+        if n_left_out[why]:
+            notes.append(f"{n_left_out[why]:,} of these photos {what}were learnt from, and are left out")
     unknown = [name for name in dataset.classes if name not in classifier.classes]
-    if not is_known.all():
-        note = (
-            f"{int((~is_known).sum()):,} photos are of no class that it knows ({', '.join(unknown[:5])}), and are left out"
-        )
-        if "unfamiliarity" in seen.outputs:
-            flagged = float((seen.outputs["unfamiliarity"][~is_known, 0] > 1).mean())
-            note += f"; {100 * flagged:.1f} % of them it calls unfamiliar"
+    if n_left_out[UNKNOWN]:
+        note = f"{n_left_out[UNKNOWN]:,} photos are of no class that it knows ({', '.join(unknown[:5])}), and are left out"
+        is_new = ~is_known[seen.rows]
+        if "unfamiliarity" in seen.outputs and is_new.any():
+            flagged = float((seen.outputs["unfamiliarity"][is_new, 0] > 1).mean())
+            which = "them" if is_new.sum() == n_left_out[UNKNOWN] else "those that it has not learnt from"
+            note += f"; {100 * flagged:.1f} % of {which} it calls unfamiliar"
         notes.append(note)
     if unknown and is_known.any() and classifier.thresholds is not None:
         notes.append(f"whether a photo is {' or '.join(unknown[:5])} is not judged: it knows no such label")
     return notes
 
 
-def _evaluation(probabilities: np.ndarray, truth: np.ndarray, classifier: Classifier) -> Evaluation | MultiLabelEvaluation:
+def _evaluation(
+    probabilities: np.ndarray, truth: np.ndarray, classifier: Classifier, groups: Sequence[bytes]
+) -> Evaluation | MultiLabelEvaluation:
     if classifier.thresholds is None:
-        return evaluate(probabilities, truth, classifier.classes)
-    return evaluate_multilabel(probabilities, truth, classifier.classes, classifier.thresholds)
+        return evaluate(probabilities, truth, classifier.classes, groups=groups)
+    return evaluate_multilabel(probabilities, truth, classifier.classes, classifier.thresholds, groups=groups)
 
 
 def _is_right(probabilities: np.ndarray, truth: np.ndarray, classifier: Classifier) -> np.ndarray:
@@ -250,35 +256,20 @@ def _is_right(probabilities: np.ndarray, truth: np.ndarray, classifier: Classifi
     return ((probabilities >= classifier.thresholds) == (truth > 0)).all(axis=1)
 
 
-def _compared(
-    classifier: Classifier,
-    other: SavedRun,
-    dataset: Dataset,
-    seen: _Seen,
-    kept: np.ndarray,
-    truth: np.ndarray,
-    hardware: Hardware,
-    progress: Progress,
-) -> Comparison:
-    """Compare two runs' classifiers on the same photos."""
+def _comparable(other: SavedRun, classifier: Classifier, hardware: Hardware) -> Classifier:
+    """The classifier of another run; raises HeadstartError where it does not tell the same classes apart."""
     second = other.classifier(hardware)
     if set(second.classes) != set(classifier.classes) or (second.thresholds is None) != (classifier.thresholds is None):
         raise HeadstartError(
             f"{other.folder} tells {', '.join(second.classes[:5])} apart, the first run "
             f"{', '.join(classifier.classes[:5])}; only runs of the same classes can be compared"
         )
-    rows = seen.rows[kept]
-    those = replace(
-        dataset, images=[dataset.images[i] for i in rows], labels=dataset.labels[rows], splits=dataset.splits[rows]
-    )
-    again = _look(second, those, "compare", progress)
-    both = again.rows
-    ours = _is_right(seen.outputs["probabilities"][kept][both], truth[both], classifier)
-    theirs = _is_right(again.outputs["probabilities"], _labels_for(those, second)[both], second)
-    return is_better(ours, theirs, name_a="this run", name_b=str(other.folder))
+    return second
 
 
-def _findings(saved: SavedRun, dataset: Dataset, seen: _Seen, kept: np.ndarray, truth: np.ndarray) -> Findings:
+def _findings(
+    saved: SavedRun, dataset: Dataset, seen: _Seen, kept: np.ndarray, truth: np.ndarray, groups: Sequence[bytes]
+) -> Findings:
     """What is known of the new photos, in the run's own space and on its map."""
     known = saved.findings
     codes = seen.outputs["codes"][kept][:, : len(known.space_mean)]
@@ -292,8 +283,8 @@ def _findings(saved: SavedRun, dataset: Dataset, seen: _Seen, kept: np.ndarray, 
         names=tuple(display_name(dataset.images[i]) for i in seen.rows[kept]),
         labels=truth,
         splits=np.full(len(kept), TEST, np.int8),
-        digests=seen.digests[kept],
-        groups=np.arange(len(kept)),
+        digests=np.frombuffer(b"".join(seen.digests[i] for i in kept), np.uint8).reshape(-1, 32),
+        groups=group_numbers(groups),
         held_out=np.arange(len(kept)),
         probabilities=seen.outputs["probabilities"][kept],
         unfamiliarity=np.full(len(kept), np.nan, np.float32) if strange is None else strange[kept, 0],

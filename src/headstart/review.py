@@ -7,7 +7,6 @@ explained.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from headstart.labels import named
 from headstart.probes import probes
 from headstart.report import Explained, report_page
 from headstart.store import Store
-from headstart.tables import ImageRef, content_of
+from headstart.tables import ImageRef, same_content_of
 
 N_EXPLAINED = 12  # mistakes; a heat map takes 10 ms to 30 ms
 N_NEAREST = 3
@@ -88,9 +87,9 @@ def _explained(
         found = []
         for done, row in enumerate(rows):
             progress("explain", done, len(rows))
-            content = content_of(images[row])
+            content = same_content_of(images[row], findings.digests[row].tobytes())
             square = content if isinstance(content, Failure) else load_image(content, classifier.preprocess)
-            if not isinstance(square, Failure) and _is_unchanged(findings, row, content):
+            if not isinstance(square, Failure):
                 found.append(_explain(explainer, findings, row, square))
         told = [_told(classifier, explainer, name, pixels) for name, pixels in wrong.items()]
     except BackboneError:  # a network that OpenVINO cannot run in 32 bits: a report without heat maps is one all the same
@@ -101,11 +100,6 @@ def _explained(
 def _explain(explainer: Explainer, findings: Findings, row: int, square: np.ndarray) -> Explained:
     heat = explainer.explain(square, _mistaken(explainer.classifier, findings, row))
     return Explained(row, _jpeg(square), heat.shown, findings.nearest(row, N_NEAREST))
-
-
-def _is_unchanged(findings: Findings, row: int, content: Any) -> bool:
-    """Whether a photo's bytes are those that were judged; of what has no bytes of its own nobody can tell."""
-    return not isinstance(content, bytes) or hashlib.sha256(content).digest() == findings.digests[row].tobytes()
 
 
 def _mistaken(classifier: Classifier, findings: Findings, row: int) -> int:

@@ -16,9 +16,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from headstart.cells import to_cell
 from headstart.classifier import Prediction
 from headstart.errors import MissingExtra, OutputError
 from headstart.labels import SEPARATOR
+from headstart.printing import HarmlessBytes
 
 Write: TypeAlias = Callable[[Prediction], None]
 COLUMNS = ("path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set")
@@ -37,7 +39,7 @@ def csv_rows(file: IO[bytes]) -> Iterator[Write]:
             row = prediction.to_json()
             for name in AS_JSON:
                 row[name] = None if row[name] is None else json.dumps(row[name], ensure_ascii=False)
-            writer.writerow([row[c] for c in COLUMNS])
+            writer.writerow([to_cell(row[c]) if isinstance(row[c], str) else row[c] for c in COLUMNS])
 
         yield write
 
@@ -115,7 +117,8 @@ def people_rows(file: IO[bytes], width: int) -> Iterator[Write]:
 def destination(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
     """Stdout, or a file that appears under its name when it is whole; what a stop left is kept as FILE.partial."""
     if path is None:
-        yield sys.stdout.buffer
+        is_shown = sys.stdout.isatty()
+        yield HarmlessBytes(sys.stdout.buffer) if is_shown else sys.stdout.buffer  # type: ignore[misc]
         return
     if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} is there already; name another file, or add --overwrite")
@@ -132,11 +135,12 @@ def destination(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
 
 def people_row(prediction: Prediction, width: int) -> str:
     """One line for a terminal: the answer, how sure, of what, and what else it might be."""
-    from headstart.terminal import one_line, percent
+    from headstart.printing import one_line
+    from headstart.terminal import percent
 
     path = one_line(prediction.path)
     if prediction.prediction is None:
-        return f"{'-':<{width}}  {'-':>7}  {path}  ({prediction.status}: {prediction.reason})"
+        return f"{'-':<{width}}  {'-':>7}  {path}  ({prediction.status}: {one_line(str(prediction.reason))})"
     given = {prediction.prediction, *prediction.prediction.split(SEPARATOR)}  # a class of one label may have a | in its name
     others: Sequence[str] = [
         f"{one_line(name)} {percent(p)}" for name, p in prediction.top if p >= 0.01 and name not in given

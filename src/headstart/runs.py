@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from headstart.cells import to_cell
 from headstart.errors import OutputError
 from headstart.files import write_output
 
@@ -108,7 +109,7 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([to_cell(text) for text in row] for row in rows)
     return text.getvalue()
 
 

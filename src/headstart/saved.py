@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from headstart import datasets
+from headstart.addresses import folder_of, is_remote
 from headstart.classifier import Classifier
 from headstart.engine import Hardware
 from headstart.errors import DataError, HeadstartError
 from headstart.findings import Findings
+from headstart.labels import are_many
+from headstart.manifests import check_issues, check_run
 from headstart.review import ISSUES
-from headstart.tables import TABLE_SUFFIXES, ImageRef, TableImage
+from headstart.shapes import read_json
+from headstart.tables import ImageRef, TableImage
 
-NEEDED = {"classes": list, "photos": str, "images": dict, "evaluation": dict}  # of run.json
 ROW = re.compile(r"\.parquet#\d+$", re.IGNORECASE)  # of a name: the photo's bytes stand in a table
 
 
@@ -43,8 +45,13 @@ class SavedRun:
         return sum(image is None for image in self.images)
 
     def classifier(self, hardware: Hardware = Hardware()) -> Classifier:
-        """Load its classifier; raises ClassifierError where that is gone or damaged."""
-        return Classifier.load(self.folder, hardware)
+        """Load its classifier; raises ClassifierError where that is gone or damaged, DataError where it is another run's."""
+        return self.own(Classifier.load(self.folder, hardware))
+
+    def own(self, classifier: Classifier) -> Classifier:
+        """Give a classifier back that this run's files are of; raises DataError for any other."""
+        check_own(self.folder, self.about, self.findings, classifier)
+        return classifier
 
 
 def open_run(folder: str | os.PathLike[str], *, photos: str | os.PathLike[str] | None = None) -> SavedRun:
@@ -53,61 +60,80 @@ def open_run(folder: str | os.PathLike[str], *, photos: str | os.PathLike[str] |
     photos: where its photos lie now, if not where they lay.
     """
     folder = Path(folder)
-    about, findings = read_about(folder), Findings.load(folder)
-    is_of_one_run = about["images"].get("used") == len(findings.names)
-    if len(findings.probabilities) and findings.probabilities.shape[1] != len(about["classes"]) or not is_of_one_run:
-        raise DataError(f"the files of {folder} are not of one run; train again")
+    about, findings = read_run(folder)
     if photos is not None and not os.path.exists(photos):
         raise DataError(f"there is no {os.fspath(photos)}; --photos names the folder or the table that was learnt from")
     where = about["photos"] if photos is None else photos
-    images = _images(findings, where, about["photos"])
+    images = _images(findings, where, about["photos"], is_asked=photos is not None)
     if photos is not None and findings.names and not any(image is not None for image in images):
         raise DataError(f"none of the run's photos lies in {os.fspath(photos)}; --photos names what was learnt from")
     return SavedRun(folder, about, findings, _read_issues(folder / ISSUES), images)
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """What a run folder's run.json says; raises DataError where there is none, or where it is not whole."""
+def read_run(folder: Path) -> tuple[dict[str, Any], Findings]:
+    """What a run folder's run.json and findings.npz say; raises DataError where they are not whole, or not of one run.
+
+    The one way that they are read: whoever draws or computes from a run relies on what is checked here.
+    """
     path = folder / "run.json"
-    about = _read_json(path)
-    lacking = [name for name, kind in NEEDED.items() if not isinstance(about.get(name), kind)]
-    if lacking:
-        raise DataError(f"{path} does not say its {' and '.join(lacking)} as headstart wrote them; train again")
-    return about
+    about = _read_json(path, check_run)
+    findings = Findings.load(folder)
+    k, labels = len(about["classes"]), findings.labels
+    is_of_one_run = (
+        about["images"]["used"] == len(findings.names)
+        and are_many(labels) == (about.get("thresholds") is not None)
+        and (labels.shape[1] == k if are_many(labels) else labels.max(initial=0) < k)
+        and (findings.probabilities.shape[1] == k or not len(findings.held_out))
+    )
+    if not is_of_one_run:
+        raise DataError(f"the files of {folder} are not of one run; train again")
+    return about, findings
+
+
+def check_own(folder: Path, about: dict[str, Any], findings: Findings, classifier: Classifier) -> None:
+    """Raise DataError where a classifier is not the one that a run's files are of."""
+    same_classes = list(classifier.classes) == about["classes"]
+    same_kind = (classifier.thresholds is not None) == are_many(findings.labels)
+    if not (same_classes and same_kind and classifier.about["backbone"]["parts"][0] == len(findings.space_mean)):
+        raise DataError(f"the classifier and the other files of {folder} are not of one run; train again")
 
 
 def _read_issues(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    issues = _read_json(path).get("issues")
-    if not isinstance(issues, list) or not all(isinstance(i, dict) and isinstance(i.get("kind"), str) for i in issues):
-        raise DataError(f"{path} does not hold issues as headstart wrote them; remove it, or train again")
+    issues: list[dict[str, Any]] = _read_json(path, check_issues)["issues"] if path.exists() else []
     return issues
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, check: Callable[[Any], None]) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_bytes())
+        told: dict[str, Any] = read_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"there is no {path}; name a run folder, as `headstart train` makes it, not a file in it") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read, or is not whole: {error}") from error
-    if not isinstance(told, dict):
-        raise DataError(f"{path} is not what headstart wrote there")
+    try:
+        check(told)
+    except ValueError as error:
+        raise DataError(f"{path} is not as headstart wrote it: {error}; train again") from error
     return told
 
 
-def _images(findings: Findings, photos: str | os.PathLike[str], before: str) -> list[ImageRef | None]:
+def _images(findings: Findings, photos: str | os.PathLike[str], before: str, *, is_asked: bool) -> list[ImageRef | None]:
     """Find each photo by its place below the folder or beside the table, which may have been moved; else by its name.
 
-    Files are looked for one by one: a folder that has changed meanwhile may be none that could be learnt from.
+    Files are looked for one by one: a folder that has changed meanwhile may be none that could be learnt from. is_asked:
+    whether the user named the folder; another machine is asked for nothing because a run's own files name it.
     """
-    base, base_before = _base(os.path.abspath(photos)), _base(before)
+    if is_remote(os.fspath(photos)) and not is_asked:
+        return [None] * len(findings.names)
+    base, base_before = folder_of(os.path.abspath(photos)), folder_of(before)
     rows = _table_rows(photos, base) if any(ROW.search(name) for name in findings.names) else {}
     found: list[ImageRef | None] = []
     for name in findings.names:
         places = list(_places(name, base_before))
-        files = [*(os.path.join(base, place) for place in places), *([name] if os.path.isabs(name) else [])]
+        files = [
+            *(os.path.join(base, place) for place in places),
+            *([name] if os.path.isabs(name) and not is_remote(name) else []),
+        ]
         in_table = (rows[place] for place in places if place in rows)
         found.append(next(in_table, None) or next((file for file in files if os.path.isfile(file)), None))
     return found
@@ -120,11 +146,6 @@ def _table_rows(photos: str | os.PathLike[str], base: str) -> dict[str, TableIma
     except HeadstartError:
         return {}
     return {os.path.relpath(str(image), base): image for image in images if isinstance(image, TableImage)}
-
-
-def _base(photos: str) -> str:
-    """What names are below: a folder of photos, or the folder that a table lies in."""
-    return os.path.dirname(photos) if PurePath(photos).suffix.lower() in TABLE_SUFFIXES else photos
 
 
 def _places(name: str, base: str) -> Iterator[str]:

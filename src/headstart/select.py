@@ -15,7 +15,7 @@ import numpy as np
 
 from headstart.errors import HeadstartError
 from headstart.evaluate import held_out_thresholds
-from headstart.head import Head, balanced_weights, is_right, losses
+from headstart.head import Head, counted_weights, is_right, losses
 from headstart.heads import HEADS, Fitter
 
 MANY_LABELS = ("sigmoid", "hidden")  # the heads that tell several labels an image
@@ -27,7 +27,8 @@ TIE = 1e-3  # nats of held-out cross entropy that a weaker regularisation, or an
 
 @dataclass(frozen=True)
 class Trial:
-    """One strength of regularisation and how its heads did on the images that were held out from them."""
+    """One strength of regularisation and how its heads did on the images that were held out from them, or on their classes
+    alike where the choice is balanced."""
 
     strength: float
     cross_entropy: float
@@ -40,7 +41,7 @@ class Choice:
 
     kind: of heads.HEADS; strength: of its regularisation. held_out: (m,) int64, the rows that were held out in turn. fold:
     (m,) int64, in which turn. logits: (m, k) float32, what the fits that had not seen them gave. trials: all that was tried,
-    strongest regularisation first.
+    strongest regularisation first. is_balanced: whether every class counts the same, in the fit and in what is told of it.
     """
 
     head: Head
@@ -50,6 +51,7 @@ class Choice:
     fold: np.ndarray
     logits: np.ndarray
     trials: tuple[Trial, ...]
+    is_balanced: bool = False
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -73,9 +75,12 @@ def choose_head(
 
     codes: (n, d), or (n, v, d) with other views of each image beside the one that is judged, which comes first. labels: (n,)
     positions of classes, or (n, k) of 0 and 1. digests: each image's sha256; byte-identical images share a fold. kind: a row
-    of heads.HEADS. parts: how many of the d codes are of each depth. balance: let every class count the same. threads: cores
-    that linear algebra may use. Five folds are held out in turn; of 2,500 images or more, one.
+    of heads.HEADS. parts: how many of the d codes are of each depth. balance: let every class count the same, where an image
+    has one label. threads: cores that linear algebra may use. Five folds are held out in turn; of 2,500 images or more, one,
+    but with balance only where that holds enough of each class.
     """
+    if balance and labels.ndim == 2:
+        raise HeadstartError("several labels an image cannot be balanced: each is learnt, and told, by itself")
     if labels.ndim == 2 and kind not in MANY_LABELS:
         raise HeadstartError(f"several labels an image are told by the heads {' and '.join(MANY_LABELS)}, not by {kind}")
     with blas_threads(threads, codes.size):
@@ -96,13 +101,13 @@ def _choose_head(
     n_views = codes.shape[1] if codes.ndim == 3 else 1
     rows, of_row = codes.reshape(-1, codes.shape[-1]), np.repeat(np.arange(len(labels)), n_views)
     problem: Fitter = HEADS[kind].fitter(rows, labels[of_row], n_classes, parts)
-    is_balanced = balance and labels.ndim == 1
-    weights = balanced_weights(labels, n_classes) if is_balanced else np.ones(len(labels), np.float32)
+    weights = counted_weights(labels, is_balanced=balance)
     fold = content_folds(digests, labels, N_FOLDS)
-    folds = [fold == i for i in range(1 if len(labels) >= MANY_IMAGES else N_FOLDS)]
+    folds = [fold == i for i in range(1 if _one_is_enough(fold, labels, n_classes, balance) else N_FOLDS)]
     folds = [_of_known_classes(held_out, labels, n_classes) for held_out in folds]
     folds = [held_out for held_out in folds if held_out.any() and not held_out.all()]
     held_out = np.concatenate([np.flatnonzero(f) for f in folds]) if folds else np.arange(0)
+    counts = counted_weights(labels[held_out], is_balanced=balance)
     turn = np.repeat(np.arange(len(folds)), [int(f.sum()) for f in folds])
     strengths = HEADS[kind].strengths
     tried: dict[int, tuple[float, np.ndarray, list[Any]]] = {}
@@ -111,30 +116,48 @@ def _choose_head(
         starts = [None] * len(folds) if near is None else tried[near][2]
         solutions: list[Any] = []
         for f, s in zip(folds, starts, strict=True):
-            progress("head", len(tried) * len(folds) + len(solutions), _n_fits(len(tried) + 1, len(folds), len(strengths)))
+            progress("head", len(tried) * len(folds) + len(solutions), _n_tried(kind, len(tried) + 1) * len(folds) + 1)
             solutions.append(problem.fit(strengths[i], weights=(weights * ~f)[of_row], start=s))
         firsts = [np.flatnonzero(f) * n_views for f in folds]
         logits = np.concatenate([problem.logits(s, rows) for rows, s in zip(firsts, solutions, strict=True)])
-        tried[i] = float(np.average(losses(logits, labels[held_out]), weights=weights[held_out])), logits, solutions
+        tried[i] = float(np.average(losses(logits, labels[held_out]), weights=counts)), logits, solutions
         return tried[i][0]
 
-    start = begin_at(strengths, len(labels))
-    best = descend(attempt, start, len(strengths)) if folds else start
+    best = begin_at(strengths, len(labels))
+    if folds:
+        find = descend if HEADS[kind].is_walked else try_all
+        best = find(attempt, best, len(strengths))
     warm = tried[best][2][0] if tried else None
     n_fits = len(tried) * len(folds) + 1
     progress("head", n_fits - 1, n_fits)
     solution = problem.fit(strengths[best], weights=weights[of_row], start=warm, tolerance=1e-4)
     progress("head", n_fits, n_fits)
     trials = tuple(
-        Trial(strengths[i], ce, float(is_right(z, labels[held_out]).mean())) for i, (ce, z, _) in sorted(tried.items())
+        Trial(strengths[i], ce, float(np.average(is_right(z, labels[held_out]), weights=counts)))
+        for i, (ce, z, _) in sorted(tried.items())
     )
     logits = tried[best][1] if tried else np.zeros((0, n_classes), np.float32)
-    return Choice(problem.head(solution), kind, strengths[best], held_out, turn, logits, trials)
+    return Choice(problem.head(solution), kind, strengths[best], held_out, turn, logits, trials, balance)
 
 
-def _n_fits(n_tried: int, n_folds: int, n_strengths: int) -> int:
-    """How many fits a choice takes that is about to try its n-th strength: most try three, then the best on all images."""
-    return min(max(n_tried, 3), n_strengths) * n_folds + 1
+def _one_is_enough(fold: np.ndarray, labels: np.ndarray, n_classes: int, balance: bool) -> bool:
+    """Whether the first fold alone tells well enough which head is better.
+
+    With balance, the rarest classes say how well: the fold must be as good as one of MANY_IMAGES in classes of equal size
+    (Kish 1965), and hold some of every class that can be held out, that is in two folds or more.
+    """
+    if not balance or len(labels) < MANY_IMAGES:
+        return len(labels) >= MANY_IMAGES
+    is_in = np.zeros((n_classes, N_FOLDS), bool)
+    is_in[labels, fold] = True
+    n_held_out = np.bincount(labels[fold == 0], minlength=n_classes)[is_in.sum(axis=1) > 1]
+    return bool(n_held_out.all() and len(n_held_out) ** 2 / (1 / n_held_out).sum() >= MANY_IMAGES / N_FOLDS)
+
+
+def _n_tried(kind: str, n: int) -> int:
+    """How many strengths a choice that is about to try its n-th one will probably try: most walks end after three."""
+    n_strengths = len(HEADS[kind].strengths)
+    return min(max(n, 3), n_strengths) if HEADS[kind].is_walked else n_strengths
 
 
 def _of_known_classes(held_out: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -181,8 +204,19 @@ def descend(attempt: Callable[[int, int | None], float], start: int, n: int) -> 
     return best
 
 
+def try_all(attempt: Callable[[int, int | None], float], _: int, n: int) -> int:
+    """As descend, but try every strength, for where the cross entropy may fall more than once."""
+    values = [attempt(i, None) for i in range(n)]
+    best = 0
+    for i, value in enumerate(values):
+        if value < values[best] - TIE:
+            best = i
+    return best
+
+
 def content_folds(digests: Sequence[bytes] | Sequence[int], labels: np.ndarray, n_folds: int) -> np.ndarray:
-    """Deal each class's images into folds in the order of their hashes: stratified, and the same however they are named.
+    """Deal each class's images into folds in the order of their hashes: stratified, and the same however images or classes
+    are named or ordered.
 
     labels: (n,), or (n, k) of 0 and 1, of which every combination that occurs is dealt by itself.
     """
@@ -190,12 +224,14 @@ def content_folds(digests: Sequence[bytes] | Sequence[int], labels: np.ndarray, 
         labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     fold = np.zeros(len(labels), np.int64)
     of_image: dict[bytes | int, int] = {}
-    # Each class begins at another fold, or the first ones would get what is left over of all of them.
-    dealt = np.arange(int(labels.max(initial=0)) + 1)
-    for i in sorted(range(len(labels)), key=lambda i: (labels[i], digests[i])):
+    # Each class begins at another fold, or the first ones would get what is left over of all of them. Which class begins
+    # where is decided by hashes, not by its place in the alphabet.
+    dealt: dict[int, int] = {}
+    for i in sorted(range(len(labels)), key=lambda i: (digests[i], labels[i])):
+        label = int(labels[i])
         if digests[i] not in of_image:
-            of_image[digests[i]] = int(dealt[labels[i]]) % n_folds
-            dealt[labels[i]] += 1
+            of_image[digests[i]] = dealt.setdefault(label, len(dealt)) % n_folds
+            dealt[label] += 1
         fold[i] = of_image[digests[i]]
     return fold
 

@@ -7,20 +7,24 @@ for datasets.py to say.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from headstart.errors import DataError, MissingExtra
-from headstart.images import Failure, ImageSource, read_bytes
+from headstart.images import Failure, ImageSource, display_name, read_bytes
 from headstart.splits import SPLIT_NAMES
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 WINDOW_ROWS = 1024  # of a Parquet file, between the first and the last that are being read
@@ -52,6 +56,47 @@ def content_of(image: ImageRef) -> Any:
     if isinstance(image, (str, os.PathLike)):
         return read_bytes(image)
     return bytes(image) if isinstance(image, (bytearray, memoryview)) else image
+
+
+def digest_of(content: Any) -> bytes:
+    """The sha256 of bytes, else of the pixels and of everything that changes how they are seen."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).digest()
+    if isinstance(content, np.ndarray):
+        about, pixels = f"array {content.shape} {content.dtype} ", content.tobytes()
+    else:
+        seen = content.convert("RGBA") if content.mode == "P" or content.has_transparency_data else content
+        about, pixels = f"{seen.mode} {seen.size} {_orientation(content)} ", seen.tobytes()
+    return hashlib.sha256(about.encode() + pixels).digest()
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(0x0112)
+    except Exception:  # noqa: BLE001  a damaged tag is no reason to lose the photo
+        return None
+
+
+def same_content_of(image: ImageRef, digest: bytes) -> Any:
+    """As content_of, of an image that was read before, with this sha256; a Failure as well if it is another one by now."""
+    content = content_of(image)
+    if isinstance(content, Failure) or digest_of(content) == digest:
+        return content
+    return Failure("missing", "it is another photo by now")
+
+
+def check_same(images: Sequence[ImageRef], digests: Sequence[bytes], again: Sequence[bytes], doing: str) -> None:
+    """Raise DataError, naming the first, where images that were read again are others by their sha256 than before.
+
+    doing: what went on meanwhile, as in "the training ran".
+    """
+    changed = [display_name(image) for image, before, now in zip(images, digests, again, strict=True) if before != now]
+    if changed:
+        more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+        raise DataError(
+            f"{changed[0]}{more} changed while {doing}, so labels and codes may be of different photos; leave the photos "
+            "alone and start again: what was computed of the others is kept"
+        )
 
 
 class TableRow(NamedTuple):
@@ -129,6 +174,16 @@ def _read_parquet(table: Path, split: str | None) -> list[TableRow]:
         TableRow(f"row {i}", ref, _text(name), _text(s))
         for i, (ref, name, s) in enumerate(zip(refs, labels, splits, strict=True), start=1)
     ]
+
+
+def outside(rows: Sequence[TableRow], folder: Path) -> list[str]:
+    """The files that rows name, or that their tables' rows name instead of holding bytes, outside a folder."""
+    images = [row.image for row in rows]
+    tables = dict.fromkeys(image.table for image in images if isinstance(image, TableImage))
+    paths = [*(image for image in images if isinstance(image, str)), *(path for table in tables for path in table.named())]
+    start, whole = os.path.join(folder, ""), Path(os.path.abspath(folder))
+    likely = (path for path in paths if os.pardir in path or not path.startswith(start) or os.path.isabs(path[len(start) :]))
+    return [path for path in likely if not Path(os.path.abspath(path)).is_relative_to(whole)]
 
 
 def _text(value: Any) -> str | None:
@@ -214,6 +269,25 @@ class ParquetImages:
         is_whole = all(statistics is not None and statistics.null_count == 0 for statistics in bytes_of)
         return is_whole and bool(about.equals(self.file.metadata))
 
+    def named(self) -> Iterator[str]:
+        """The files that rows name instead of holding bytes."""
+        from pyarrow import types
+
+        if not types.is_struct(self.schema.field(self.column).type):
+            return
+        about = self.file.metadata
+        for group in range(about.num_row_groups):
+            parts = (about.row_group(group).column(j) for j in range(about.num_columns))
+            counted = [part.statistics for part in parts if part.path_in_schema == f"{self.column}.bytes"]
+            if all(statistics is not None and statistics.null_count == 0 for statistics in counted) and counted:
+                continue
+            try:
+                values = self.file.read_row_group(group, columns=[self.column]).column(0)
+                paths = [value.get("path") for value in values.to_pylist() if value and value.get("bytes") is None]
+            except self._errors:  # told of each of its images
+                continue
+            yield from (os.path.join(self.path.parent, path) for path in paths if path and isinstance(path, str))
+
     def read(self, row: int) -> bytes | Failure:
         """Read the bytes of one row's image, or follow the path that stands there instead of bytes."""
         group = int(np.searchsorted(self.starts, row, side="right")) - 1
@@ -222,8 +296,9 @@ class ParquetImages:
         except self._errors as error:
             return Failure("broken", f"the table's row group {group} cannot be read: {_one_line(error)}")
         if isinstance(value, dict):
-            if value.get("bytes") is None and value.get("path"):
-                return read_bytes(os.path.join(self.path.parent, value["path"]))
+            path = value.get("path")
+            if value.get("bytes") is None and path and isinstance(path, str):
+                return read_bytes(os.path.join(self.path.parent, path))
             value = value.get("bytes")
         return value if value else Failure("empty", "the row holds no bytes")
 

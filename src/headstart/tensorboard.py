@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: curves, histograms, the graph, the projector, mistakes, choices and the run's card.
+"""What TensorBoard shows of a run: curves, histograms, the graph, the projector, mistakes, precision, choices and its card.
 
 Takes what a run knows; gives a folder of event files. It decides what is shown, and under which name.
 """
@@ -23,6 +23,7 @@ from headstart.event_files import (
     metadata,
     scalar,
     summary,
+    tensor,
     text_field,
 )
 from headstart.event_graph import graph_of
@@ -30,7 +31,7 @@ from headstart.files import write_output
 from headstart.findings import Findings, Judged
 from headstart.head import Head
 from headstart.labels import are_many, named
-from headstart.readings import percent, whole_percent
+from headstart.readings import is_balanced, percent, whole_percent
 from headstart.splits import SPLITS
 from headstart.sprites import GREY, square
 
@@ -39,11 +40,13 @@ MOST_MISTAKES = 25
 THUMBNAIL = 48  # pixels: 71 in a row fit into the textures of any graphics chip; JPEG's blocks of 16 do not mix two photos
 MOST_VALUES = 1_000_000  # in a histogram: a head of neighbours holds the codes of all its photos
 N_BINS = 60
+MOST_CURVES = 100  # of precision against recall: a class takes 5 kB, and 4 ms of 60,000 photos
+N_THRESHOLDS = 201  # from 0 to 1, as TensorBoard's own
 MOST_LETTERS = 80  # of a name
 MOST_CLASSES = 50  # on the card
 DIGITS = 4  # of the projector's numbers: its rows have length 1 at most
 TAKEN = {True: "yes", False: "no"}
-PLACES = ("cache",)  # arguments that change nothing
+NO_CHOICES = ("cache", "threads", "learning_curve", "trials")  # arguments that change nothing, and what was not chosen
 
 # Each run's curves: where run.json has their points, what counts them, and the tag of each of their numbers.
 CURVES: dict[str, tuple[tuple[str, str, str, dict[str, str]], ...]] = {
@@ -86,14 +89,17 @@ def write_events(
     """Write a run's folder for `tensorboard --logdir`, a new one; raises OutputError where that cannot be.
 
     about: run.json. model: the bytes of model.onnx. pictures: small JPEG files of the findings' n photos, None for one that
-    is not there, or none at all. In TensorBoard there are three runs: `train` and `validation` with the same tags, as
-    retrain.py had them, and the folder itself with all else.
+    is not there, or none at all. In TensorBoard there are four runs: `train` and `validation` with the same tags, as
+    retrain.py had them; `evaluation`, which stands beside those of other run folders in the table of hyper-parameters; and
+    the folder itself with all else.
     """
     pictures = pictures or [None] * len(findings.names)
     judged, wrong = findings.judged(about.get("thresholds")), findings.mistakes(about.get("thresholds"))
-    classes = [_clean(name) for name in about["classes"]]
+    classes = _distinct(about["classes"])
+    mistakes = _mistakes(findings, judged, wrong, classes, pictures)
     runs = {
-        "": (*_card(about), *_numbers(about), *_choices(about), *_mistakes(findings, judged, wrong, classes, pictures)),
+        "": (*_card(about), *mistakes, *_precision_recall(findings, judged, classes)),
+        "evaluation": (*_numbers(about), *_choices(about)),
         "train": (graph_of(model), *_histograms(head), *_curves(about, "train")),
         "validation": tuple(_curves(about, "validation")),
     }
@@ -113,6 +119,18 @@ def _clean(text: str, *, end: bool = False) -> str:
     if len(text) <= MOST_LETTERS:
         return text
     return f"…{text[1 - MOST_LETTERS :]}" if end else f"{text[: MOST_LETTERS - 1]}…"
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names of one line that are not too long, each once: two of the same tag would be one to TensorBoard."""
+    taken: dict[str, None] = {}
+    for name in map(_clean, names):
+        n, whole = 1, name
+        while name in taken:
+            n += 1
+            name = f"{whole} ({n})"
+        taken[name] = None
+    return list(taken)
 
 
 # ---- what is shown
@@ -137,7 +155,7 @@ def _metrics(about: Mapping[str, Any]) -> dict[str, float]:
     numbers = {key: value for key, value in evaluation.items() if isinstance(value, float)}
     if calibration := about.get("calibration"):
         numbers["calibration_error"] = calibration["error_after"]
-    return {f"{evaluation['split']}/{key}": value for key, value in numbers.items()}
+    return {f"evaluation/{key}": value for key, value in numbers.items()}
 
 
 def _histograms(head: Head) -> Iterator[bytes]:
@@ -187,6 +205,8 @@ def _card_lines(about: Mapping[str, Any]) -> Iterator[str]:
         f"{evaluation['n_correct']:,} of {evaluation['n_images']:,} photos ({evaluation['split']}); "
         f"95 % interval {100 * low:.1f} to {100 * high:.1f} %\n"
     )
+    if is_balanced(about):
+        yield f"balanced accuracy (every class counted alike): {100 * evaluation['balanced_accuracy']:.1f} %\n"
     for part in ("learning_curve", "unfamiliar"):
         if sentence := (about.get(part) or {}).get("sentence"):
             yield f"{_safe(sentence)}\n"
@@ -200,7 +220,7 @@ def _card_lines(about: Mapping[str, Any]) -> Iterator[str]:
     if len(of_class) > MOST_CLASSES:
         yield f"| ... and {len(of_class) - MOST_CLASSES:,} more | |"
     if ladder := about.get("ladder"):
-        yield "\n### What was tried\n\n| rung | accuracy | taken |\n|---|---|---|"
+        yield f"\n### What was tried\n\n| rung | {'balanced ' * is_balanced(about)}accuracy | taken |\n|---|---|---|"
         yield from (f"| {_safe(r['name'])} | {percent(r['accuracy'])} | {TAKEN[r['is_taken']]} |" for r in ladder)
     if notes := about.get("notes"):
         yield "\n### Notes\n"
@@ -212,32 +232,63 @@ def _safe(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|~-])", lambda found: f"&#{ord(found[0])};", html.escape(" ".join(text.split())))
 
 
+def _precision_recall(findings: Findings, judged: Judged, classes: Sequence[str]) -> Iterator[bytes]:
+    """How many photos each class finds, and how many of these are its own, at each threshold, of all that was held out."""
+    labels, thresholds = judged.labels, np.linspace(0, 1, N_THRESHOLDS).astype(np.float32)
+    shown = _classes_with_curves(judged, len(classes))
+    for j in shown:
+        is_of_class, p = (labels[:, j] if labels.ndim > 1 else labels == j), findings.probabilities[:, j]
+        n, n_of_class = len(p), int(is_of_class.sum())
+        found = n - np.searchsorted(np.sort(p), thresholds)
+        tp = n_of_class - np.searchsorted(np.sort(p[is_of_class]), thresholds)
+        fp = found - tp
+        counts = (tp, fp, n - n_of_class - fp, n_of_class - tp, tp / np.maximum(found, 1), tp / n_of_class)
+        text = f"{n_of_class:,} of {n:,} held-out photos are labelled {_safe(classes[j])}."
+        if MOST_CURVES == len(shown) < len(classes):
+            text += f" Of {len(classes):,} classes, those {MOST_CURVES} with most mistakes have a curve."
+        plugin = metadata("pr_curves", int_field(2, N_THRESHOLDS), description=text)
+        yield summary(f"precision_recall/{classes[j]}", plugin + tensor(np.stack(counts)))
+
+
+def _classes_with_curves(judged: Judged, n_classes: int) -> list[int]:
+    """The classes that have held-out photos, ascending: all, or those with most mistakes."""
+    if judged.labels.ndim > 1:
+        n_photos, n_wrong = judged.labels.sum(axis=0), (judged.labels != judged.predictions).sum(axis=0)
+    else:
+        mistaken = np.concatenate([x[~judged.is_right] for x in (judged.labels, judged.predictions)])
+        n_photos, n_wrong = (np.bincount(x, minlength=n_classes) for x in (judged.labels, mistaken))
+    order = np.argsort(-n_wrong, kind="stable")
+    return sorted(order[n_photos[order] > 0][:MOST_CURVES].tolist())
+
+
 def _choices(about: Mapping[str, Any]) -> Iterator[bytes]:
-    """The arguments, `auto` replaced by what was chosen, and what came of it, for the plugin of hyper-parameters."""
-    values = {**about["arguments"], **about["choice"]}
-    values = {key: value for key, value in values.items() if value is not None and key not in (*PLACES, "trials")}
-    infos = b"".join(bytes_field(4, text_field(1, key) + int_field(4, _of_type(value)[0])) for key, value in values.items())
-    metrics = b"".join(bytes_field(5, bytes_field(1, text_field(2, tag))) for tag in _metrics(about))
+    """The arguments, `auto` replaced by what was chosen, for the plugin of hyper-parameters: one row of its table.
+
+    No list of the columns is written (its `experiment`): TensorBoard takes the list of any one run for all that it shows, so
+    that what others chose, and their metrics, were missing. It finds the columns by itself, and which of them differ.
+    """
+    values = {**about["arguments"], **about["choice"], "evaluated_on": about["evaluation"]["split"]}
     given = b"".join(
-        bytes_field(1, text_field(1, key) + bytes_field(2, _of_type(value)[1])) for key, value in values.items()
+        bytes_field(1, text_field(1, key) + bytes_field(2, _value(value)))
+        for key, value in values.items()
+        if value is not None and key not in NO_CHOICES
     )
-    at = datetime.fromisoformat(about["created"]).timestamp()
-    ended = at + sum((about.get("seconds") or {}).values())
+    ended = datetime.fromisoformat(about["created"]).timestamp()
+    began = ended - sum(about["seconds"].values())
     for tag, content in (
-        ("experiment", bytes_field(2, infos + metrics)),
-        ("session_start_info", bytes_field(3, given + double_field(5, at))),
+        ("session_start_info", bytes_field(3, given + double_field(5, began))),
         ("session_end_info", bytes_field(4, int_field(1, 1) + double_field(2, ended))),  # a success
     ):
         yield summary(f"_hparams_/{tag}", metadata("hparams", content))
 
 
-def _of_type(value: Any) -> tuple[int, bytes]:
-    """A value's type among those of hyper-parameters, and itself as google.protobuf.Value."""
+def _value(value: Any) -> bytes:
+    """A value as google.protobuf.Value."""
     if isinstance(value, bool):
-        return 2, int_field(4, value)
+        return int_field(4, value)
     if isinstance(value, (int, float)):
-        return 3, double_field(2, value)
-    return 1, text_field(3, ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
+        return double_field(2, value)
+    return text_field(3, (", ".join(map(str, value)) or "none") if isinstance(value, (list, tuple)) else str(value))
 
 
 # ---- the projector
@@ -258,7 +309,9 @@ def _write_projector(
         write_output(folder / "photos.jpg", _sprite([pictures[i] for i in rows]))
         side = f"single_image_dim: {THUMBNAIL}"
         sprite = f'  sprite {{ image_path: "photos.jpg" {side} {side} }}\n'
-    config = f'  tensor_name: "codes"\n  tensor_path: "codes.tsv"\n  metadata_path: "photos.tsv"\n{sprite}'
+    # Without a shape the page says "0 tensors found" while TensorBoard still reads the codes.
+    shape = "".join(f" tensor_shape: {n}" for n in findings.space[rows].shape)
+    config = f'  tensor_name: "codes"\n  tensor_path: "codes.tsv"\n {shape}\n  metadata_path: "photos.tsv"\n{sprite}'
     write_output(folder / "projector_config.pbtxt", f"embeddings {{\n{config}}}\n")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.evaluate import Evaluation, MultiLabelEvaluation
+from headstart.printing import as_it_is, one_line, sentence
 from headstart.readings import counted
 from headstart.readings import percent as percent
 
@@ -137,7 +138,7 @@ class Progress:
 
         if self._bars is None:
             columns = (TextColumn("{task.description:<8}"), BarColumn(BAR_WIDTH), Told())
-            self._bars = Bars(*columns, console=Console(stderr=True), transient=True)
+            self._bars = Bars(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True)
             self._bars.start()
         return self._bars.add_task(name, total=None, stage=stage)
 
@@ -172,13 +173,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
     return "\n".join(lines)
 
 
-def one_line(text: str) -> str:
-    """Names come from files: nothing in them may move the cursor or colour the screen."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+def tell(note: object) -> None:
+    """Print a note, a line on stderr."""
+    print(f"headstart: {sentence(note)}", file=sys.stderr)
 
 
-def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation) -> str:
-    """The result in a sentence, then a row a class; of many classes, the ones that do worst."""
+def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation, *, is_balanced: bool = False) -> str:
+    """The result in a sentence, then a row a class; of many classes, the ones that do worst.
+
+    is_balanced: say as well how good it is where every class counts the same.
+    """
     if isinstance(evaluation, MultiLabelEvaluation):
         return _multilabel_text(evaluation)
     low, high = evaluation.interval
@@ -187,6 +191,12 @@ def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation) -> str:
         f"accuracy {percent(evaluation.accuracy)} on {evaluation.n_images:,} {where} "
         f"(95 % interval: {percent(low)} to {percent(high)}{_copies(evaluation)})",
     ]
+    if is_balanced:
+        low, high = evaluation.balanced_interval
+        lines.append(
+            f"balanced accuracy {percent(evaluation.balanced_accuracy)}, every class counted alike (95 % interval: "
+            f"{percent(low)} to {percent(high)})"
+        )
     lines.append(f"cross entropy {evaluation.cross_entropy:.3f}")
     if evaluation.top5 is not None:
         lines.append(f"the right class is among the first five for {percent(evaluation.top5)}")
@@ -267,12 +277,11 @@ def ladder_text(rungs: Sequence[dict[str, Any]], n_learnt: int) -> str:
                 seen,
             )
         )
-    n = rungs[0]["n_images"]
+    n, is_balanced = rungs[0]["n_images"], rungs[0].get("is_balanced")
     among = f"a sample of {n:,} of the {n_learnt:,} to learn from" if n < n_learnt else f"{n:,}"
-    header = ("rung", "cross-validated", "cross entropy", "s", "taken", "")
-    return (
-        f"the ladder, each rung learnt from and judged on held-out photos among {among}:\n{table(header, rows, text=(0, 5))}"
-    )
+    header = ("rung", "balanced accuracy" if is_balanced else "cross-validated", "cross entropy", "s", "taken", "")
+    alike = ", every class counted alike" if is_balanced else ""
+    return f"the ladder, each rung judged on held-out photos among {among}{alike}:\n{table(header, rows, text=(0, 5))}"
 
 
 def curve_text(curve: dict[str, Any], width: int = 40) -> str:

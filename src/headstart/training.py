@@ -21,7 +21,7 @@ import numpy as np
 
 from headstart import datasets
 from headstart.accounts import about_artefact, about_run, gather_findings, judge_held_out
-from headstart.asked import check_head, check_share, check_tuning, first_head
+from headstart.asked import check_balance, check_head, check_seed, check_share, check_tuning, first_head
 from headstart.augment import parse_views
 from headstart.backbones import DEFAULT
 from headstart.classifier import FILE_NAME, Classifier
@@ -39,10 +39,12 @@ from headstart.looks import Look, look_at, pixels_for
 from headstart.more_photos import curve_of_run
 from headstart.progress import underway
 from headstart.readings import counted
-from headstart.remarks import of_a_strangers_network, of_fixes, of_splits
+from headstart.recognition import keep_learnt
+from headstart.remarks import of_a_strangers_network, of_fixes, of_neighbours, of_single_photos, of_splits
 from headstart.review import review, with_probes, write_issues, write_report
 from headstart.runs import check_free, draft_of, publish, write_tables
 from headstart.splits import TEST
+from headstart.tables import check_same
 from headstart.tensorboard import write_events
 from headstart.trust import build_trust
 from headstart.usable import Usable, usable
@@ -130,8 +132,7 @@ def train(
     check_share(test)
     check_head(head)
     check_tuning(finetune, {"unfreeze": unfreeze, "epochs": epochs, "batch": batch, "force": force or None}, balance)
-    if seed < 0:
-        raise HeadstartError(f"the seed is {seed}; expected 0 or more")
+    check_seed(seed)
     tried_views = None if views == "auto" else [str(view) for view in parse_views(views)]
     run = None if run is None else Path(run)
     if run is not None:
@@ -146,6 +147,7 @@ def train(
         as_given = dataset
         if fixes is not None:
             dataset = apply_fixes(dataset, read_fixes(fixes))
+        check_balance(balance, dataset)
         kind = first_head(head, dataset)
     with stages("backbone"):
         network, others = find_backbones(wish, cache_dir)
@@ -157,7 +159,8 @@ def train(
             alike = compare(dataset, codes, store, hardware=means.hardware, progress=progress)
         with stages("splits"):
             data = usable(dataset, codes, alike.groups, str(photos), seed=seed, test=test)
-            data.notes.extend((*of_fixes(as_given, dataset, data), *of_splits(as_given), *alike.notes))
+            data.notes.extend((*as_given.notes, *of_fixes(as_given, dataset, data), *of_splits(as_given), *alike.notes))
+            data.notes.extend(of_single_photos(data))
             data.notes.extend((*of_a_strangers_network(network), *notes_on((network, *others))))
         source = _Source(data, first, store, means)
         with stages("choose"):
@@ -176,6 +179,7 @@ def train(
                 threads=means.threads,
                 progress=progress,
             ).learn(Candidate(replace(first, depth=1), kind))
+        data.notes.extend(of_neighbours(data, learned.choice))
         verdict = None
         if tuning is not None:
             with stages("fine-tune"):
@@ -206,7 +210,6 @@ def train(
                     learned,
                     with_views,
                     tested,
-                    balance=balance,
                     is_thorough=learning_curve,
                     seed=seed,
                     progress=progress,
@@ -250,9 +253,11 @@ def train(
             classifier.save(draft / FILE_NAME)
             write_tables(draft, data.classes, judged.held_out, data.skipped)
             findings.save(draft)
+            keep_learnt(draft, alike.glances.only(data.rows[source.learn]))
             write_issues(draft, issues)
-            write_events(draft / "tensorboard", about, findings, learned.choice.head, classifier.content, pictures=pictures)
-            write_report(draft, {**about, "seconds": stages.seconds}, findings, issues, reviewed)
+            so_far = {**about, "seconds": stages.seconds}
+            write_events(draft / "tensorboard", so_far, findings, learned.choice.head, classifier.content, pictures=pictures)
+            write_report(draft, so_far, findings, issues, reviewed)
         about["seconds"] = stages.seconds
         write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
         return Run(publish(draft, run, photos), classifier, judged.evaluation, about)
@@ -306,6 +311,7 @@ class _Source:
         if looked.failures:
             i, failure = next(iter(looked.failures.items()))
             raise DataError(f"{display_name(images[i])} could be used a moment ago, and cannot any more: {failure.reason}")
+        check_same(images, [self.data.digests[i] for i in rows], looked.digests, "the training ran")
         return looked.values
 
 
@@ -355,6 +361,7 @@ def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> dict[str,
         kind=learned.choice.kind,
         strength=learned.choice.strength,
         parts=learned.look.parts,
+        balance=learned.choice.is_balanced,
         threads=source.means.threads,
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 from headstart.calibration import Calibration, calibrate
 from headstart.conformal import held_out_scores
 from headstart.heads import HEADS
+from headstart.intervals import one_of_each
 from headstart.select import Choice, blas_threads, content_folds
 from headstart.unfamiliar import KEPT, Unfamiliarity, fit_unfamiliarity, left_out, roc_auc
 
@@ -91,7 +92,11 @@ def build_trust(
 def _build_trust(
     codes: np.ndarray, labels: np.ndarray, classes: Sequence[str], digests: Sequence[bytes], choice: Choice, n_codes: int
 ) -> Trust:
-    calibration = calibrate(choice.logits, labels[choice.held_out], choice.head.output)
+    groups = [digests[i] for i in choice.held_out]
+    ones = one_of_each(groups)  # copies of a photo are right or wrong together, and say no more than one of them
+    calibration = calibrate(
+        choice.logits[ones], labels[choice.held_out[ones]], choice.head.output, is_balanced=choice.is_balanced
+    )
     if calibration is not None:
         choice = replace(choice, head=replace(choice.head, temperature=calibration.temperature))
     is_tuned = choice.kind not in HEADS  # its one head has not seen what was held out, and its scores are the log-odds
@@ -108,8 +113,7 @@ def _build_trust(
     )
     conformal = None
     if labels.ndim == 1 and len(choice.held_out) and not is_tuned:  # what was held out from that has chosen its epoch
-        groups = [digests[i] for i in choice.held_out]
-        conformal = held_out_scores(choice.probabilities, labels[choice.held_out], groups)
+        conformal = held_out_scores(choice.probabilities, labels[choice.held_out], groups, is_balanced=choice.is_balanced)
     return Trust(
         choice,
         calibration,

@@ -45,6 +45,18 @@ class Usable:
     notes: list[str]
 
 
+def untested(of_image: np.ndarray, n_classes: int, groups: Sequence[bytes], splits: np.ndarray) -> list[int]:
+    """The classes that nothing judges: learnt from a single photo, copies aside, and none of the test split's is theirs.
+
+    of_image: as Usable.labels. groups, splits: of the images, see Usable.
+    """
+    return [
+        i
+        for i, of_class in enumerate(labels.members(of_image, n_classes))
+        if len({groups[row] for row in of_class.tolist()}) == 1 and not (splits[of_class] == TEST).any()
+    ]
+
+
 def usable(dataset: Dataset, codes: Codes, groups: Sequence[bytes], where: str, *, seed: int, test: float) -> Usable:
     """Leave out what could not be used, and what would make the test dishonest, and say so.
 
@@ -79,6 +91,12 @@ def usable(dataset: Dataset, codes: Codes, groups: Sequence[bytes], where: str, 
         )
         skipped += [Skipped(names[i], "the very same image is in the test split") for i in leaking]
     kept = np.delete(np.arange(len(of_image)), leaking)
+    alone = untested(of_image[kept], len(classes), [groups[i] for i in kept.tolist()], splits[kept])
+    if len(alone) == len(classes):
+        raise DataError(
+            f"{where} has a single photo of each class, copies aside, so nothing is left to judge by; add photos, of one "
+            "class at least"
+        )
     learnt = labels.counts(of_image[kept][splits[kept] != TEST], len(classes))
     if not learnt.all():
         left = listed(repr(classes[i]) for i in np.flatnonzero(learnt == 0))

@@ -13,6 +13,7 @@
      unfamiliarity n numbers, above 1 where a photo looks like nothing that was learnt from, or NaN (optional)
      sprites       {side, columns, perSheet, sheets: [data URLs]}: photo i is square i; optional
      originals     what to put before a path for the URL of the photo itself ("file://", "../", ""); null: small pictures only
+     mayOpen       n of true or false (or 1, 0): whether originals is followed (optional; all by default)
      wheel         "always" (by default) or "focus": the wheel zooms only once the map was clicked, for long pages
    It gives {renderer, points, positionOf(i), indexAt(x, y), select(indices), reset(), destroy()}; x, y are of the viewport. */
 const headstartMap = (() => {
@@ -87,6 +88,7 @@ const headstartMap = (() => {
       split: Array.from(unpack(data.split, n, -1), (v) => (v === null ? -1 : v)),
       isCorrect: Array.from(unpack(data.isCorrect, n, null), truth), issue: unpack(data.issue, n, null),
       isNew: Array.from(unpack(data.isNew, n, false), (v) => truth(v) === true), unfamiliarity: unpack(data.unfamiliarity, n, NaN),
+      mayOpen: Array.from(unpack(data.mayOpen, n, true), (v) => truth(v) === true),
       sprites: data.sprites || null, originals: data.originals === undefined ? null : data.originals,
     };
   }
@@ -487,7 +489,7 @@ const headstartMap = (() => {
       const small = make("canvas");
       drawPicture(small, i);
       largePhoto.replaceChildren(small);
-      if (d.originals !== null) {
+      if (d.originals !== null && d.mayOpen[i]) {
         const photo = new Image();
         photo.alt = base(i);
         photo.onload = () => { if (opened === i) largePhoto.replaceChildren(photo); };
@@ -572,9 +574,11 @@ const headstartMap = (() => {
       }
       return result;
     }
+    // An apostrophe before what a spreadsheet would run as a formula, as in cells.py.
+    const harmless = (text) => text.replace(/(^|[;\t\r\n])('*[ \u00a0]*[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1'$2");
     const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
     const csv = () => ["path,label,prediction", ...chosen.map((i) => [path(i), d.labels[i], d.predictions[i]]
-      .map((v) => cell(Array.isArray(v) ? v.map((c) => d.classes[c]).join("|") : v)).join(","))].join("\r\n") + "\r\n";
+      .map((v) => cell(harmless(Array.isArray(v) ? v.map((c) => d.classes[c]).join("|") : v))).join(","))].join("\r\n") + "\r\n";
     async function copyPaths() {
       const text = chosen.map(path).join("\n");
       try { await navigator.clipboard.writeText(text); } catch {  // not every browser lets a file's page write there

@@ -74,7 +74,7 @@
   }
 
   function fileUrl(path) {
-    const drive = /^[A-Za-z]:[\\/]/.test(path), text = drive || path.startsWith("\\\\") ? path.replaceAll("\\", "/") : path;
+    const drive = /^[A-Za-z]:[\\/]/.test(path), text = drive ? path.replaceAll("\\", "/") : path;
     if (data.base != null) return `${data.base.replace(/\/$/, "")}/${encoded(withinFolder(path))}`;
     if (drive) return `file:///${text.slice(0, 2)}${encoded(text.slice(2))}`;
     return text.startsWith("/") ? `file://${encoded(text)}` : null;
@@ -152,7 +152,7 @@
     const shown = data.mistakes.find((m) => m.photo === i && m.square);
     const fallback = () => (shown ? el("img", { src: jpeg(shown.square), alt: inWords(i) })
       : sprites && !missing.has(i) ? smallPicture(i) : el("p", { class: "note" }, "There is no picture of this photo here."));
-    const url = fileUrl(photos.name[i]);
+    const url = photos.may_open[i] ? fileUrl(photos.name[i]) : null;
     if (!url) return fallback();
     const image = el("img", { alt: inWords(i) });
     image.addEventListener("error", () => image.replaceWith(fallback()));
@@ -337,7 +337,7 @@
     if (isJudged) at("title").after(el("p", { class: "reading", id: "judged-run" }, "The classifier of the run ", el("b", null, name(data.run)), ", judged by the photos of ", el("b", null, name(data.title)), "."));
     at("when").textContent = data.created ? `${isJudged ? "Evaluated" : "Learnt"} on ${new Date(data.created).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" })}` : "";
     at("accuracy").textContent = percent(e.accuracy);
-    at("accuracy-of").textContent = `${data.is_tested ? "of the test photos" : "of the cross-validated photos"} ${data.is_many ? "have every label right" : "labelled rightly"}`;
+    at("accuracy-of").textContent = `${data.is_tested ? "of the test photos" : "of the cross-validated photos"} ${data.is_many ? "have every label right" : "labelled rightly"}${data.is_balanced ? `; ${percent(e.balanced_accuracy)} where every class counts alike` : ""}`;
     at("result-sentence").textContent = sentences.result;
     at("result-chance").textContent = sentences.chance;
     say(at("comparison"), sentences.comparison);
@@ -667,7 +667,7 @@
     if (!data.ladder.length) { drop("ladder"); return false; }
     const row = (r) => el("tr", null, el("th", { scope: "row" }, r.name), el("td", { class: "left" }, r.look || "–"), el("td", null, percent(r.accuracy), r.interval ? el("span", { class: "quiet" }, ` (${percent(r.interval[0]).slice(0, -2)} to ${percent(r.interval[1]).slice(0, -2)})`) : null),
       el("td", null, r.cross_entropy == null ? "–" : fixed(r.cross_entropy, 3)), el("td", null, r.is_taken ? "kept" : "no"), el("td", { class: "left" }, r.why || ""));
-    const heads = ["What was tried", "With", "Cross-validated, right", "Cross entropy", "Kept", "Why"];
+    const heads = ["What was tried", "With", data.ladder[0].is_balanced ? "Balanced accuracy, cross-validated" : "Cross-validated, right", "Cross entropy", "Kept", "Why"];
     at("ladder").append(el("h3", null, "The ladder: what was tried"), ...(sentences.ladder ? [el("p", { class: "reading" }, sentences.ladder)] : []),
       el("div", { class: "scroll" }, el("table", { class: "plain" }, el("thead", null, el("tr", null, ...heads.map((h, k) => el("th", { scope: "col", class: k === 1 || k === 5 ? "left" : null }, h)))), el("tbody", null, ...data.ladder.map(row)))),
       el("p", { class: "how" }, "Cross entropy punishes sureness about wrong answers; lower is better."));
@@ -724,7 +724,7 @@
     for (const { title, found } of data.issues) for (const i of found.flatMap((f) => f.photos)) issue[i] ??= title;
     const sheets = sprites && { side: sprites.side, columns: sprites.columns, perSheet: sprites.perSheet, sheets: sprites.sheets.map(jpeg) };
     const { x, y, label, prediction, probability, split, is_right: isCorrect } = photos;
-    headstartMap(at("map-box"), { x, y, label, prediction, probability, split, isCorrect, issue, classes, sprites: sheets, wheel: "focus", ...originalsForMap() });
+    headstartMap(at("map-box"), { x, y, label, prediction, probability, split, isCorrect, issue, classes, sprites: sheets, mayOpen: photos.may_open, wheel: "focus", ...originalsForMap() });
   }
 
   function originalsForMap() {

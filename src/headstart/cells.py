@@ -1,0 +1,25 @@
+"""Cells: text in the CSV tables that we write, which people open in spreadsheets.
+
+A spreadsheet takes a cell that begins with = + - or @ for a formula, and runs it; names of files and classes are strangers'
+text. It decides what stands in such a cell instead, so that nothing is run and nothing is lost: an apostrophe comes before
+(OWASP, "CSV Injection"), and one is taken away where we read our own tables again.
+"""
+
+from __future__ import annotations
+
+import re
+
+# A cell ends at a semicolon, a tab or a line's end as well, where a spreadsheet takes those for separators. The apostrophes
+# count those that stand there already, so that reading takes away just what writing put there.
+FORMULA = re.compile("(^|[;\t\r\n])('*[ \u00a0]*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
+WRITTEN = re.compile("(^|[;\t\r\n])'('*[ \u00a0]*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
+
+
+def to_cell(text: str) -> str:
+    """Text as it stands in a table: with an apostrophe before what would be a formula."""
+    return FORMULA.sub(r"\1'\2", text)
+
+
+def from_cell(cell: str) -> str:
+    """The text that to_cell made a cell of."""
+    return WRITTEN.sub(r"\1\2", cell)

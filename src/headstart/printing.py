@@ -1,0 +1,89 @@
+"""Printing: what reaches a terminal is text, and nothing that moves the cursor, colours the screen or turns words round.
+
+Names of files, folders and classes are strangers' text, and stand in results, notes and error messages. So everything that a
+command prints passes here. It decides what is harmless.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+# Control characters but for a line's end and a tab (C0, DEL, C1 with its one-byte escapes), what ends a line or a paragraph
+# in Unicode, and what changes the direction of text ("Trojan Source", Boucher & Anderson 2021).
+HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    """Text as it may be printed: each character that would do something to a terminal is a question mark."""
+    return HARMFUL.sub("?", text)
+
+
+def sentence(text: object) -> str:
+    """The same in one line: a name with a line's end in it cannot look like a message of its own."""
+    return harmless(str(text)).replace("\n", "?")
+
+
+def one_line(text: str) -> str:
+    """A name in a column of a table: nothing in it may be wider or narrower than it looks."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+class HarmlessStream:
+    """A stream of text to which nothing harmful is written; it is the stream itself in everything else."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what of a text is harmless, and a question mark for what is not."""
+        return self.stream.write(harmless(text))
+
+    def writelines(self, lines: Iterator[str]) -> None:
+        """Write some lines."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class HarmlessBytes:
+    """The same for a stream of UTF-8, to which whole rows are written: what prints bytes to a terminal."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+
+    def write(self, content: bytes) -> int:
+        """Write what of a row is harmless, and a question mark for what is not."""
+        return self.stream.write(harmless(bytes(content).decode("utf-8", "replace")).encode())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class HarmlessFormatter(logging.Formatter):
+    """Formats the log's messages, which stand in no stream of ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        return harmless(super().format(record))
+
+
+@contextlib.contextmanager
+def harmless_streams() -> Iterator[None]:
+    """Let nothing harmful be printed meanwhile, by whomever."""
+    with (
+        contextlib.redirect_stdout(HarmlessStream(sys.stdout)),  # type: ignore[type-var]
+        contextlib.redirect_stderr(HarmlessStream(sys.stderr)),  # type: ignore[type-var]
+    ):
+        yield
+
+
+def as_it_is(stream: Any) -> Any:
+    """The stream behind a harmless one, for progress bars, which move the cursor on purpose and show no names."""
+    return as_it_is(stream.stream) if isinstance(stream, HarmlessStream) else stream
