@@ -203,7 +203,7 @@ def test_duplicates_share_their_codes(work, tiny, store):
 def test_progress_counts_what_is_to_be_done(work, tiny, store):
     told = []
     compute_codes(work[:20], tiny, store, progress=lambda *words: told.append(words))
-    assert told == [("codes", i, 20) for i in range(1, 21)]
+    assert told == [("codes", i, 20) for i in range(21)]
     told.clear()
     compute_codes(work[:25], tiny, store, progress=lambda *words: told.append(words))
     assert told[-1] == ("codes", 5, 5)

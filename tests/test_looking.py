@@ -21,7 +21,8 @@ from headstart import cli
 from headstart.findings import Findings
 
 N = 10  # photos a class
-SIMPLE = ("--budget", 0, "--quiet", "--precision", "f32")
+EXACT = ("--precision", "f32")
+SIMPLE = ("--budget", 0, "--quiet", *EXACT)
 HOSTILE = (
     "<script>alert(1)",
     "\"quoted\", 'so' {{data}}",
@@ -322,6 +323,30 @@ def test_new_photos_are_placed_among_their_likes(world, tmp_path, tell, refused)
     assert "none.jpg" in refused("map", world.run, "-o", tmp_path / "other.html", "--add", folder / "none.jpg")
 
 
+def test_new_photos_are_called_unfamiliar_where_predict_calls_them_so(world, tmp_path, tell):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    shutil.copy(world.photos / "red" / "red 0.png", folder / "red.png")
+    for i in range(22):
+        chequered = np.kron(np.indices((8, 8)).sum(axis=0) % 2, np.ones((8, 8), np.uint8))[..., None] * [9, 255 - i, 9]
+        Image.fromarray(chequered.astype(np.uint8)).save(folder / f"odd {i}.png")
+    predicted = [json.loads(line) for line in tell("predict", world.run, folder, "--jsonl", *EXACT)[1].splitlines()]
+    strange = [row["path"] for row in predicted if row["unfamiliar"]]
+    assert len(strange) == 22 and not any(path.endswith("red.png") for path in strange)
+    status, out, _ = tell("map", world.run, "-o", tmp_path / "map.html", "--add", folder, *EXACT)
+    assert status == 0 and "22 of the 23 photos that were added are unfamiliar, like nothing it was shown:" in out
+    assert f"{strange[0]} (" in out and "red.png" not in out and out.rstrip().endswith("... and 2 more: --json lists all")
+    page = in_page(tmp_path / "map.html")
+    said = numbers(page["unfamiliarity"])[-23:]
+    assert [page["root"] + name for name, value in zip(page["names"][-23:], said, strict=True) if value > 1] == strange
+    assert "22 of them unfamiliar" in (tmp_path / "map.html").read_text("utf-8")
+    told = json.loads(tell("map", world.run, "-o", tmp_path / "map.png", "--add", folder, "--json", *EXACT)[1])
+    keys = ("path", "prediction", "probability", "unfamiliar", "unfamiliarity")
+    assert [{key: row[key] for key in keys} for row in told["added"]] == [
+        pytest.approx({key: row[key] for key in keys}) for row in predicted
+    ]
+
+
 def test_a_map_can_be_made_again(world, tmp_path, tell):
     known = Findings.load(world.run).positions[:, 0]
     found = []
@@ -514,7 +539,7 @@ def test_an_explanation_is_drawn_with_the_photos_most_like_it(world, tmp_path, t
     assert size_of(tmp_path / "alone.png") == (2 * 448 + 16, 448)
     alone = json.loads(tell("explain", world.run / "model.onnx", photo, "--json")[1])
     assert alone["nearest"] == [] and alone["label"] == "red" and alone["is_exact"]
-    assert "the classes: blue, green, red" in refused("explain", world.run, photo, "--label", "mauve")
+    assert "the classes: blue, green and red" in refused("explain", world.run, photo, "--label", "mauve")
     assert "cannot be used" in refused("explain", world.run, world.run / "run.json")
     assert "no such file" in refused("explain", world.run, "nowhere.png")
     assert ".png or .jpg" in refused("explain", world.run, photo, "-o", tmp_path / "why.gif")

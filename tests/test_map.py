@@ -18,7 +18,7 @@ from headstart import map_page as page_module
 from headstart.findings import Findings
 from headstart.map import along_axes, nearest_neighbours, place, place_on, principal_axes
 from headstart.map_page import MapContents, NewPhotos, map_data, map_page
-from headstart.map_picture import GREY, LIGHTNESS, PALETTE, colours, map_picture
+from headstart.map_picture import GREY, LIGHTNESS, PALETTE, STRANGE, colours, map_picture
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -260,7 +260,7 @@ def test_several_labels_a_photo_are_lists():
 
 def test_new_photos_are_told_apart():
     findings = findings_of(["a", "b"], np.array([0, 1]))
-    new = NewPhotos(("c",), np.array([[1.0, 2.0]]), np.array([1]), np.array([0.7]), (jpeg(200),))
+    new = NewPhotos(("c",), np.array([[1.0, 2.0]]), np.array([1]), np.array([0.7]), np.array([1.5]), (jpeg(200),))
     data = map_data(MapContents({"classes": ["x", "y"]}, findings, pictures=[jpeg(0), None], new=new))
     assert data["names"] == ["a", "b", "c"] and numbers(data["isNew"], "u8") == [0, 0, 1]
     assert numbers(data["label"], "i16") == [0, 1, -1] and numbers(data["prediction"], "i16")[2] == 1
@@ -316,6 +316,27 @@ def test_the_picture_has_a_dot_of_its_colour_for_each_photo():
     assert dots[0][:, 0].mean() > dots[1][:, 0].mean()  # y upwards
 
 
+def test_the_picture_shows_which_new_photos_are_unfamiliar():
+    findings = findings_of(["a", "b"], np.array([0, 1]), positions=np.array([[0, 0], [1, 1]], np.float32))
+    at, of = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]), np.array([0, 0, 1])
+    new = NewPhotos(("c", "d", "e"), at, of, np.full(3, 0.5), np.array([0.5, 3.0, np.nan]), (None,) * 3)
+    pixels = np.asarray(picture_of({"classes": ["x", "y"]}, findings, new=new)).astype(int)
+    pink = (np.abs(pixels - [int(STRANGE[i : i + 2], 16) for i in (1, 3, 5)]) < 8).all(axis=2)
+    row, column = np.argwhere(pink[:, :1160]).mean(axis=0)
+    assert row > 600 and column > 700  # below, to the right
+    assert pink[80:, 1160:].sum() > 30  # and in the legend
+    alone = NewPhotos(("c",), at[:1], of[:1], np.full(1, 0.5), np.array([np.nan]), (None,))
+    assert "unfamiliar" not in map_page(MapContents({"classes": ["x", "y"]}, findings, new=alone)).split("<script")[0]
+    assert alone.to_json(["x", "y"])[0]["unfamiliar"] is None
+
+
+def test_new_photos_may_have_several_labels():
+    labels = np.array([[1, 0], [0, 1]], np.uint8)
+    new = NewPhotos(("c",), np.zeros((1, 2)), np.array([[True, True]]), np.array([0.9]), np.array([0.5]), (None,))
+    data = map_data(MapContents({"classes": ["x", "y"], "thresholds": [0.5, 0.5]}, findings_of(["a", "b"], labels), new=new))
+    assert data["prediction"][2] == [0, 1] and new.to_json(["x", "y"])[0]["prediction"] == "x|y"
+
+
 def test_a_picture_of_a_thousand_classes_says_how_many_it_leaves_out():
     findings = findings_of([str(i) for i in range(1_000)], np.arange(1_000))
     assert picture_of({"classes": [f"class {i}" for i in range(1_000)]}, findings).format == "PNG"
@@ -332,4 +353,5 @@ def test_page_and_picture_have_the_same_colours():
     assert tuple(re.findall(r'"(#\w{6})"', re.search(r"const PALETTE = (.*)", script)[1])) == PALETTE
     assert tuple(json.loads(re.search(r"const LIGHTNESS = (\[.*?\])", script)[1])) == LIGHTNESS
     assert re.search(r'const GREY = "(#\w{6})"', script)[1] == GREY
+    assert re.search(r'STRANGE = "(#\w{6})"', script)[1] == STRANGE
     assert len(set(colours(40))) == 40 and all(re.fullmatch("#[0-9a-f]{6}", c) for c in colours(1_000))

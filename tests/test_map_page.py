@@ -406,13 +406,15 @@ def test_hostile_names_are_only_ever_text(renderer, browser, tmp_path):
         names, np.arange(len(names)), positions=np.arange(2 * len(names), dtype=np.float32).reshape(-1, 2)
     )
     file = tmp_path / "map.html"
-    new = NewPhotos(("new <b>.jpg",), np.array([[0.0, 9.0]]), np.array([0]), np.array([0.5]), (None,))
+    new = NewPhotos(("new <b>.jpg",), np.array([[0.0, 9.0]]), np.array([0]), np.array([0.5]), np.array([2.0]), (None,))
     text = map_page(
         MapContents({"classes": names, "photos": names[6]}, findings, pictures=[None] * len(names), new=new, originals="")
     )
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     page, said = opened(browser, file, before=RENDERERS[renderer])
-    assert set(page.locator(".hs-map-legend .hs-map-entry").all_text_contents()) >= set(names)
+    assert set(page.locator(".hs-map-legend .hs-map-entry").all_text_contents()) >= {*names, "unfamiliar new photos"}
+    hover(page, len(names))
+    assert "unfamiliar (2.0): like nothing it was shown" in page.locator(".hs-map-tip").inner_text()
     assert names[6] in page.locator("h1").text_content()
     for i in range(len(names)):
         page.evaluate(f"map.select([{i}])")

@@ -52,6 +52,20 @@ def test_every_image_is_held_out_once_of_few_and_a_fifth_of_many(monkeypatch):
     assert len(choose_head(codes, labels, 2, digests(200)).held_out) == pytest.approx(40, abs=2)
 
 
+@pytest.mark.parametrize(("n", "kind"), [(120, "softmax"), (120, "class-mean"), (300, "softmax"), (2, "softmax")])
+def test_the_fits_to_come_are_told_and_all_of_them_are_made(n, kind, monkeypatch):
+    monkeypatch.setattr(select, "MANY_IMAGES", 200)
+    codes, labels = noisy(n, 40, 2)
+    told = []
+    choice = choose_head(codes, labels, 2, digests(n), kind=kind, progress=lambda *args: told.append(args))
+    assert {stage for stage, _, _ in told} == {"head"} and told[0] == ("head", 0, 0)
+    done, totals = [d for _, d, _ in told], [t for _, _, t in told[1:]]
+    assert done == sorted(done) and all(d < t for d, t in zip(done[1:-1], totals[:-1], strict=True))
+    n_folds = len(np.unique(choice.fold))
+    assert told[-1][1:] == (len(choice.trials) * n_folds + 1,) * 2
+    assert max(totals) <= (len(choice.trials) + 1) * n_folds + 1 or not choice.trials
+
+
 def test_the_order_of_the_images_does_not_matter():
     codes, labels = noisy(120, 40, 3)
     names = digests(120)

@@ -1,6 +1,8 @@
 """What people see: progress, tables, the result."""
 
 import re
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -28,8 +30,8 @@ def test_a_log_gets_a_line_every_few_seconds_with_rate_and_time_left(clock, caps
     run(terminal.Progress(), clock)
     lines = capsys.readouterr().err.splitlines()
     assert 3 <= len(lines) <= 6
-    assert re.fullmatch(r"codes: \d+ of 100  5 images/s  \d+ s left", lines[0])
-    assert lines[-1].startswith("codes: 100 of 100") and "left" not in lines[-1]
+    assert re.fullmatch(r"codes: \d+ of 100  5 images/s  \d+ s, about \d+ s left", lines[0])
+    assert lines[-1] == "codes: 100 of 100  5 images/s  20 s"
 
 
 def test_what_is_quick_needs_no_line_and_quiet_gets_none(clock, capsys):
@@ -38,12 +40,78 @@ def test_what_is_quick_needs_no_line_and_quiet_gets_none(clock, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_gets_a_bar(clock, capsys, monkeypatch):
+def test_the_second_time_a_stage_has_a_rate_of_its_own(clock, capsys):
+    with terminal.Progress() as progress:
+        for seconds, n in ((1.0, 10), (0.25, 40)):
+            for done in range(n + 1):
+                progress("codes", done, n)
+                clock[0] += seconds
+            clock[0] += 500  # another stage's
+    assert "codes: 40 of 40  4 images/s  10 s" in capsys.readouterr().err.splitlines()
+
+
+def test_only_images_are_told_in_images(clock, capsys):
+    with terminal.Progress() as progress:
+        for stage, n in (("map", 4), ("head", 4), ("trust", 1)):
+            for done in range(n + 1):
+                progress(stage, done, n)
+                clock[0] += 60
+    lines = capsys.readouterr().err.splitlines()
+    assert "map: 4 of 4 rounds  4 min" in lines and "head: 4 of 4 fits  4 min" in lines and lines[-1] == "trust: 60 s"
+    assert not any("images" in line for line in lines)
+
+
+def test_the_time_left_grows_where_a_piece_takes_longer_than_those_before(clock):
+    stage = terminal._Stage(0.0, 0.0, 10.0, done=1, total=4)  # the first of four took 10 s
+    assert [stage.seconds_left(now) for now in (10.0, 20.0, 40.0, 80.0)] == [30.0, 20.0, 40.0, 80.0]
+    burst = terminal._Stage(0.0, 0.0, 10.0, done=1_000, total=2_000)  # images come in bursts: that says nothing of the rest
+    assert 9 < burst.seconds_left(12.0) < 13
+    assert terminal._Stage(0.0, 0.0, 0.0, done=0, total=4).seconds_left(5.0) is None
+    assert terminal._Stage(0.0, 0.0, 0.0, done=9, total=0).seconds_left(5.0) is None
+
+
+def test_a_log_is_told_of_a_stage_that_says_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.01)
+    monkeypatch.setattr(terminal, "QUICK_SECONDS", 0.0)
+    told = ""
+    with terminal.Progress() as progress:
+        progress("choose", 0, 0)
+        progress("head", 2, 4)
+        for _ in range(500):
+            if told.count("head: 2 of 4 fits") > 1:
+                break
+            time.sleep(0.01)
+            told += capsys.readouterr().err
+    assert told.count("head: 2 of 4 fits") > 1 and "choose" not in told  # the inner one says more
+    assert not any(thread.name == progress._ticker.name for thread in threading.enumerate())
+
+
+def test_a_stage_goes_on_when_those_within_it_are_over(clock, monkeypatch, capsys):
+    with terminal.Progress() as progress:
+        progress("choose", 0, 0)
+        progress("rung", 0, 3)
+        progress("head", 1, 4)  # this one never says that it is over
+        progress("rung", 1, 3)
+        progress("head", 2, 4)
+        progress("rung", 2, 3)
+        assert list(progress._stages) == ["choose", "rung"]
+        progress("choose", 1, 1)
+        assert not progress._stages
+
+
+def test_a_terminal_gets_bars_of_what_is_under_way(clock, capsys, monkeypatch):
     monkeypatch.setattr(terminal.sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    run(terminal.Progress(), clock)
+    with terminal.Progress() as progress:
+        progress("glance", 0, 0)
+        progress("glance", 1, 1)
+        progress("trust", 0, 0)
+        progress("codes", 20, 100)
+        clock[0] += 5
+        progress("codes", 50, 100)
     err = capsys.readouterr().err
-    assert "codes" in err and "images/s" in err and "of 100" in err
+    assert "trust" in err and "50 of 100  10 images/s  5 s, about 5 s left" in err
+    assert "glance" not in err.splitlines()[-1]
 
 
 def test_the_result_has_interval_cross_entropy_scores_and_confusion():

@@ -56,6 +56,25 @@ def test_a_folder_of_photos_becomes_a_run_folder(train, photos):
     assert prediction.prediction == "red"
 
 
+def test_every_stage_is_told_as_it_begins_and_as_it_ends(train, photos):
+    told = []
+    run = train(photos, progress=lambda *args: told.append(args))
+    begun, over = {stage for stage, done, _ in told if not done}, {stage for stage, done, total in told if 0 < total <= done}
+    assert begun >= {*run.about["seconds"], "rung", "head", "compare", "labels"}
+    assert over >= begun
+    assert all(total for stage, _, total in told if stage == "rung")
+
+
+def test_of_many_classes_without_a_photo_to_learn_from_the_message_says_how_many_more_there_are(train, photos, tmp_path):
+    table = tmp_path / "table.csv"
+    files = sorted(photos.rglob("*.png"))
+    rows = [f"{path},red,train" for path in files[:40]]
+    rows += [f"{path},class {i // 2},test" for i, path in enumerate(files[40:])]
+    table.write_text("\n".join(["path,label,split", *rows]))
+    with pytest.raises(DataError, match="'class 0', 'class 1', 'class 2', 'class 3', 'class 4' and 5 more with no image"):
+        train(table)
+
+
 def test_predictions_csv_agrees_with_the_classifier_on_the_test_split(train, photos):
     run = train(photos, precision="f32")
     rows = [row for row in predictions(run).values() if row["split"] == "test"]

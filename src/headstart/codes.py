@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,13 +24,11 @@ from headstart.backbones import Backbone
 from headstart.engine import Engine, Hardware, Result
 from headstart.errors import BackboneError
 from headstart.images import Failure, display_name, load_image
+from headstart.progress import Progress as Progress
 from headstart.store import Shelf, Stamp, chunks
 from headstart.store import Store as Store
 from headstart.tables import ImageRef, TableImage, content_of, digest_of
 from headstart.torch_engine import TorchEngine, is_torch_device, open_engine
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Told of long work as it goes on: (stage, done, total)."""
 
 CHUNK = 8  # of many images, a worker decodes so many, then infers them: 0.93 of the bound, one by one 0.84 (docs/LOG.md)
 MANY_IMAGES = 500
@@ -105,6 +103,7 @@ def compute_codes(
     todo = [i for i, digest in enumerate(digests) if digest is None]
     n_computed = 0
     if todo:
+        progress("codes", 0, len(todo))
         engine = open_engine(_in_one_row(backbone), hardware)
         look = partial(view_pixels, view=view, seed=seed)
         stream = _stream(images, todo, stamp_of, backbone, shelf, engine, look)

@@ -114,12 +114,13 @@ def predict(options: argparse.Namespace) -> int:
     if "sets" in sets and "coverage" not in sets:
         raise DataError("--sets says how the sets of --coverage are made; add --coverage 0.95")
     width = min(24, max(map(len, classifier.classes)))
-    total = sources.count(options.paths) if sys.stderr.isatty() and not options.quiet else 0
-    n, n_bad = 0, 0
     is_shown = form is None and not options.output
+    is_quiet = options.quiet or (is_shown and sys.stdout.isatty())
+    total = 0 if is_quiet else sources.count(options.paths)
+    n, n_bad = 0, 0
     with (
         rows.destination(options.output, overwrite=options.overwrite) as file,
-        terminal.Progress(quiet=options.quiet or (is_shown and sys.stdout.isatty())) as progress,
+        terminal.Progress(quiet=is_quiet) as progress,
     ):
         if form:
             opened = rows.FORMATS[form](file)
@@ -127,6 +128,7 @@ def predict(options: argparse.Namespace) -> int:
             opened = rows.people_rows(file, width)
         with opened as write:
             prediction: Prediction
+            progress("predict", 0, total)
             stream = classifier.stream(sources.open_up(options.paths), top=options.top, **sets)
             for n, prediction in enumerate(stream, start=1):
                 write(prediction)

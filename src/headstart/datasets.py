@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from headstart.images import Failure, read_bytes
 from headstart.labels import SEPARATOR, counts
 from headstart.splits import SPLIT_NAMES, TRAIN, UNASSIGNED
 from headstart.tables import TABLE_SUFFIXES, ImageRef, TableRow, outside, read_table, split_of_name
+from headstart.wording import listed
 
 EXCLUDED = "excluded by the fixes"  # how the reason begins, of an image that the user left out
 NO_CLASS = "the folder holds no images, so it is no class"
@@ -109,9 +110,8 @@ _NUMBERS = re.compile(r"(\d+)")
 _LAYOUT = "a folder per class, as in photos/daisy/1.jpg and photos/roses/2.jpg"
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(repr(n) for n in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _quoted(names: Iterable[str]) -> str:
+    return listed(map(repr, names), most=3)
 
 
 def _nearby(path: Path) -> str:
@@ -269,16 +269,16 @@ def _from_rows(rows: Sequence[TableRow], name: Path) -> Dataset:
         ([r.where for r in rows if not r.label], "an image but no label"),
     ):
         if rows_without:
-            raise DataError(f"{len(rows_without)} of {len(rows)} rows of {name} have {what}: {_some(rows_without)}")
+            raise DataError(f"{len(rows_without)} of {len(rows)} rows of {name} have {what}: {_quoted(rows_without)}")
     missing = [r.image for r in rows if isinstance(r.image, str) and not os.path.exists(r.image)]
     if missing:
         raise DataError(
-            f"{name} names {len(missing)} files that do not exist: {_some(missing)}; a path is relative to the "
+            f"{name} names {len(missing)} files that do not exist: {_quoted(missing)}; a path is relative to the "
             "table's folder"
         )
     unknown = sorted({r.split for r in rows if r.split and r.split.casefold() not in SPLIT_NAMES})
     if unknown:
-        raise DataError(f"{name} has the unknown split {_some(unknown)}; known: {', '.join(SPLIT_NAMES)}, or empty")
+        raise DataError(f"{name} has the unknown split {_quoted(unknown)}; known: {', '.join(SPLIT_NAMES)}, or empty")
     splits = [SPLIT_NAMES[r.split.casefold()] if r.split else UNASSIGNED for r in rows]
     if rows and not {TRAIN, UNASSIGNED} & set(splits):
         raise DataError(f"{name} has no image to learn from: every row is in the validation or test split")

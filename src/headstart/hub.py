@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
 from headstart.images import Preprocess
+from headstart.wording import listed
 
 if TYPE_CHECKING:
     import onnx
@@ -210,11 +211,11 @@ def _fetch_and_pin(name: str, address: Address, folder: Path) -> dict[str, Any]:
     }
 
 
-def _no_such_file(name: str, address: Address, listed: Iterable[str]) -> str:
-    known = [file for file in listed if file.endswith(".onnx")]
+def _no_such_file(name: str, address: Address, files: Iterable[str]) -> str:
+    known = [file for file in files if file.endswith(".onnx")]
     near = get_close_matches(address.file, known, n=1, cutoff=0.4)
     hint = f"did you mean hf:{address.repo}/{near[0]}? " if near else ""
-    return f"there is no {name}; {hint}ONNX files in {address.repo}: {', '.join(known[:20]) or 'none'}"
+    return f"there is no {name}; {hint}ONNX files in {address.repo}: {listed(known, most=20) or 'none'}"
 
 
 def _download(repo: str, commit: str, files: Iterable[str], folder: Path) -> None:

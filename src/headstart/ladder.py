@@ -138,9 +138,12 @@ class Ladder:
         """Try rung after rung from the first; every one builds on those that were taken."""
         self._sample = sample(self.digests, self.labels, self.n_classes)
         started = time.monotonic()
+        to_try = list(self._rungs()) if self.budget > 0 else []
+        self.progress("rung", 0, len(to_try) + 1)
         best, rungs = self._tried(first), []
         rungs.append(_told("last layer" if first.head == "softmax" else first.head, best, True, "where the climb begins"))
-        for name, candidates in self._rungs() if self.budget > 0 else ():
+        for at, (name, candidates) in enumerate(to_try, start=1):
+            self.progress("rung", at, len(to_try) + 1)
             for candidate in candidates(best.candidate):
                 left = self.budget - (time.monotonic() - started)
                 try:
@@ -150,7 +153,6 @@ class Ladder:
                 if too_long is not None:
                     rungs.append(Rung(name, "", None, None, None, 0.0, 0, False, too_long))
                     continue
-                self.progress("rung", len(rungs), 0)
                 try:
                     trial = self._tried(candidate)
                 except BackboneError as error:  # what is only tried shall not end the run
@@ -159,6 +161,7 @@ class Ladder:
                 is_better, why = _verdict(best, trial)
                 rungs.append(_told(name, trial, is_better, why))
                 best = trial if is_better else best
+        self.progress("rung", len(to_try) + 1, len(to_try) + 1)
         whole = len(self._sample) == len(self.labels)
         return Climb(best.candidate, best.choice if whole else None, tuple(rungs))
 

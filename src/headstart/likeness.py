@@ -31,10 +31,12 @@ from headstart.images import display_name
 from headstart.label_errors import out_of_fold
 from headstart.labels import counts
 from headstart.looks import Look, look_at
+from headstart.progress import underway
 from headstart.readings import counted
 from headstart.splits import TRAIN
 from headstart.store import Store
 from headstart.tables import ImageRef
+from headstart.wording import listed
 from headstart.zoo import Wish, find_backbone
 
 MOST_COMPARED = 150_000  # photos: 60,000 take 10 s, and it goes with their square
@@ -86,7 +88,7 @@ class Likeness:
             notes.append(
                 f"{len(leaks)} {'photo stands' if len(leaks) == 1 else 'photos stand'}, the same or nearly, in more "
                 "than one of the splits that the data gives: the result may be too good; the first: "
-                f"{' and '.join(leaks[0].paths)}. All are listed in issues.json and in the report"
+                f"{listed(leaks[0].paths)}. All are listed in issues.json and in the report"
             )
         return [issue.to_json() for issue in issues]
 
@@ -107,7 +109,8 @@ def compare(
         note = f"{len(images):,} photos are too many to compare each with each; near duplicates are not looked for"
         return Likeness(dataset, codes, glances, [], codes.digests, (note,))
     last = np.ascontiguousarray(codes.values[:, : codes.widths[0]])
-    copies = find_copies(last, glances, codes.digests, threads=threads)
+    with underway(progress, "compare"):
+        copies = find_copies(last, glances, codes.digests, threads=threads)
     unseen = [image for image, picture in zip(images, glances.pictures, strict=True) if picture is None]
     notes = (*_of_chains(copies.chains), *_of_unseen(unseen))
     return Likeness(dataset, codes, glances, copies.pairs, copies.groups, notes)
@@ -177,8 +180,10 @@ def check_photos(
         raise HeadstartError(f"the seed is {seed}; expected 0 or more")
     hardware = Hardware(device, threads, precision)
     cache_dir = Path(cache) if cache is not None else default_cache_dir()
-    dataset = datasets.load_dataset(photos, is_learnt=False)
-    network = find_backbone(Wish(backbone), cache_dir)
+    with underway(progress, "list"):
+        dataset = datasets.load_dataset(photos, is_learnt=False)
+    with underway(progress, "backbone"):
+        network = find_backbone(Wish(backbone), cache_dir)
     with Store(cache_dir) as store:
         codes = look_at(dataset.images, Look((network,)), store, hardware=hardware, progress=progress)
         if not len(codes.index):
@@ -186,7 +191,8 @@ def check_photos(
             n = len(dataset.images)
             raise DataError(f"none of the {n} files of {photos} can be used as an image; the first: {reason}")
         alike = compare(dataset, codes, store, hardware=hardware, progress=progress)
-    evidence = alike.evidence(seed=seed, threads=hardware.threads or available_cores(), progress=progress)
+    with underway(progress, "issues"):
+        evidence = alike.evidence(seed=seed, threads=hardware.threads or available_cores(), progress=progress)
+        issues = find_issues(evidence)
     sizes = counts(evidence.labels, len(dataset.classes)).tolist()
-    issues = find_issues(evidence)
     return Checked(issues, len(codes.index), dataset.classes, tuple(sizes), evidence, (*dataset.notes, *alike.notes))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.commands import cache_dir_of, classifier_of, hardware_of, program, quoted
 from headstart.errors import DataError, OutputError
+from headstart.wording import listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +102,7 @@ def draw_map(options: argparse.Namespace) -> int:
     from headstart.files import write_output
     from headstart.map_page import NO_NEW_PHOTOS, MapContents, map_page
     from headstart.map_picture import map_picture
+    from headstart.progress import underway
     from headstart.saved import open_run
 
     if options.seed is not None and not options.again:
@@ -112,13 +114,19 @@ def draw_map(options: argparse.Namespace) -> int:
     _check_new(output, options.overwrite)
     saved = open_run(options.run, photos=options.photos)
     with terminal.Progress(quiet=options.quiet) as progress:
-        findings = _placed(saved, options, progress)
+        with underway(progress, "map"):
+            findings = _placed(saved, options, progress)
         pictures = _pictures(saved, options, progress)
         new = _new_photos(saved, findings, options, progress) if options.add else NO_NEW_PHOTOS
         contents = MapContents(saved.about, findings, pictures, saved.issues, new)
-        write_output(output, map_picture(contents) if output.suffix.lower() == ".png" else map_page(contents))
+        with underway(progress, "write"):
+            write_output(output, map_picture(contents) if output.suffix.lower() == ".png" else map_page(contents))
     _tell_gone(saved)
-    return _done(options, output, f"{len(findings.names) + len(new.names):,} photos are on the map {output}; open it")
+    sentence = f"{len(findings.names) + len(new.names):,} photos are on the map {output}; open it"
+    if not options.add:
+        return _done(options, output, sentence)
+    added = new.to_json(saved.about["classes"])
+    return _done(options, output, "\n".join([sentence, *terminal.unfamiliar_lines(added)]), {"added": added})
 
 
 def _placed(saved: SavedRun, options: argparse.Namespace, progress: Any) -> Findings:
@@ -149,12 +157,13 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
 
     classifier = saved.classifier(hardware_of(options))
     names, rows, pictures = [], [], []
+    total = sources.count(options.add)
 
     def load(_: int, image: Any) -> Any:
         return load_image(image, classifier.preprocess)
 
     for n, result in enumerate(classifier.engine.stream(sources.open_up(options.add), load), start=1):
-        progress("photos", n, 0)
+        progress("photos", n, total)
         if result.outputs is None:
             terminal.tell(f"{display_name(result.item)} is left out: {result.instead.reason}")
             continue
@@ -169,12 +178,16 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
     probabilities = np.stack([row["probabilities"] for row in rows])
     space = along_axes(codes, findings.space_mean, findings.space_axes)
     positions = place_on(space, findings.space.astype(np.float32), findings.positions)
-    return NewPhotos(tuple(names), positions, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(pictures))
+    strange = np.array([row["unfamiliarity"][0] if "unfamiliarity" in row else np.nan for row in rows], np.float32)
+    is_single = classifier.thresholds is None
+    predictions = probabilities.argmax(axis=1) if is_single else probabilities >= classifier.thresholds
+    return NewPhotos(tuple(names), positions, predictions, probabilities.max(axis=1), strange, tuple(pictures))
 
 
 def report(options: argparse.Namespace) -> int:
     """Write a run's report again."""
     from headstart import terminal
+    from headstart.progress import underway
     from headstart.review import REPORT, review, with_probes, write_report
     from headstart.saved import open_run
 
@@ -191,14 +204,16 @@ def report(options: argparse.Namespace) -> int:
             classifier = saved.own(Classifier.load(other, hardware_of(options)))
         if classifier is None:
             raise DataError(f"{saved.folder} holds no model.onnx; its report cannot be made again")
-        reviewed = review(classifier, saved.findings, saved.images, pictures, progress=progress)
+        with underway(progress, "review"):
+            reviewed = review(classifier, saved.findings, saved.images, pictures, progress=progress)
         about = with_probes(saved.about, reviewed)
         if saved.n_gone:
             gone = (
                 f"when this page was written, {saved.n_gone:,} of {len(saved.images):,} photos were not where they had been"
             )
             about = {**about, "notes": [*about.get("notes", ()), gone]}
-        write_report(saved.folder, about, saved.findings, saved.issues, reviewed)
+        with underway(progress, "write"):
+            write_report(saved.folder, about, saved.findings, saved.issues, reviewed)
     _tell_gone(saved)
     return _done(options, saved.folder / REPORT, f"The report is {saved.folder / REPORT}; open it in a browser")
 
@@ -250,7 +265,7 @@ def explain(options: argparse.Namespace) -> int:
     label = None
     if options.label is not None:
         if options.label not in classifier.classes:
-            raise DataError(f"there is no class {options.label!r}; the classes: {', '.join(classifier.classes[:20])}")
+            raise DataError(f"there is no class {options.label!r}; the classes: {listed(classifier.classes, most=20)}")
         label = classifier.classes.index(options.label)
     (prediction,) = classifier.predict(options.photo)
     explainer = Explainer(classifier)
@@ -359,6 +374,6 @@ def _counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}{'s' * (n != 1)}"
 
 
-def _done(options: argparse.Namespace, path: Path, sentence: str) -> int:
-    print(json.dumps({"file": str(path)}) if options.json else sentence)
+def _done(options: argparse.Namespace, path: Path, sentence: str, more: dict[str, Any] | None = None) -> int:
+    print(json.dumps({"file": str(path), **(more or {})}) if options.json else sentence)
     return 0

@@ -20,7 +20,7 @@ import numpy as np
 
 from headstart.addresses import is_remote, may_open
 from headstart.findings import Findings
-from headstart.labels import are_many
+from headstart.labels import are_many, named
 from headstart.splits import SPLITS
 from headstart.sprites import make_sprites
 
@@ -29,17 +29,41 @@ SIDE, SMALL_SIDE, MANY_PICTURES, MOST_PICTURES = 64, 32, 5_000, 60_000  # pixels
 
 @dataclass(frozen=True)
 class NewPhotos:
-    """Photos that came after the training, m of them, put on its map: positions (m, 2); predictions (m,) int64, -1 for none;
-    probabilities (m,) float32 of those; pictures: small JPEG files, None where there is none."""
+    """Photos that came after the training, m of them, put on its map.
+
+    positions: (m, 2). predictions: (m,) int64, or (m, k) of 0 and 1 where a photo may have several labels. probabilities:
+    (m,) float32, the highest of each. unfamiliarity: (m,) float32, NaN where the classifier cannot tell. pictures: small
+    JPEG files, None where there is none.
+    """
 
     names: tuple[str, ...]
     positions: np.ndarray
     predictions: np.ndarray
     probabilities: np.ndarray
+    unfamiliarity: np.ndarray
     pictures: tuple[bytes | None, ...]
 
+    @property
+    def are_unfamiliar(self) -> np.ndarray:
+        """(m,) booleans, as `predict` has them."""
+        return self.unfamiliarity > 1
 
-NO_NEW_PHOTOS = NewPhotos((), np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros(0), ())
+    def to_json(self, classes: Sequence[str]) -> list[dict[str, Any]]:
+        """What is said of each, under the names of predict's rows; None where the classifier cannot tell."""
+        rows = zip(self.names, self.predictions, self.probabilities, self.unfamiliarity, strict=True)
+        return [
+            {
+                "path": name,
+                "prediction": named(prediction, classes),
+                "probability": float(probability),
+                "unfamiliar": bool(strange > 1) if np.isfinite(strange) else None,
+                "unfamiliarity": float(strange) if np.isfinite(strange) else None,
+            }
+            for name, prediction, probability, strange in rows
+        ]
+
+
+NO_NEW_PHOTOS = NewPhotos((), np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0), ())
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,7 @@ def map_data(contents: MapContents) -> dict[str, Any]:
     names, m = (*findings.names, *new.names), len(new.names)
     root = _root(names)
     predictions, probabilities = _predictions(about, findings)
+    of_new = _lists(new.predictions) if are_many(new.predictions) else new.predictions.tolist()
     labels = _lists(findings.labels) if are_many(findings.labels) else findings.labels.tolist()
     is_correct = [-1 if p in (-1, None) else int(p == label) for label, p in zip(labels, predictions, strict=True)]
     kind_of = {path: issue["kind"] for issue in reversed(contents.issues) for path in _paths(issue)}
@@ -81,8 +106,9 @@ def map_data(contents: MapContents) -> dict[str, Any]:
         "names": [name[len(root) :] for name in names],
         "classes": list(about["classes"]),
         "label": _answers([*labels, *[-1] * m]),
-        "prediction": _answers([*predictions, *new.predictions.tolist()]),
+        "prediction": _answers([*predictions, *of_new]),
         "probability": _packed(np.concatenate([probabilities, new.probabilities]), "f32"),
+        "unfamiliarity": _packed(np.concatenate([findings.unfamiliarity, new.unfamiliarity]), "f32"),
         "split": _packed(np.concatenate([findings.splits, np.full(m, -1)]), "i8"),
         "isCorrect": _packed(np.array(is_correct + [-1] * m), "i8"),
         "issue": {**_packed(np.array([kinds.index(kind_of[n]) if n in kind_of else -1 for n in names]), "i8"), "of": kinds},
@@ -121,7 +147,8 @@ def sentence(contents: MapContents) -> str:
     splits = ", ".join(f"{(findings.splits == i).sum():,} {name}" for i, name in enumerate(SPLITS))
     parts = [f"{n:,} photo{'s' * (n != 1)} ({splits}), {len(contents.about['classes']):,} classes."]
     if new.names:
-        parts.append(f"{len(new.names):,} new, as diamonds.")
+        strange = f"; {n_strange:,} of them unfamiliar" if (n_strange := int(new.are_unfamiliar.sum())) else ""
+        parts.append(f"{len(new.names):,} new, as diamonds{strange}.")
     if n_placed < n:
         parts.append(f"{n - n_placed:,} are not on the map.")
     if n + len(new.names) > MOST_PICTURES:

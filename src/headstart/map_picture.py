@@ -13,21 +13,23 @@ from typing import Any
 import numpy as np
 
 from headstart.labels import are_many
-from headstart.map_page import MapContents, sentence, title
+from headstart.map_page import MapContents, NewPhotos, sentence, title
 from headstart.sprites import square
 
 # As in web/map.js: Okabe & Ito 2008 without black, yellow darkened, then three of Tol's.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#999933", "#332288", "#44aa99", "#882255")
 LIGHTNESS = (0, 0.45, -0.35, 0.65, -0.55)
 GREY, INK, SOFT = "#8d96a1", "#1c2430", "#5b6675"
+STRANGE = "#e6007e"  # of unfamiliar new photos
 LONGEST = 18  # characters of a class in the legend
 HEAD, LEGEND, MARGIN, LINE, PICTURE, SCALE = 80, 240, 24, 24, 40, 2  # pixels of the PNG, which is drawn SCALE times as large
 
 
 def map_picture(contents: MapContents, *, size: tuple[int, int] = (1_400, 1_000)) -> bytes:
-    """Draw the map as a PNG of `size` pixels: a dot of its label's colour for each photo, a black diamond for each new one.
+    """Draw the map as a PNG of `size` pixels: a dot of its label's colour for each photo, a diamond for each new one.
 
-    Of the photos that have pictures, as many as find room are drawn instead of dots.
+    Diamonds of unfamiliar photos are pink, the others black. Of the photos that have pictures, as many as find room are
+    drawn instead of dots.
     """
     from PIL import Image, ImageDraw
 
@@ -47,14 +49,15 @@ def map_picture(contents: MapContents, *, size: tuple[int, int] = (1_400, 1_000)
             _dot(draw, at[i], radius, paints[first[i]])
     if any(pictures):
         _draw_pictures(image, at, pictures, paints[first])
-    for x, y in at[len(findings.names) :]:
-        if np.isfinite(x + y):
-            r = 1.6 * radius + SCALE
-            draw.polygon([(x, y - r), (x + r, y), (x, y + r), (x - r, y)], fill="black", outline="white")
+    for place, is_strange in zip(at[len(findings.names) :], new.are_unfamiliar, strict=True):
+        if np.isfinite(place).all():
+            _diamond(draw, place, 1.6 * radius + SCALE, STRANGE if is_strange else "black")
     counts = np.bincount(first, minlength=len(classes) + 1)
-    listed = _listed(counts, size)
+    listed = _listed(counts, size, n_more=len(_kinds_of_new(new)))
     for row, i in enumerate(listed):
-        _dot(draw, np.array([size[0] - LEGEND + 22, HEAD + 20 + row * LINE]) * SCALE, 6 * SCALE, paints[i])
+        _dot(draw, _mark(row, size), 6 * SCALE, paints[i])
+    for row, (_, _, colour) in enumerate(_kinds_of_new(new), start=_first_row_of_new(counts, listed)):
+        _diamond(draw, _mark(row, size), 7 * SCALE, colour)
     image = image.resize(size, Image.Resampling.LANCZOS)
     _draw_words(ImageDraw.Draw(image), contents, counts, listed, size)
     content = io.BytesIO()
@@ -94,6 +97,28 @@ def _dot(draw: Any, at: np.ndarray, radius: float, colour: str) -> None:
     draw.ellipse([at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius], fill=colour)
 
 
+def _diamond(draw: Any, at: np.ndarray, radius: float, colour: str) -> None:
+    (x, y), r = at, radius
+    draw.polygon([(x, y - r), (x + r, y), (x, y + r), (x - r, y)], fill=colour, outline="white")
+
+
+def _mark(row: int, size: tuple[int, int]) -> np.ndarray:
+    """The middle of a row's mark in the legend."""
+    return np.array([size[0] - LEGEND + 22, HEAD + 20 + row * LINE]) * SCALE
+
+
+def _kinds_of_new(new: NewPhotos) -> list[tuple[str, int, str]]:
+    """The legend's rows of new photos: what they are called, how many, and their colour."""
+    n_strange = int(new.are_unfamiliar.sum())
+    rows = [("new", len(new.names) - n_strange, "black"), ("new, unfamiliar", n_strange, STRANGE)]
+    return [row for row in rows if row[1]]
+
+
+def _first_row_of_new(counts: np.ndarray, listed: Sequence[int]) -> int:
+    """Where the new photos stand in the legend: below the classes, and below the line that counts those without a row."""
+    return len(listed) + int((counts > 0).sum() > len(listed))
+
+
 def _draw_pictures(image: Any, at: np.ndarray, pictures: Sequence[bytes | None], paints: np.ndarray) -> None:
     from PIL import Image
 
@@ -109,9 +134,9 @@ def _draw_pictures(image: Any, at: np.ndarray, pictures: Sequence[bytes | None],
             image.paste(Image.fromarray(square(picture, side)), (left, top))
 
 
-def _listed(counts: np.ndarray, size: tuple[int, int]) -> list[int]:
-    """The classes that the legend has room for, the largest ones, in their order."""
-    n_rows = min((size[1] - HEAD) // LINE - 2, int((counts > 0).sum()))
+def _listed(counts: np.ndarray, size: tuple[int, int], *, n_more: int) -> list[int]:
+    """The classes that the legend has room for beside n_more rows, the largest ones, in their order."""
+    n_rows = min((size[1] - HEAD) // LINE - 2 - n_more, int((counts > 0).sum()))
     return sorted(np.argsort(-counts, kind="stable")[:n_rows].tolist())
 
 
@@ -128,6 +153,8 @@ def _draw_words(draw: Any, contents: MapContents, counts: np.ndarray, listed: Se
         draw.text((left, top + row * LINE), f"{name}  {counts[i]:,}", INK, small)
     if (rest := int((counts > 0).sum()) - len(listed)) > 0:
         draw.text((left, top + len(listed) * LINE), f"and {rest:,} more classes", SOFT, small)
+    for row, (name, n, _) in enumerate(_kinds_of_new(contents.new), start=_first_row_of_new(counts, listed)):
+        draw.text((left, top + row * LINE), f"{name}  {n:,}", INK, small)
 
 
 def _printable(text: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from headstart.errors import BackboneError
 from headstart.images import Preprocess
+from headstart.wording import listed
 
 if TYPE_CHECKING:
     import onnx
@@ -275,7 +276,7 @@ def _standard_opset(model: onnx.ModelProto, graph: onnx.GraphProto) -> list[Any]
     foreign = sorted(f"{domain}.{name}" for domain, name in operations if domain not in STANDARD_DOMAINS)
     if foreign:
         raise BackboneError(
-            f"it uses operations from outside the ONNX standard, which headstart never runs: {', '.join(foreign[:5])}; "
+            f"it uses operations from outside the ONNX standard, which headstart never runs: {listed(foreign)}; "
             "export it again without optimising it for one runtime"
         )
     opsets = [o for o in model.opset_import if o.domain in STANDARD_DOMAINS]

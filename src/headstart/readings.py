@@ -7,18 +7,18 @@ which are chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from headstart.intervals import Z95, wilson_interval
+from headstart.wording import listed
 
 WIDE = 0.10  # an interval wider than this leaves the accuracy open
 AIM = 0.03  # what "about so many test photos would do" aims at: the accuracy to within 3 points
 FEW_OF_CLASS = 10  # test photos of a class, below which its own numbers are mostly luck
 PATTERN = 3  # confusions between two classes, below which they are single cases
-MOST_NAMED = 5  # classes, in a sentence
 UNEVEN = 5.0  # times as many photos of one class as of another
 SHARES = {0.1: "a tenth", 0.2: "a fifth", 0.25: "a quarter", 0.5: "half"}  # kept for testing
 SELDOM, NEVER = 1.64, 3.0  # spreads above what chance makes on average: 1 time in 20, and next to never
@@ -165,13 +165,6 @@ def guessing(about: dict[str, Any]) -> tuple[str, float] | None:
 def quoted(name: str) -> str:
     """A class's name within a sentence; isolated, so that one written from right to left turns nothing else around."""
     return f"“\u2068{name}\u2069”"
-
-
-def listed(names: Sequence[str], word: str = "and", most: int = MOST_NAMED) -> str:
-    """Names as people list them: `a, b and c`; of many the first, and how many more there are."""
-    if len(names) > most:
-        return f"{', '.join(names[:most])} {word} {len(names) - most:,} more"
-    return f" {word} ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def n_needed(e: dict[str, Any]) -> int:
@@ -469,8 +462,7 @@ def limits(about: dict[str, Any]) -> tuple[str, ...]:
     ]
     few = [c["label"] for c in e["classes"] if c["support"] < FEW_OF_CLASS]
     if few:
-        named = listed([quoted(name) for name in few])
-        found.append(f"Its own numbers for {named}: fewer than {FEW_OF_CLASS} photos each judged them.")
+        found.append(f"Its own numbers for {listed(map(quoted, few))}: fewer than {FEW_OF_CLASS} photos each judged them.")
     if not is_tested(about):
         found.append(
             "The result as a test's: the same photos chose how it learns (cross-validation), which flatters a little."

@@ -97,6 +97,7 @@ def _choose_head(
     balance: bool,
     progress: Callable[[str, int, int], None],
 ) -> Choice:
+    progress("head", 0, 0)
     n_views = codes.shape[1] if codes.ndim == 3 else 1
     rows, of_row = codes.reshape(-1, codes.shape[-1]), np.repeat(np.arange(len(labels)), n_views)
     problem: Fitter = HEADS[kind].fitter(rows, labels[of_row], n_classes, parts)
@@ -113,13 +114,13 @@ def _choose_head(
 
     def attempt(i: int, near: int | None) -> float:
         starts = [None] * len(folds) if near is None else tried[near][2]
-        solutions = [
-            problem.fit(strengths[i], weights=(weights * ~f)[of_row], start=s) for f, s in zip(folds, starts, strict=True)
-        ]
+        solutions: list[Any] = []
+        for f, s in zip(folds, starts, strict=True):
+            progress("head", len(tried) * len(folds) + len(solutions), _n_fits(len(tried) + 1, len(folds), len(strengths)))
+            solutions.append(problem.fit(strengths[i], weights=(weights * ~f)[of_row], start=s))
         firsts = [np.flatnonzero(f) * n_views for f in folds]
         logits = np.concatenate([problem.logits(s, rows) for rows, s in zip(firsts, solutions, strict=True)])
         tried[i] = float(np.average(losses(logits, labels[held_out]), weights=counts)), logits, solutions
-        progress("head", len(tried), 0)
         return tried[i][0]
 
     best = begin_at(strengths, len(labels))
@@ -127,7 +128,10 @@ def _choose_head(
         find = descend if HEADS[kind].is_walked else try_all
         best = find(attempt, best, len(strengths))
     warm = tried[best][2][0] if tried else None
+    n_fits = len(tried) * len(folds) + 1
+    progress("head", n_fits - 1, n_fits)
     solution = problem.fit(strengths[best], weights=weights[of_row], start=warm, tolerance=1e-4)
+    progress("head", n_fits, n_fits)
     trials = tuple(
         Trial(strengths[i], ce, float(np.average(is_right(z, labels[held_out]), weights=counts)))
         for i, (ce, z, _) in sorted(tried.items())
@@ -148,6 +152,11 @@ def _one_is_enough(fold: np.ndarray, labels: np.ndarray, n_classes: int, balance
     is_in[labels, fold] = True
     n_held_out = np.bincount(labels[fold == 0], minlength=n_classes)[is_in.sum(axis=1) > 1]
     return bool(n_held_out.all() and len(n_held_out) ** 2 / (1 / n_held_out).sum() >= MANY_IMAGES / N_FOLDS)
+
+
+def _n_fits(n_tried: int, n_folds: int, n_strengths: int) -> int:
+    """How many fits a choice takes that is about to try its n-th strength: most try three, then the best on all images."""
+    return min(max(n_tried, 3), n_strengths) * n_folds + 1
 
 
 def _of_known_classes(held_out: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:

@@ -2,84 +2,159 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from headstart.evaluate import Evaluation, MultiLabelEvaluation
 from headstart.printing import as_it_is, one_line, sentence
+from headstart.readings import counted
 from headstart.readings import percent as percent
 
 MOST_CLASSES = 20  # more rows than this hide the result
 WORST_CLASSES = 10
 MOST_CONFUSION = 10
-PLAIN_SECONDS = 5.0
+MOST_UNFAMILIAR = 20
+LIVE_SECONDS, PLAIN_SECONDS = 0.1, 5.0  # between two showings, on a terminal and in a log
+QUICK_SECONDS = 1.0
+MINUTES_FROM = 120  # seconds
+BAR_WIDTH = 12  # characters: with what is told beside it, a line of 80
+IMAGES = "images"
+UNITS = {  # what a stage counts, where that is not images
+    "rung": "tried",
+    "head": "fits",
+    "labels": "rounds",
+    "curve": "fits",
+    "map": "rounds",
+    "explain": "mistakes",
+}
+
+
+@dataclass
+class _Stage:
+    """A stage that is shown. started, shown, changed: seconds; when it began, was last shown, and got its number `done`."""
+
+    started: float
+    shown: float
+    changed: float
+    done: int = 0
+    total: int = 0
+    row: Any = None
+
+    def is_over(self) -> bool:
+        return 0 < self.total <= self.done
+
+    def seconds_left(self, now: float) -> float | None:
+        """As long as pieces took on average, the one in work with them where it takes longer; None before the first."""
+        if not 0 < self.done < self.total:
+            return None
+        each = max((self.changed - self.started) / self.done, (now - self.started) / (self.done + 1))
+        return each * (self.total - self.done) - min(now - self.changed, each)
 
 
 class Progress:
-    """Shows (stage, done, total) as bars on a terminal, as a line every few seconds elsewhere, not at all when quiet."""
+    """Shows stages that are under way: as bars on a terminal, as a line every few seconds elsewhere, not at all when quiet.
+
+    A stage that begins while another is under way is part of that one, and over when it goes on.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._is_live = not quiet and sys.stderr.isatty()
         self._bars: Any = None
-        self._tasks: dict[str, Any] = {}
-        self._started: dict[str, float] = {}
-        self._told: dict[str, float] = {}
+        self._stages: dict[str, _Stage] = {}  # those that are under way, the inner ones last
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> Progress:
+        if not self._quiet and not self._is_live:
+            self._ticker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._ticker.ident is not None:
+            self._ticker.join()
         if self._bars:
             self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Tell how far a stage is; a total of 0 means that nobody knows it."""
+        """Tell how far a stage is; see headstart.progress."""
         if self._quiet:
             return
-        now = time.monotonic()
-        started = self._started.setdefault(stage, now)
-        is_last = bool(total) and done >= total
-        if not is_last and now - self._told.get(stage, started if not self._is_live else 0.0) < (
-            0.1 if self._is_live else PLAIN_SECONDS
-        ):
-            return
-        self._told[stage] = now
-        if self._is_live:
-            self._draw(stage, done, total, now - started)
-        elif now - started > 1.0:  # what is over in a second needs no line in a log
-            print(_plain(stage, done, total, now - started), file=sys.stderr, flush=True)
+        with self._lock:
+            now = time.monotonic()
+            found = self._stages.get(stage)
+            if found is None or done < found.done:  # another time: it has a rate of its own
+                self._close(stage)
+                found = self._stages[stage] = _Stage(now, -math.inf if self._is_live else now, now)
+                if self._is_live:
+                    found.row = self._add_row(stage, found)
+            while (inner := next(reversed(self._stages))) != stage:
+                self._close(inner)
+            found.changed = now if done != found.done else found.changed
+            found.done, found.total = done, total
+            if found.is_over() or now - found.shown >= (LIVE_SECONDS if self._is_live else PLAIN_SECONDS):
+                self._show(stage, found, now)
+            if found.is_over():
+                self._close(stage)
 
-    def _draw(self, stage: str, done: int, total: int, seconds: float) -> None:
+    def _show(self, name: str, stage: _Stage, now: float) -> None:
+        stage.shown = now
+        if self._is_live:
+            self._bars.update(stage.row, completed=stage.done, total=stage.total or None)
+        elif now - stage.started > QUICK_SECONDS:  # what is over in a second needs no line in a log
+            print(f"{name}: {_told(name, stage, now)}", file=sys.stderr, flush=True)
+
+    def _close(self, stage: str) -> None:
+        found = self._stages.pop(stage, None)
+        if found is not None and found.row is not None:
+            self._bars.remove_task(found.row)
+
+    def _tick(self) -> None:
+        """Show in a log what is under way even while nobody tells anything."""
+        while not self._ended.wait(PLAIN_SECONDS):
+            with self._lock:
+                now = time.monotonic()
+                if self._stages and now - (inner := next(reversed(self._stages.items())))[1].shown >= PLAIN_SECONDS:
+                    self._show(*inner, now)
+
+    def _add_row(self, name: str, stage: _Stage) -> Any:
+        """A bar, which rich draws anew ten times a second."""
         from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
         from rich.progress import Progress as Bars
+        from rich.text import Text
+
+        class Told(ProgressColumn):
+            """How much is done, for how long that took, and how long the rest will take."""
+
+            def render(self, task: Task) -> Text:
+                return Text(_told(task.description, task.fields["stage"], time.monotonic()), no_wrap=True)
 
         if self._bars is None:
-            columns = (
-                TextColumn("{task.description:<8}"),
-                BarColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-            )
+            columns = (TextColumn("{task.description:<8}"), BarColumn(BAR_WIDTH), Told())
             self._bars = Bars(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True)
             self._bars.start()
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total or None, rate="")
-        self._bars.update(self._tasks[stage], completed=done, rate=_rate(stage, done, total, seconds))
+        return self._bars.add_task(name, total=None, stage=stage)
 
 
-def _rate(stage: str, done: int, total: int, seconds: float) -> str:
-    counted = f"{done:,} of {total:,}" if total else f"{done:,}"
-    per_second = f"  {done / seconds:,.0f} images/s" if seconds > 0.5 and stage != "head" else ""
-    return f"{counted}{'' if stage != 'head' else ' fits'}{per_second}"
+def _told(name: str, stage: _Stage, now: float) -> str:
+    """How much of a stage is done, unless it is one piece, how fast that goes, and its time."""
+    done, total, unit, seconds = stage.done, stage.total, UNITS.get(name, IMAGES), now - stage.started
+    counted = f"{done:,}{f' of {total:,}' if total else ''}{'' if unit == IMAGES else f' {unit}'}  " if total != 1 else ""
+    rate = f"{done / seconds:,.0f} images/s  " if counted and unit == IMAGES and done and seconds > 0.5 else ""
+    left = stage.seconds_left(now) or 0.0
+    to_come = f", about {_duration(left)} left" if left >= 0.5 else ""  # overdue, nobody knows
+    return f"{counted if done or total else ''}{rate}{_duration(seconds)}{to_come}"
 
 
-def _plain(stage: str, done: int, total: int, seconds: float) -> str:
-    left = f"  {seconds / done * (total - done):.0f} s left" if done and total > done else ""
-    return f"{stage}: {_rate(stage, done, total, seconds)}{left}"
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < MINUTES_FROM else f"{seconds / 60:.0f} min"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, text: Sequence[int] = ()) -> str:
@@ -167,6 +242,18 @@ def _multilabel_text(evaluation: MultiLabelEvaluation) -> str:
     return "\n".join(lines)
 
 
+def unfamiliar_lines(added: Sequence[dict[str, Any]]) -> list[str]:
+    """Say which photos that were added to a map are unfamiliar, the strangest first; added: rows as predict has them."""
+    strange = sorted((row for row in added if row["unfamiliar"]), key=lambda row: -row["unfamiliarity"])
+    if not strange:
+        return []
+    of = f"{len(strange):,} of the {counted(len(added), 'photo')} that {'was' if len(added) == 1 else 'were'} added"
+    lines = [f"{of} {'is' if len(strange) == 1 else 'are'} unfamiliar, like nothing it was shown:"]
+    lines += [one_line(f"  {row['path']} ({row['unfamiliarity']:.1f})") for row in strange[:MOST_UNFAMILIAR]]
+    rest = len(strange) - MOST_UNFAMILIAR
+    return [*lines, f"  ... and {rest:,} more: --json lists all"] if rest > 0 else lines
+
+
 def ladder_text(rungs: Sequence[dict[str, Any]], n_learnt: int) -> str:
     """The rungs that were tried, each with what it gave on held-out photos and what became of it.
 
@@ -216,7 +303,7 @@ def _confusion_matrix(evaluation: Evaluation) -> list[str]:
     names = [c.label for c in evaluation.classes]
     if len(names) > MOST_CONFUSION:
         return []
-    header = ("label \\ prediction", *(name[:10] for name in names))
+    header = ("label \\ prediction", *(name if len(name) <= 10 else f"{name[:9]}…" for name in names))
     rows = [(name, *(str(n) if n else "." for n in row)) for name, row in zip(names, evaluation.confusion, strict=True)]
     return ["", table(header, rows)]
 

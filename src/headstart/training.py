@@ -37,6 +37,7 @@ from headstart.ladder import BUDGET, Candidate, Ladder, Learned
 from headstart.likeness import compare
 from headstart.looks import Look, look_at, pixels_for
 from headstart.more_photos import curve_of_run
+from headstart.progress import underway
 from headstart.readings import counted
 from headstart.recognition import keep_learnt
 from headstart.remarks import of_a_strangers_network, of_fixes, of_neighbours, of_single_photos, of_splits
@@ -68,15 +69,17 @@ class Run:
 
 @dataclass
 class Stages:
-    """Seconds that each stage of a run took, in order."""
+    """Seconds that each stage of a run took, in order; each is told as it begins and ends."""
 
+    progress: Progress = lambda *_: None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Time a block under a name."""
         start = time.perf_counter()
-        yield
+        with underway(self.progress, name):
+            yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
@@ -135,7 +138,7 @@ def train(
     if run is not None:
         check_free(run)
     means = _Means(Hardware(device, threads, precision), seed, progress)
-    stages, cache_dir = Stages(), Path(cache) if cache is not None else default_cache_dir()
+    stages, cache_dir = Stages(progress), Path(cache) if cache is not None else default_cache_dir()
     wish = Wish(backbone, size, mean, std, output)
     tuning = _tuning(wish, (unfreeze, epochs, batch), means, cache_dir / "checkpoints") if finetune else None
 

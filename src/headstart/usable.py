@@ -17,6 +17,7 @@ from headstart.errors import DataError
 from headstart.images import display_name
 from headstart.splits import TEST, assign_splits, contradictions, leaks
 from headstart.tables import ImageRef
+from headstart.wording import listed
 
 VALIDATION_SHARE = 0.1  # drawn as test is; where nothing is fine-tuned, its images are learnt from as those of train are
 
@@ -71,7 +72,7 @@ def usable(dataset: Dataset, codes: Codes, groups: Sequence[bytes], where: str, 
     present = labels.counts(of_image, len(dataset.classes)) > 0
     if not present.all():
         gone = [name for name, there in zip(dataset.classes, present, strict=True) if not there]
-        notes.append(f"no image of {', '.join(map(repr, gone))} can be used; that is no class of this run")
+        notes.append(f"no image of {listed(map(repr, gone))} can be used; that is no class of this run")
         of_image = labels.only(of_image, present)
     classes = tuple(name for name, there in zip(dataset.classes, present, strict=True) if there)
     datasets.check_classes(of_image, classes, where)
@@ -79,7 +80,7 @@ def usable(dataset: Dataset, codes: Codes, groups: Sequence[bytes], where: str, 
     names = [display_name(images[i]) for i in codes.index]
     contradicting = contradictions(of_image, codes.digests)
     if contradicting:
-        first = " and ".join(names[i] for i in contradicting[0])
+        first = listed(names[i] for i in contradicting[0])
         notes.append(f"{len(contradicting)} photos have more than one label, byte for byte the same; the first: {first}")
     notes += [f"{path}: {reason}" for path, reason in dataset.skipped if reason == NO_CLASS]
     leaking = leaks(splits, codes.digests)
@@ -98,7 +99,7 @@ def usable(dataset: Dataset, codes: Codes, groups: Sequence[bytes], where: str, 
         )
     learnt = labels.counts(of_image[kept][splits[kept] != TEST], len(classes))
     if not learnt.all():
-        left = ", ".join(repr(classes[i]) for i in np.flatnonzero(learnt == 0)[:3])
+        left = listed(repr(classes[i]) for i in np.flatnonzero(learnt == 0))
         raise DataError(f"{where} leaves {left} with no image to learn from; move some of its test images to train")
     return Usable(
         kept,

@@ -10,6 +10,7 @@
      isCorrect     n of true, false, null (or 1, 0, -1)
      issue         n of the kind or null; or {i8: ..., of: [kinds]}, -1 for none (optional)
      isNew         n of true or false (or 1, 0): drawn as diamonds (optional)
+     unfamiliarity n numbers, above 1 where a photo looks like nothing that was learnt from, or NaN (optional)
      sprites       {side, columns, perSheet, sheets: [data URLs]}: photo i is square i; optional
      originals     what to put before a path for the URL of the photo itself ("file://", "../", ""); null: small pictures only
      mayOpen       n of true or false (or 1, 0): whether originals is followed (optional; all by default)
@@ -20,7 +21,7 @@ const headstartMap = (() => {
   // Okabe & Ito 2008 without black, yellow darkened, then three of Tol's: told apart in the common kinds of colour blindness.
   const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#999933", "#332288", "#44aa99", "#882255"];
   const LIGHTNESS = [0, 0.45, -0.35, 0.65, -0.55];  // of each further ten classes: towards white, towards black
-  const GREY = "#8d96a1";
+  const GREY = "#8d96a1", STRANGE = "#e6007e";
   const SPLITS = ["train", "validation", "test"];
   const LISTED = 500;  // lines of a lasso's list; the CSV has all
   const TYPES = { u8: Uint8Array, i8: Int8Array, i16: Int16Array, f32: Float32Array };
@@ -86,7 +87,7 @@ const headstartMap = (() => {
       labels: list(data.label), predictions: list(data.prediction), probability: unpack(data.probability, n, null),
       split: Array.from(unpack(data.split, n, -1), (v) => (v === null ? -1 : v)),
       isCorrect: Array.from(unpack(data.isCorrect, n, null), truth), issue: unpack(data.issue, n, null),
-      isNew: Array.from(unpack(data.isNew, n, false), (v) => truth(v) === true),
+      isNew: Array.from(unpack(data.isNew, n, false), (v) => truth(v) === true), unfamiliarity: unpack(data.unfamiliarity, n, NaN),
       mayOpen: Array.from(unpack(data.mayOpen, n, true), (v) => truth(v) === true),
       sprites: data.sprites || null, originals: data.originals === undefined ? null : data.originals,
     };
@@ -217,7 +218,8 @@ const headstartMap = (() => {
     const { classes } = d, named = (text, colour) => ({ text, colour });
     const ofClass = classes.map((text, i) => named(text, colourOf(i)));
     const modes = {
-      label: { title: "label", entries: [...ofClass, named(d.labels.every((l, i) => l.length || d.isNew[i]) ? "new photos" : "no label", GREY)], of: (i) => d.labels[i][0] ?? classes.length },
+      label: { title: "label", entries: [...ofClass, named(d.labels.every((l, i) => l.length || d.isNew[i]) ? "new photos" : "no label", GREY), named("unfamiliar new photos", STRANGE)],
+        of: (i) => d.labels[i][0] ?? classes.length + (d.isNew[i] && d.unfamiliarity[i] > 1 ? 1 : 0) },
       prediction: { title: "prediction", entries: [...ofClass, named("no prediction", GREY)],
         of: (i) => d.predictions[i][0] ?? classes.length },
       split: { title: "split", entries: [...SPLITS.map((text, i) => named(text, PALETTE[[4, 2, 3][i]])), named("new photos", GREY)],
@@ -225,6 +227,10 @@ const headstartMap = (() => {
       correctness: { title: "right or wrong", entries: [named("right", "#56b4e9"), named("wrong", "#d55e00"), named("not judged", GREY)],
         of: (i) => (d.isCorrect[i] === null ? 2 : d.isCorrect[i] ? 0 : 1) },
     };
+    if (d.unfamiliarity.some((u) => u >= 0)) {
+      modes.familiarity = { title: "familiarity", entries: [named("familiar", "#56b4e9"), named("unfamiliar", STRANGE), named("not judged", GREY)],
+        of: (i) => (d.unfamiliarity[i] > 1 ? 1 : d.unfamiliarity[i] >= 0 ? 0 : 2) };
+    }
     const kinds = [...new Set(d.issue.filter((kind) => kind !== null && kind !== undefined))].sort();
     if (kinds.length) {
       modes.issue = { title: "issue", entries: [...kinds.map((kind, i) => named(String(kind).replaceAll("_", " "), colourOf(3 + i))), named("none", "#b9c0c8")],
@@ -335,6 +341,7 @@ const headstartMap = (() => {
         const p = d.probability[i], isKnown = p !== null && p >= 0;
         lines.push(`prediction: ${textOf(d.predictions[i])}${isKnown ? ` (${(100 * p).toFixed(p > 0.995 ? 1 : 0)} %)` : ""}${d.isCorrect[i] === false ? ", wrong" : ""}`);
       }
+      if (d.unfamiliarity[i] > 1) lines.push(`unfamiliar (${d.unfamiliarity[i].toFixed(1)}): like nothing it was shown`);
       if (d.split[i] >= 0) lines.push(`split: ${SPLITS[d.split[i]]}`);
       if (d.issue[i]) lines.push(`issue: ${String(d.issue[i]).replaceAll("_", " ")}`);
       return lines;
@@ -505,7 +512,7 @@ const headstartMap = (() => {
         const isClass = (mode === modes.label || mode === modes.prediction) && e < d.classes.length;
         if (!counts[e] && !isClass) return;
         const button = make("button", "", make("li", "", legend));
-        make("span", `hs-map-dot${entry.text === "new photos" ? " hs-map-new" : ""}`, button).style.background = entry.colour;
+        make("span", `hs-map-dot${entry.text.endsWith("new photos") ? " hs-map-new" : ""}`, button).style.background = entry.colour;
         make("span", "hs-map-entry", button, entry.text).title = entry.text;
         make("span", "hs-map-count", button, count(counts[e]));
         button.dataset.entry = e;
