@@ -82,7 +82,8 @@ def result(about: dict[str, Any]) -> str:
         what = f"labelled {e['n_correct']:,} of them rightly"
     alike = ""
     if is_balanced(about):
-        alike = f" Every class counted alike, that is {percent(e['balanced_accuracy'])} (balanced accuracy)."
+        every = "Every class" if all(c["support"] for c in e["classes"]) else "Every class that such photos are of"
+        alike = f" {every} counted alike, that is {percent(e['balanced_accuracy'])} (balanced accuracy)."
     if is_tested(about):
         seen = f"It was tested on {counted(e['n_images'], 'photo')} that it had never seen"
         return f"{seen}, and {what}: {percent(e['accuracy'])}.{alike}"
