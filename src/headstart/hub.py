@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headstart.cache_folder import check_owner, make_cache_folder
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
 from headstart.images import Preprocess
@@ -102,6 +103,8 @@ def fetch(name: str, cache_dir: Path) -> Fetched:
     and where the hub does not give it (no such file, gated, no network); MissingExtra where the hub's package is missing.
     """
     address = parse(name)
+    make_cache_folder(cache_dir)
+    check_owner(cache_dir / "backbones")
     folder = cache_dir / "backbones" / "hub" / address.repo.replace("/", "--")
     record = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
     about = _read_record(record)
