@@ -92,8 +92,8 @@ def _check_beside(path: Path, files: Sequence[str]) -> None:
     if missing:
         are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
         raise BackboneError(
-            f"{path} keeps its weights in other files, of which {', '.join(missing[:3])} {are} not beside it; copy {them} into "
-            f"{path.parent}, or export it again as one file"
+            f"{path} keeps its weights in other files, of which {', '.join(missing[:3])} {are} not beside it; copy {them} "
+            f"into {path.parent}, or export it again as one file"
         )
 
 
