@@ -169,6 +169,16 @@ def test_weights_in_other_files(classifier, tmp_path):
     assert_refused(tmp_path, resealed(classifier, move_out), "other files")
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_classifier_that_another_program_saved_in_two_files(classifier, tmp_path, is_there):
+    model = onnx.load_from_string(classifier.content)
+    onnx.save_model(model, tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    if not is_there:
+        (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ClassifierError, match=r"keeps weights in other files \(weights\.bin\).*as headstart wrote it"):
+        headstart.load(tmp_path / "model.onnx")
+
+
 def test_weights_in_other_files_of_a_constant_in_a_subgraph(classifier, tmp_path):
     def hide(model):
         tensor = onnx.TensorProto(data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)

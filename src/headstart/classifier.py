@@ -28,7 +28,7 @@ from headstart.joining import check_together, join
 from headstart.labels import named
 from headstart.looks import Look
 from headstart.manifests import check_classifier
-from headstart.networks import STANDARD_DOMAINS
+from headstart.networks import STANDARD_DOMAINS, other_files
 from headstart.shapes import read_json
 from headstart.torch_engine import TorchEngine, open_engine
 from headstart.unfamiliar import Unfamiliarity
@@ -294,12 +294,15 @@ def _checked(content: bytes, file: Path) -> dict[str, Any]:
             f"{file} is not a headstart classifier; one is made by `headstart train` (to use another "
             "network as a backbone: headstart train --backbone FILE)"
         )
+    if others := other_files(model.graph, even_unused=True):  # before the seal: what saves it so moves that as well
+        raise ClassifierError(
+            f"{file} keeps weights in other files ({', '.join(others[:3])}), which headstart never loads; a classifier is "
+            "one file: use it as headstart wrote it, not as another program saved it again"
+        )
     seal = _seal("0" * 64)
     body = content[: -len(seal)]
     if content[-len(seal) :] != _seal(hashlib.sha256(body).hexdigest()):
         raise ClassifierError(f"{file} has been changed since headstart wrote it, or is not whole: its hash does not fit")
-    if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in _tensors(model.graph)):
-        raise ClassifierError(f"{file} keeps weights in other files, which headstart never loads")
     if any(o.domain not in STANDARD_DOMAINS for o in model.opset_import) or model.functions:
         raise ClassifierError(f"{file} uses operations from outside the ONNX standard, which headstart never loads")
     about = _described(properties[METADATA_KEY], file)
@@ -336,19 +339,6 @@ def _described(metadata: str, file: Path) -> dict[str, Any]:
             f"{file} does not describe itself as a headstart classifier does: {error}; train again"
         ) from error
     return about
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every stored tensor of a graph, those of its subgraphs and constants included."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            sparse = (attribute.sparse_tensor, *attribute.sparse_tensors)
-            yield from (attribute.t, *attribute.tensors, *(t for s in sparse for t in (s.values, s.indices)))
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _tensors(subgraph)
 
 
 def _preprocess(fields: dict[str, Any]) -> Preprocess:

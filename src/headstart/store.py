@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from headstart.cache_folder import check_owner, make_cache_folder
 from headstart.errors import CacheError
 
 T = TypeVar("T")
@@ -64,13 +65,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
         self._lock = threading.RLock()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CacheError(
-                f"the cache folder {folder} cannot be made: {error.strerror}; choose another with --cache DIR "
-                "or HEADSTART_CACHE"
-            ) from error
+        make_cache_folder(folder)
+        check_owner(self.path)  # a folder of root's may be everybody's, as /tmp is
         try:
             self._connection = self._connect()
         except sqlite3.Error as error:
@@ -252,12 +248,20 @@ class Shelf:
     """The rows of one recipe in a store. Rows that are put are written a second's worth at a time, and at its end.
 
     lengths: of the parts of a row, which are kept apart. n_parts: how many of them are wanted back; the others are not read.
+    is_whole: says of a row that was kept whether it can be one; what cannot is not given, and so is computed anew.
     """
 
     def __init__(
-        self, store: Store, recipe: dict[str, Any], name: str, lengths: Sequence[int], *, n_parts: int | None = None
+        self,
+        store: Store,
+        recipe: dict[str, Any],
+        name: str,
+        lengths: Sequence[int],
+        *,
+        n_parts: int | None = None,
+        is_whole: Callable[[np.ndarray], bool] = lambda _: True,
     ) -> None:
-        self.store = store
+        self.store, self._is_whole = store, is_whole
         about = [json.dumps({**recipe, "part": i}, sort_keys=True) for i in range(len(lengths))]
         self._recipes = [(hashlib.sha256(text.encode()).digest()[:16], text, name) for text in about]
         self._ends = [0, *itertools.accumulate(lengths)]
@@ -295,7 +299,7 @@ class Shelf:
         for part in range(self._n_parts):
             rows = self.store.read(partial(self._look_up, list(found), part))
             found = {digest: np.concatenate([found[digest], row]) if part else row for digest, row in rows.items()}
-        return found
+        return {digest: row for digest, row in found.items() if self._is_whole(row)}
 
     def _look_up(self, digests: Sequence[bytes], part: int, connection: sqlite3.Connection) -> dict[bytes, np.ndarray]:
         n_bytes = 2 * (self._ends[part + 1] - self._ends[part])
