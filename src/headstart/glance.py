@@ -17,7 +17,7 @@ import numpy as np
 
 from headstart.codes import Progress
 from headstart.engine import Result, available_cores, in_order
-from headstart.images import Failure, pixels_of
+from headstart.images import Failure, see
 from headstart.store import Shelf, Store, chunks
 from headstart.tables import ImageRef, same_content_of
 
@@ -130,9 +130,11 @@ def _row_of(image: ImageRef, digest: bytes) -> bytes | None:
     content = same_content_of(image, digest)
     if isinstance(content, Failure):
         return None
-    pixels = pixels_of(content, shorter_side=LUMA_SIDE)
-    if isinstance(pixels, Failure):
-        return None
+    row = see(content, lambda pixels: _measured(content, pixels), shorter_side=LUMA_SIDE)
+    return None if isinstance(row, Failure) else row
+
+
+def _measured(content: Any, pixels: np.ndarray) -> bytes:
     row = np.zeros(1, ROW)
     row["width"], row["height"] = _size(content, pixels)
     luma = _luma(pixels)
