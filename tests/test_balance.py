@@ -332,7 +332,7 @@ def overlapping(n=1_200, n_rare=60, seed=0):
 @pytest.mark.parametrize("kind", HEADS)
 def test_balance_reaches_every_kind_of_head(kind, monkeypatch):
     """Class means are balanced by nature; all others forget the rare class without it."""
-    monkeypatch.setattr(hidden_layer, "STEPS", 300)
+    monkeypatch.setattr(hidden_layer, "STEPS", 100)
     codes, labels, new, truth = overlapping()
     recall = {}
     for balance in (False, True):
