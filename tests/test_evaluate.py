@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import warnings
 
 import numpy as np
@@ -191,7 +192,12 @@ def test_the_interval_of_a_difference_covers_what_it_says():
 
 @pytest.mark.parametrize(
     ("counts", "verdict"),
-    [((900, 40, 6, 54), "better"), ((900, 6, 40, 54), "worse"), ((59, 6, 16, 80), "undecided"), ((5, 0, 0, 0), "undecided")],
+    [
+        ((900, 40, 6, 54), "better"),
+        ((900, 6, 40, 54), "worse"),
+        ((59, 6, 16, 80), "undecided"),
+        ((59, 6, 6, 80), "undecided"),
+    ],
 )
 def test_the_verdict_and_its_sentence(counts, verdict):
     compared = is_better(*pair(*counts), name_a="fine-tuned", name_b="frozen")
@@ -203,6 +209,19 @@ def test_the_verdict_and_its_sentence(counts, verdict):
         assert compared.sentence.startswith(f"Fine-tuned is {verdict} than frozen: ")
         assert "94.0 %" in compared.sentence and "90.6 %" in compared.sentence
     assert json.loads(json.dumps(compared.to_json()))["verdict"] == verdict
+
+
+def test_where_chance_decides_everything_the_sentence_says_what_was_seen():
+    same = is_better(*pair(12, 0, 0, 1), name_a="fine-tuned", name_b="frozen")
+    assert same.sentence.startswith("Fine-tuned and frozen get the same images right, 92.3 % of 13; on others")
+    assert re.search(r"may differ by -\d+\.\d to \+\d+\.\d points", same.sentence)
+    for only_a, only_b in ((1, 0), (3, 3), (3, 4)):  # p is 1
+        sentence = is_better(*pair(20, only_a, only_b, 5), name_a="fine-tuned", name_b="frozen").sentence
+        assert f"Only fine-tuned gets {only_a} of them right, only frozen {only_b}: no more uneven than chance" in sentence
+        assert "100 %" not in sentence
+    assert "chance alone is as uneven 45 % of the time" in is_better(*pair(20, 2, 5, 5)).sentence
+    every = is_better(*pair(10_000_000, 0, 0, 0)).sentence
+    assert "-0.0" not in every and "+0.0 to +0.0 points" in every
 
 
 def test_chance_alone_is_seldom_called_better():

@@ -297,6 +297,36 @@ def test_overfitting_is_a_gap_beyond_chance(learnt, n, said):
     assert said in readings.overfitting({"fitting": {"n_validation": n, "steps": [step]}})
 
 
+def fitted(learnt, new, n, **images):
+    step = {"step": 9, "train_accuracy": learnt, "validation_accuracy": new}
+    return {"fitting": {"n_train": 4 * n, "n_validation": n, "steps": [step]}, "images": images}
+
+
+@pytest.mark.parametrize(
+    ("new", "n", "is_told"),
+    [
+        (0.80, 26, False),  # 21 of 26: 92 % is as likely
+        (0.846, 26, False),  # star clusters, whose cross-validation says 91 %
+        (0.70, 100, True),
+        (0.85, 5_000, True),
+        (0.88, 200, False),
+        (0.96, 100_000, False),  # beyond chance, and nothing to worry about
+        (0.995, 100_000, False),
+    ],
+)
+def test_overfitting_is_an_alarm_where_much_is_lost_beyond_chance(new, n, is_told):
+    about = fitted(1.0, new, n, train=4 * n, validation=n)
+    assert readings.is_overfitting(about) == is_told
+    assert ("is large" in readings.overfitting(about)) == is_told
+    assert new < 0.95 or "better than new ones" not in readings.overfitting(about)
+
+
+def test_a_gap_on_a_sample_is_no_alarm():
+    about = fitted(1.0, 0.7, 200, train=40_000, validation=8_000)
+    assert not readings.is_overfitting(about)
+    assert "With all its photos the gap is usually narrower" in readings.overfitting(about)
+
+
 def test_a_rise_of_cross_entropy_is_no_alarm():
     same = {"train_accuracy": 1.0, "validation_accuracy": 0.7}
     steps = [{"step": s, "validation_cross_entropy": 0.5 + abs(s - 3) / 10, **same} for s in range(9)]

@@ -124,6 +124,13 @@ def test_the_result_has_interval_cross_entropy_scores_and_confusion():
     assert "dog taken for cat (1)" in text
 
 
+def test_no_number_is_a_negative_zero():
+    evaluation = evaluate(np.eye(2) * np.float32(1.0000001), np.arange(2), ["cat", "dog"])
+    assert evaluation.cross_entropy <= 0
+    text = terminal.evaluation_text(evaluation)
+    assert "cross entropy 0.000" in text and "-0.0" not in text
+
+
 def test_many_classes_show_the_worst_and_say_so():
     probabilities, labels = np.eye(30)[np.r_[1, 1:30]], np.arange(30)
     text = terminal.evaluation_text(evaluate(probabilities, labels, [f"class {i}" for i in range(30)]))

@@ -101,7 +101,7 @@ def _tick_steps(axis: Axes, last: float, stride: float, n_epochs: int) -> None:
 def _told_of_steps(ends: list[tuple[str, list[tuple[float, float]]]], measure: _Measure) -> str:
     """The sentence above: where both splits are at the end."""
     at_end = {split: known[-1][1] for split, known in ends}
-    shown = {s: percent(y) if measure.is_share else f"{y:.2f}" for s, y in at_end.items()}
+    shown = {s: percent(y) if measure.is_share else f"{y:z.2f}" for s, y in at_end.items()}
     if not shown:
         return measure.name.capitalize()
     return f"{measure.name.capitalize()} at the end: " + ", ".join(f"{s} {y}" for s, y in shown.items())

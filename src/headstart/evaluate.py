@@ -236,15 +236,21 @@ def _in_words(
     n: int,
 ) -> str:
     a, b = (f"{100 * x:.1f} %" for x in accuracies)
-    low, high = (f"{100 * x:+.1f}" for x in interval)
+    low, high = (f"{100 * x:+z.1f}" for x in interval)
+    if only == (0, 0):
+        return (
+            f"{names[0]} and {names[1]} get the same images right, {a} of {n:,}; on others their accuracies may differ by "
+            f"{low} to {high} points (95 % interval)."
+        )
     numbers = f"{a} against {b} on the same {n:,} images, a difference of {low} to {high} points (95 % interval)"
     chance = "less than 0.1 %" if p < 0.001 else f"{100 * p:.1f} %" if p < 0.1 else f"{100 * p:.0f} %"
     if verdict == "undecided":
+        by_chance = f"chance alone is as uneven {chance} of the time" if p < 0.995 else "no more uneven than chance makes it"
         return (
-            f"it is not decided whether {names[0]} is better or worse than {names[1]}: {numbers}. {only[0]:,} images only "
-            f"{names[0]} gets right, {only[1]:,} only {names[1]}: chance alone does as much {chance} of the time."
+            f"it is not decided whether {names[0]} is better or worse than {names[1]}: {numbers}. Only {names[0]} gets "
+            f"{only[0]:,} of them right, only {names[1]} {only[1]:,}: {by_chance}."
         )
-    return f"{names[0]} is {verdict} than {names[1]}: {numbers}; chance alone does as much {chance} of the time."
+    return f"{names[0]} is {verdict} than {names[1]}: {numbers}; chance alone makes such a difference {chance} of the time."
 
 
 # ---- several labels an image

@@ -345,9 +345,9 @@ def _verdict(best: _Trial, trial: _Trial) -> tuple[bool, str]:
     why = f"{fixed.sum()} more right, {broken.sum()} more wrong"
     if best.choice.is_balanced:
         points = 100 * (trial.accuracy[0] - best.accuracy[0])
-        why += f", balanced accuracy {points:+.1f} points; calibrated balanced cross entropy {-gain:+.3f}"
+        why += f", balanced accuracy {points:+z.1f} points; calibrated balanced cross entropy {-gain:+z.3f}"
     else:
-        why += f"; calibrated cross entropy {-gain:+.3f}"
+        why += f"; calibrated cross entropy {-gain:+z.3f}"
     return bool(is_better), why
 
 

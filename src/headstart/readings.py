@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ WIDE = 0.10  # an interval wider than this leaves the accuracy open
 AIM = 0.03  # what "about so many test photos would do" aims at: the accuracy to within 3 points
 FEW_OF_CLASS = 10  # test photos of a class, below which its own numbers are mostly luck
 PATTERN = 3  # confusions between two classes, below which they are single cases
+LITTLE = 0.05  # of new photos wrong: too few for a gap to matter
 UNEVEN = 5.0  # times as many photos of one class as of another
 SHARES = {0.1: "a tenth", 0.2: "a fifth", 0.25: "a quarter", 0.5: "half"}  # kept for testing
 SELDOM, NEVER = 1.64, 3.0  # spreads above what chance makes on average: 1 time in 20, and next to never
@@ -381,36 +382,56 @@ def unfamiliar(about: dict[str, Any]) -> str | None:
 
 def overfitting(about: dict[str, Any]) -> str | None:
     """Whether it has learnt its photos by heart; None where the fit was not followed."""
-    f = about.get("fitting")
-    steps = [s for s in (f or {}).get("steps") or () if s.get("validation_accuracy") is not None]
-    if not f or not steps or not f.get("n_validation"):
+    gap = _gap(about)
+    if gap is None:
         return None
-    learnt, new = steps[-1]["train_accuracy"], steps[-1]["validation_accuracy"]
-    gap = (
-        f"it is right for {percent(learnt)} of the photos that it learnt from here, and for {percent(new)} of "
-        f"{counted(f['n_validation'], 'photo')} kept from it"
+    told = (
+        f"it is right for {percent(gap.learnt)} of the photos that it learnt from here, and for {percent(gap.new)} of "
+        f"{counted(gap.n_new, 'photo')} kept from it"
     )
-    if learnt - new <= _by_chance(new, f["n_validation"]):
-        return f"There is no sign of overfitting: {gap}, which may well be chance."
+    if gap.at_least <= 0:
+        return f"There is no sign of overfitting: {told}, which may well be chance."
+    if 1 - gap.new < LITTLE:
+        return f"There is next to no overfitting: {told}."
+    if gap.is_of_sample:
+        more = "With all its photos the gap is usually narrower."
+        return f"It knows photos that it learnt from better than new ones: {told}. {more}"
     return (
-        f"It knows its own photos better than new ones: {gap}. A gap of {points(learnt - new)} "
+        f"It knows its own photos better than new ones: {told}. A gap of {points(gap.learnt - gap.new)} "
         f"{'is large' if is_overfitting(about) else 'is usual'}; more, and more varied, photos narrow it."
     )
 
 
 def is_overfitting(about: dict[str, Any]) -> bool:
     """Whether the photos that it learnt from are known far better than others at the end of the fit, beyond chance."""
+    gap = _gap(about)
+    return gap is not None and not gap.is_of_sample and gap.at_least > WIDE
+
+
+class _Gap(NamedTuple):
+    """Accuracies at the end of the fit, on photos that it learnt from and on n_new that it did not.
+
+    at_least: the difference, were the new ones as lucky as 1 time in 40. is_of_sample: the fit saw a part of the photos.
+    """
+
+    learnt: float
+    new: float
+    n_new: int
+    at_least: float
+    is_of_sample: bool
+
+
+def _gap(about: dict[str, Any]) -> _Gap | None:
+    """None where the fit was not followed."""
     f = about.get("fitting") or {}
-    last = next(reversed(f.get("steps") or ()), None)
-    if last is None or last.get("validation_accuracy") is None or not f.get("n_validation"):
-        return False
-    gap = last["train_accuracy"] - last["validation_accuracy"]
-    return bool(gap > WIDE and gap > _by_chance(last["validation_accuracy"], f["n_validation"]))
-
-
-def _by_chance(share: float, n: int) -> float:
-    low, high = wilson_interval(round(share * n), n)
-    return (high - low) / 2
+    steps = [s for s in f.get("steps") or () if s.get("validation_accuracy") is not None]
+    if not steps or not f.get("n_validation"):
+        return None
+    learnt, new, n_new = steps[-1]["train_accuracy"], steps[-1]["validation_accuracy"], f["n_validation"]
+    images = about.get("images") or {}
+    n_learnt = images.get("train", 0) + images.get("validation", 0)
+    _, high = wilson_interval(round(new * n_new), n_new)
+    return _Gap(learnt, new, n_new, learnt - high, f.get("n_train", n_learnt) + n_new < n_learnt)
 
 
 def more_photos(about: dict[str, Any]) -> str | None:

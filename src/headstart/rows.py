@@ -126,7 +126,8 @@ def destination(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
     try:
         file = partial.open("wb")
     except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be written: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(f"{path} cannot be written: {reason}") from error
     with file:
         yield file
     os.replace(partial, path)

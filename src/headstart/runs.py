@@ -48,14 +48,20 @@ def check_free(folder: Path) -> None:
 
 @contextmanager
 def draft_of(run: Path | None) -> Iterator[Path]:
-    """Make a hidden folder beside where the run will be; what is not published from there by the end is removed."""
+    """Make a hidden folder beside where the run will be; what is not published from there by the end is removed.
+
+    An OutputError that names a file in it names it as it would be in the run.
+    """
     draft = (run.parent if run else Path()) / f".headstart-{secrets.token_hex(8)}.tmp"
     try:
         draft.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(f"the run folder cannot be made: {error}; name another place with -o") from error
+        where = f" in {run.parent}" if run else ""
+        raise OutputError(f"the run folder cannot be made{where}: {error.strerror}; name another place with -o") from error
     try:
         yield draft
+    except OutputError as error:
+        raise OutputError(str(error).replace(f"{draft}{os.sep}", f"{run}{os.sep}" if run else "")) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -86,7 +92,7 @@ def publish(draft: Path, run: Path | None, photos: str | os.PathLike[str], kind:
             return folder
         raise AssertionError("counting has no end")
     except OSError as error:
-        raise OutputError(f"the run folder cannot be named: {error}; name another place with -o") from error
+        raise OutputError(f"the run folder cannot be named: {error.strerror}; name another place with -o") from error
 
 
 def write_tables(

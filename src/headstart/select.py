@@ -116,7 +116,7 @@ def _choose_head(
         starts = [None] * len(folds) if near is None else tried[near][2]
         solutions: list[Any] = []
         for f, s in zip(folds, starts, strict=True):
-            progress("head", len(tried) * len(folds) + len(solutions), _n_fits(len(tried) + 1, len(folds), len(strengths)))
+            progress("head", len(tried) * len(folds) + len(solutions), _n_tried(kind, len(tried) + 1) * len(folds) + 1)
             solutions.append(problem.fit(strengths[i], weights=(weights * ~f)[of_row], start=s))
         firsts = [np.flatnonzero(f) * n_views for f in folds]
         logits = np.concatenate([problem.logits(s, rows) for rows, s in zip(firsts, solutions, strict=True)])
@@ -154,9 +154,10 @@ def _one_is_enough(fold: np.ndarray, labels: np.ndarray, n_classes: int, balance
     return bool(n_held_out.all() and len(n_held_out) ** 2 / (1 / n_held_out).sum() >= MANY_IMAGES / N_FOLDS)
 
 
-def _n_fits(n_tried: int, n_folds: int, n_strengths: int) -> int:
-    """How many fits a choice takes that is about to try its n-th strength: most try three, then the best on all images."""
-    return min(max(n_tried, 3), n_strengths) * n_folds + 1
+def _n_tried(kind: str, n: int) -> int:
+    """How many strengths a choice that is about to try its n-th one will probably try: most walks end after three."""
+    n_strengths = len(HEADS[kind].strengths)
+    return min(max(n, 3), n_strengths) if HEADS[kind].is_walked else n_strengths
 
 
 def _of_known_classes(held_out: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:

@@ -190,11 +190,16 @@ def _run_worker(request: dict[str, Any], folder: Path, path: Path) -> dict[str, 
     result = folder / "about.json"
     about: dict[str, Any] = json.loads(result.read_text()) if result.is_file() else {}
     if "error" in about:
-        raise BackboneError(f"{path} {about['error']}")
+        raise BackboneError(f"{path} {_plain(about['error'], folder)}")
     if not about:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        raise BackboneError(f"{path} cannot be converted: TensorFlow ended with: {lines[-1][:500]}")
+        raise BackboneError(f"{path} cannot be converted: TensorFlow ended with: {_plain(lines[-1], folder)}")
     return about
+
+
+def _plain(text: str, folder: Path) -> str:
+    """What TensorFlow said, not too long, and without the folder that it worked in."""
+    return text.replace(f"{folder}{os.sep}", "")[:500]
 
 
 def without_rounding(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -197,7 +197,7 @@ def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation, *, is_balance
             f"balanced accuracy {percent(evaluation.balanced_accuracy)}, every class counted alike (95 % interval: "
             f"{percent(low)} to {percent(high)})"
         )
-    lines.append(f"cross entropy {evaluation.cross_entropy:.3f}")
+    lines.append(f"cross entropy {evaluation.cross_entropy:z.3f}")
     if evaluation.top5 is not None:
         lines.append(f"the right class is among the first five for {percent(evaluation.top5)}")
     scores = sorted(evaluation.classes, key=lambda c: c.f1 if c.f1 is not None else 2.0)
@@ -271,7 +271,7 @@ def ladder_text(rungs: Sequence[dict[str, Any]], n_learnt: int) -> str:
             (
                 rung["name"],
                 accuracy,
-                f"{rung['cross_entropy']:.3f}",
+                f"{rung['cross_entropy']:z.3f}",
                 f"{rung['seconds']:.1f}",
                 "yes" if rung["is_taken"] else "no",
                 seen,

@@ -17,6 +17,7 @@
 
   // As Python rounds: what lies in the very middle goes to the even digit, 81.25 to 81.2, where toFixed says 81.3.
   function fixed(value, digits) {
+    if (Math.abs(value) < 0.5 / 10 ** digits) value = 0; // never -0.000
     const exact = value.toFixed(20), end = exact.length - 20 + digits;
     return /^50*$/.test(exact.slice(end)) && "02468".includes(exact[end - 1]) ? exact.slice(0, end) : value.toFixed(digits);
   }
