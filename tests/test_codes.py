@@ -20,7 +20,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from conftest import picture, write_deep_backbone, write_tiny_backbone
+from conftest import fill, picture, write_deep_backbone, write_tiny_backbone
 from headstart import codes as module
 from headstart import store as store_module
 from headstart.backbones import load_backbone
@@ -780,37 +780,6 @@ def test_a_full_disk_ends_with_the_cache_intact(work, tiny, store):
     store._connection.execute("PRAGMA max_page_count = 1000000")
     assert len(compute_codes(images, tiny, store).index) == 600
     assert compute_codes(images, tiny, store).n_computed == 0
-
-
-@pytest.fixture
-def mounted(tmp_path):
-    """Mounts a small disk of its own in memory, which root alone may do."""
-    folders = []
-
-    def mount(*options, name="disk") -> Path:
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
-        try:
-            done = subprocess.run(command, capture_output=True)
-        except OSError:
-            pytest.skip("there is no mount here")
-        if done.returncode:
-            pytest.skip("this user may not mount")
-        folders.append(folder)
-        return folder
-
-    yield mount
-    for folder in folders:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(path, keep=0):
-    """Write a file until the disk is full, but for some bytes."""
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(b"x" * 4096):
-            pass
-    os.truncate(path, max(0, path.stat().st_size - keep))
 
 
 @on_posix
