@@ -243,6 +243,18 @@ def test_backbones_are_measured_on_this_machine(capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)[0]["images_per_second"] > 1
 
 
+def test_a_cache_that_cannot_be_written_is_told_once_by_train_and_fails_cache(
+    photos, tiny_onnx, tmp_path, headstart_command
+):
+    (tmp_path / "file").write_text("")
+    cache = ("--cache", tmp_path / "file")
+    out, err = headstart_command("train", photos, "-o", tmp_path / "r", "--backbone", tiny_onnx, *cache).communicate()
+    assert err.count(b"not kept in the cache") == 1 and (tmp_path / "r" / "run.json").is_file()
+    process = headstart_command("cache", *cache)
+    assert b"cannot be made: File exists; choose another with --cache DIR" in process.communicate()[1]
+    assert process.returncode == 1
+
+
 def test_the_cache_is_shown_and_emptied(run, tmp_path, capsys):
     assert cli.main(["cache", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)

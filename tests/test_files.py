@@ -1,11 +1,13 @@
 """A file is there whole or not at all, and nothing of the user's is written to on the way."""
 
+import os
+import subprocess
 import sys
 
 import pytest
 
 from headstart.errors import OutputError
-from headstart.files import Output, check_new, output_file, writing
+from headstart.files import Output, check_new, locked, output_file, writing
 
 
 def test_a_file_has_its_name_once_it_is_whole(tmp_path):
@@ -94,3 +96,58 @@ def test_a_stream_that_is_full_says_what_cannot_be_written():
 def test_a_closed_pipe_stays_one():
     with pytest.raises(BrokenPipeError), writing("the rows"):
         raise BrokenPipeError
+
+
+def test_one_at_a_time_holds_a_lock_and_nothing_is_left_of_it(tmp_path):
+    lock = tmp_path / "lock"
+    with locked(lock) as is_first:
+        with locked(lock) as is_second:
+            assert is_first and not is_second
+        assert lock.exists()
+    assert not lock.exists()
+    with locked(lock) as is_ours:
+        assert is_ours
+
+
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
+    lock = tmp_path / "lock"
+    code = (
+        "import os, sys; from pathlib import Path; from headstart.files import locked; held = locked(Path(sys.argv[1]));"
+        "print(held.__enter__(), flush=True); sys.stdin.read(); os._exit(9)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "True\n"
+    with locked(lock) as is_ours:
+        assert not is_ours
+    process.communicate()
+    assert process.returncode == 9 and lock.exists()
+    with locked(lock) as is_ours:
+        assert is_ours
+    assert not lock.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file is removed as POSIX does")
+def test_a_lock_that_was_removed_while_another_waited_is_taken_anew(tmp_path, monkeypatch):
+    import fcntl
+
+    lock, flock, calls = tmp_path / "lock", fcntl.flock, []
+
+    def removed_meanwhile(file, how):
+        if not calls:
+            lock.unlink()
+        calls.append(file)
+        flock(file, how)
+
+    monkeypatch.setattr("fcntl.flock", removed_meanwhile)
+    with locked(lock) as is_ours:
+        assert is_ours and lock.exists() and len(calls) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks are taken as POSIX does")
+def test_a_disk_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path / "lock") as is_first, locked(tmp_path / "lock") as is_second:
+        assert is_first and is_second

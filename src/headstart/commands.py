@@ -245,7 +245,7 @@ def cache(options: argparse.Namespace) -> int:
     from headstart.codes import Store
     from headstart.terminal import table
 
-    with Store(cache_dir_of(options)) as store:
+    with Store(cache_dir_of(options), is_needed=True) as store:
         if options.action == "show":
             about = store.summary()
         else:

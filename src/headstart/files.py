@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -91,7 +92,56 @@ def _give_name(part: Path, path: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def writing(what: object) -> Iterator[None]:
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file that is made for this and removed at the end; gives whether it is ours alone.
+
+    The system lets go of the lock when a process ends, however it ends: a file that a kill left locks nothing. Where a disk
+    has no locks, nobody is kept out. Raises OSError where the file cannot be made.
+    """
+    while True:
+        file = path.open("ab")
+        is_held = _lock(file)
+        if not is_held or _is_at(file, path):
+            break
+        file.close()  # the one that held it has removed it meanwhile
+    try:
+        yield is_held
+    finally:
+        with contextlib.suppress(OSError):
+            if is_held and os.name != "nt":  # before another can lock it
+                path.unlink()
+        file.close()
+        with contextlib.suppress(OSError):
+            if is_held and os.name == "nt":  # which removes no open file, nor one that another has opened by now
+                path.unlink()
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock an open file, unless another process has; True as well where the disk has no locks."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
+    return True
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file still lies at a path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def writing(what: object, advice: str = "") -> Iterator[None]:
     """Raise OutputError, which names what cannot be written, for the system's errors meanwhile; a closed pipe stays one."""
     try:
         yield
@@ -100,7 +150,7 @@ def writing(what: object) -> Iterator[None]:
     except OSError as error:
         if os.name == "nt" and error.errno == errno.EINVAL and not isinstance(what, Path):
             raise BrokenPipeError from error  # what Windows says of a closed pipe
-        raise OutputError(f"{what} cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{what} cannot be written: {error.strerror or error}{advice}") from error
 
 
 class Output:
