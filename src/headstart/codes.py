@@ -77,8 +77,8 @@ def compute_codes(
 
     store: None keeps nothing. view: how each image is changed before, see augment.VIEWS; seed: of what is random in that.
     is_deep: of all depths, not of the last layer alone; all are computed and kept in any case, for they cost nothing extra.
-    Raises CacheError when the store cannot be written (a full disk), BackboneError when the backbone gives numbers that are
-    no numbers.
+    A store that cannot be written (a full disk) loses nothing that is given here. Raises BackboneError when the backbone
+    gives numbers that are no numbers.
     """
     images = list(images)  # a pandas Series is indexed by its labels, not by position
     shelf = None

@@ -67,8 +67,7 @@ def glance_at(
 ) -> Glances:
     """Look at every image, reading only those that the store does not know; digests: the sha256 that each one had.
 
-    threads: by default as many as there are cores. Raises CacheError when the store cannot be written, and never because of
-    a photo.
+    threads: by default as many as there are cores. Raises nothing because of a photo, nor of a store that cannot be written.
     """
     rows: dict[bytes, bytes] = {}
     recipe = {"version": VERSION, "preprocess": {"size": LUMA_SIDE}, "view": "original", "precision": "-"}
