@@ -1,5 +1,8 @@
 """A backbone that is compiled in milliseconds, photos that can be learnt, and the way to the real ones."""
 
+import contextlib
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +136,34 @@ def write_photos(root: Path, *, n: int = 20, suffix: str = ".png") -> Path:
 @pytest.fixture
 def photos(tmp_path) -> Path:
     return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mounts a small disk of its own in memory, which root alone may do."""
+    folders = []
+
+    def mount(*options, name="disk") -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True)
+        except OSError:
+            pytest.skip("there is no mount here")
+        if done.returncode:
+            pytest.skip("this user may not mount")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path, keep=0):
+    """Write a file until the disk is full, but for some bytes."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    os.truncate(path, max(0, path.stat().st_size - keep))

@@ -492,7 +492,9 @@ def test_weights_in_a_file_beside_it_are_taken_in(load, file):
     assert "weights.bin" not in str(load(beside).network)
     assert alone.n_parameters == 3 * 64
     (file.parent / "weights.bin").unlink()
-    with pytest.raises(BackboneError, match=r"net\.onnx is not a valid ONNX file.*weights\.bin"):
+    with pytest.raises(
+        BackboneError, match=r"other files, of which weights\.bin is not beside it; copy it into .* as one file"
+    ):
         load(beside)
 
 
@@ -502,12 +504,21 @@ def test_weights_are_not_taken_from_elsewhere(load, tmp_path):
     path = with_weights(file, save_as_external_data=True, location="weights.bin", size_threshold=0)
     (file.parent / "weights.bin").rename(tmp_path / "weights.bin")
     model = onnx.load(path, load_external_data=False)
-    for entry in model.graph.initializer[0].external_data:
-        if entry.key == "location":
-            entry.value = "../weights.bin"
-    file.write_bytes(model.SerializeToString())
-    with pytest.raises(BackboneError, match=r"net\.onnx is not a valid ONNX file"):
-        load(path)
+    for elsewhere in (
+        "../weights.bin",
+        str(tmp_path / "weights.bin"),
+        r"\\host\share\weights.bin",
+        r"C:\weights.bin",
+        r"a\..\..\b",
+    ):
+        for entry in model.graph.initializer[0].external_data:
+            if entry.key == "location":
+                entry.value = elsewhere
+        file.write_bytes(model.SerializeToString())
+        with pytest.raises(
+            BackboneError, match=r"keeps weights in .*, outside its own folder, .*export it again as one file"
+        ):
+            load(path)
 
 
 @pytest.mark.parametrize("name", ["net.onnx", "net.json", "net.textproto", "net"])

@@ -277,6 +277,19 @@ def test_the_sample_of_the_ladder_holds_different_photos_of_a_rare_class(monkeyp
     assert len({names[i] for i in kept if labels[i] == 1}) == 5
 
 
+def test_the_balanced_sample_holds_as_many_of_each_class_as_there_are(monkeypatch):
+    monkeypatch.setattr(ladder, "FEW_IMAGES", 300)
+    monkeypatch.setattr(ladder, "MANY_IMAGES", 300)
+    names, labels = digests(2_000), np.arange(2_000) % 3
+    labels[:50] = 3
+    kept = ladder.sample(names, labels, 4, balance=True)
+    assert np.bincount(labels[kept]).tolist() == pytest.approx([83, 83, 83, 50], abs=1) and len(kept) == 300
+    assert np.bincount(labels[ladder.sample(names, labels, 4)])[3] < 20
+    order = np.random.default_rng(0).permutation(2_000)
+    again = ladder.sample([names[i] for i in order], labels[order], 4, balance=True)
+    assert {names[i] for i in kept} == {names[order[i]] for i in again}
+
+
 # ---- balanced accuracy
 
 
@@ -319,7 +332,7 @@ def overlapping(n=1_200, n_rare=60, seed=0):
 @pytest.mark.parametrize("kind", HEADS)
 def test_balance_reaches_every_kind_of_head(kind, monkeypatch):
     """Class means are balanced by nature; all others forget the rare class without it."""
-    monkeypatch.setattr(hidden_layer, "STEPS", 300)
+    monkeypatch.setattr(hidden_layer, "STEPS", 100)
     codes, labels, new, truth = overlapping()
     recall = {}
     for balance in (False, True):
@@ -435,6 +448,11 @@ def test_a_balanced_training_tells_balanced_numbers(head, tmp_path, tiny_onnx, c
     right = findings.probabilities[held_out].argmax(axis=1) == truth
     assert about["cross_validation"]["balanced_accuracy"] == pytest.approx(mean_of_classes(right, truth))
     assert "balanced accuracy" in (run / "report.html").read_text()
+    others = write_photos(tmp_path / "others", n=40)  # most of them it has learnt from
+    assert main(["evaluate", str(run), str(others), "-o", str(tmp_path / "judged"), "--quiet"]) == 0
+    again = json.loads((tmp_path / "judged" / "run.json").read_text())
+    assert readings.is_balanced(again) and again["calibration"]["is_balanced"]
+    assert "balanced accuracy" in capsys.readouterr().out
     classifier = Classifier.load(run)
     assert classifier.about["calibration"]["is_balanced"] and classifier.about["conformal"]["is_balanced"]
 

@@ -1,7 +1,14 @@
 """The one file that is the classifier: the same answer everywhere, and nothing else is ever loaded."""
 
+import copy
 import hashlib
 import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import onnx
@@ -169,6 +176,16 @@ def test_weights_in_other_files(classifier, tmp_path):
     assert_refused(tmp_path, resealed(classifier, move_out), "other files")
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_classifier_that_another_program_saved_in_two_files(classifier, tmp_path, is_there):
+    model = onnx.load_from_string(classifier.content)
+    onnx.save_model(model, tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    if not is_there:
+        (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ClassifierError, match=r"keeps weights in other files \(weights\.bin\).*as headstart wrote it"):
+        headstart.load(tmp_path / "model.onnx")
+
+
 def test_weights_in_other_files_of_a_constant_in_a_subgraph(classifier, tmp_path):
     def hide(model):
         tensor = onnx.TensorProto(data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
@@ -310,6 +327,110 @@ def test_one_classifier_serves_many_threads(classifier, photo):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: classifier.predict(photo)[0], range(40)))
     assert answers == [expected] * 40
+
+
+def test_threads_that_come_at_once_wait_for_one_compilation(classifier, photo, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    made, together = [], threading.Barrier(16)
+
+    def slowly(network, hardware):
+        time.sleep(0.05)
+        made.append(Engine(network, hardware))
+        return made[-1]
+
+    def predict(_):
+        together.wait()
+        return classifier.predict(photo)[0]
+
+    monkeypatch.setattr("headstart.classifier.open_engine", slowly)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(predict, range(16)))
+    assert len(made) == 1 and len(set(answers)) == 1
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))])
+def test_a_copy_of_one_that_has_predicted_says_the_same(copied, classifier, photo):
+    expected = classifier.predict(photo)
+    again = copied(classifier)
+    assert again.predict(photo) == expected == classifier.predict(photo)
+    assert again.engine is not classifier.engine and again.content == classifier.content
+
+
+FORKED = """
+import os, sys, threading, time
+import numpy as np
+from headstart.classifier import Classifier
+from headstart.errors import HeadstartError
+from headstart.heat import Explainer
+
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            result = work()
+            sys.stdout.write(f"{result}\\n")
+        except HeadstartError as error:
+            sys.stdout.write(f"{type(error).__name__}: {error}\\n")
+        sys.exit(0)  # which frees what was inherited
+    os.waitpid(child, 0)
+
+classifier, photo = Classifier.load(sys.argv[1]), np.zeros((40, 40, 3), np.uint8)
+"""
+
+
+def forked(classifier, tmp_path, code):
+    """What a program prints that forks; a child that hangs ends the test."""
+    classifier.save(tmp_path / "model.onnx")
+    command = [sys.executable, "-W", "ignore", "-c", FORKED + code, str(tmp_path / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_one_that_has_predicted_predicts_in_a_forked_child(classifier, tmp_path):
+    code = """
+explainer = Explainer(classifier)
+expected, heat = classifier.predict(photo), explainer.explain(photo)
+in_child(lambda: classifier.predict(photo) == expected)
+in_child(lambda: np.array_equal(explainer.explain(photo).values, heat.values))
+in_child(lambda: in_child(lambda: classifier.predict(photo) == expected))
+print(classifier.predict(photo) == expected)
+"""
+    assert forked(classifier, tmp_path, code).split() == ["True", "True", "True", "None", "True"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_forked_while_a_thread_predicts_or_from_within_a_stream_says_so(classifier, tmp_path):
+    code = """
+engine = classifier.engine
+in_child(lambda: engine.infer(np.zeros((32, 32, 3), np.uint8)))
+stream = classifier.stream(photo for _ in range(10**6))
+next(stream)
+in_child(lambda: list(stream))
+stream.close()
+
+class Slow:
+    def infer(self, *arguments, **options):
+        started.set()
+        ended.wait(9)
+        return [np.zeros((1, 3))] * 9
+
+started, ended = threading.Event(), threading.Event()
+while not engine._idle.empty():
+    engine._idle.get()
+engine._n_requests = 1
+engine._idle.put(Slow())
+threading.Thread(target=lambda: engine.infer(np.zeros((32, 32, 3), np.uint8))).start()
+started.wait()
+in_child(lambda: classifier.predict(photo))
+ended.set()
+"""
+    inherited, stream, busy = forked(classifier, tmp_path, code).splitlines()
+    assert inherited.startswith("BackboneError: this network was compiled before the process was forked")
+    assert "stream of predictions ends with the process" in stream
+    assert busy.startswith("BackboneError: this process was forked while a thread predicted") and "spawn" in busy
 
 
 def test_any_runtime_gives_these_probabilities_in_the_way_that_the_documents_tell(tmp_path):

@@ -15,10 +15,11 @@ import time
 import pytest
 
 import headstart
-from conftest import write_photos
+from conftest import fill, write_photos
 from headstart import cli
 
 ROW = ["path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set"]
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full and disks in memory are Linux's")
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_bad_files_are_rows_and_the_exit_code_says_so(run, photos, tmp_path, cap
 def test_an_empty_folder_leaves_no_file_behind(run, tmp_path, capsys):
     (tmp_path / "nothing").mkdir()
     assert cli.main(["predict", str(run), str(tmp_path / "nothing"), "-o", str(tmp_path / "rows.csv")]) == 1
-    assert "no files" in capsys.readouterr().err and not (tmp_path / "rows.csv").exists()
+    assert "no files" in capsys.readouterr().err and not list(tmp_path.glob("rows.csv*"))
 
 
 def test_a_file_name_that_tells_no_format_is_refused(run, photos, tmp_path, capsys):
@@ -145,8 +146,57 @@ def test_ctrl_c_in_predict_says_what_is_left(run, photos, tmp_path, capsys, monk
 
     monkeypatch.setattr("headstart.classifier.Classifier.stream", stop)
     assert cli.main(["predict", str(run), str(photos), "-o", str(tmp_path / "rows.csv")]) == 130
-    assert "FILE.partial" in capsys.readouterr().err
-    assert "red 0.png" in (tmp_path / "rows.csv.partial").read_text() and not (tmp_path / "rows.csv").exists()
+    (part,) = tmp_path.glob("rows.csv*")
+    assert f"stopped; what was written so far is in {part}" in capsys.readouterr().err
+    assert re.fullmatch(r"rows\.csv\.[0-9a-f]{16}\.partial", part.name) and "red 0.png" in part.read_text()
+
+
+@on_linux
+@pytest.mark.parametrize("form", [None, "csv", "json"])
+def test_predict_says_that_the_standard_output_cannot_be_written(run, photos, form):
+    command = [sys.executable, "-m", "headstart.cli", "predict", str(run), str(photos), *([f"--{form}"] if form else [])]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == b"headstart: the standard output cannot be written: No space left on device\n"
+
+
+@on_linux
+def test_every_command_says_that_the_standard_output_cannot_be_written():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", "headstart.cli", "cache"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == b"headstart: the standard output cannot be written: No space left on device\n"
+
+
+@on_linux
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json", "parquet"])
+def test_predict_on_a_full_disk_says_so_and_what_is_kept(run, photos, mounted, capsys, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    disk = mounted("size=64k")
+    fill(disk / "holiday.mp4", 4096)
+    assert cli.main(["predict", str(run), *[str(photos)] * 3, "-o", str(disk / f"rows.{form}"), "--quiet"]) == 1
+    (part,) = disk.glob("rows*")
+    assert capsys.readouterr().err == (
+        f"headstart: {disk}/rows.{form} cannot be written: No space left on device; what was written so far is in {part}\n"
+    )
+
+
+@pytest.mark.parametrize("stranger", ["file", "link"])
+def test_no_file_or_link_that_looks_like_ours_is_written_to(run, photos, tmp_path, stranger):
+    precious, taken = tmp_path / "thesis.txt", tmp_path / "rows.csv.partial"
+    precious.write_text("precious")
+    if stranger == "file":
+        taken.write_text("precious")
+    else:
+        try:
+            taken.symlink_to(precious)
+        except OSError:
+            pytest.skip("this user may make no links")
+    assert cli.main(["predict", str(run), str(photos / "red"), "-o", str(tmp_path / "rows.csv")]) == 0
+    assert precious.read_text() == "precious" and taken.read_text() == "precious"
+    assert (tmp_path / "rows.csv").read_text().startswith("path,status")
 
 
 def test_patterns_are_opened_where_the_shell_does_not(run, photos, capsys):
@@ -191,6 +241,18 @@ def test_backbones_are_measured_on_this_machine(capsys, monkeypatch):
     monkeypatch.setattr(backbones, "BACKBONES", {"efficientnet-lite0": backbones.BACKBONES["efficientnet-lite0"]})
     assert cli.main(["backbones", "--measure", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["images_per_second"] > 1
+
+
+def test_a_cache_that_cannot_be_written_is_told_once_by_train_and_fails_cache(
+    photos, tiny_onnx, tmp_path, headstart_command
+):
+    (tmp_path / "file").write_text("")
+    cache = ("--cache", tmp_path / "file")
+    out, err = headstart_command("train", photos, "-o", tmp_path / "r", "--backbone", tiny_onnx, *cache).communicate()
+    assert err.count(b"not kept in the cache") == 1 and (tmp_path / "r" / "run.json").is_file()
+    process = headstart_command("cache", *cache)
+    assert b"cannot be made: File exists; choose another with --cache DIR" in process.communicate()[1]
+    assert process.returncode == 1
 
 
 def test_the_cache_is_shown_and_emptied(run, tmp_path, capsys):

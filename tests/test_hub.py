@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from headstart import aliases, hub
 from headstart.aliases import ALIASES, resolve_alias
 from headstart.backbones import BACKBONES
-from headstart.errors import BackboneError, MissingExtra
+from headstart.errors import BackboneError, CacheError, MissingExtra
 from headstart.hub import fetch, license_note, parse, preprocess_from
 from headstart.networks import read_onnx
 
@@ -303,7 +303,7 @@ def test_no_network(server, cache, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_told(server, tmp_path):
     blocked = tmp_path / "a file"
     blocked.write_text("")
-    with pytest.raises(BackboneError, match="choose another folder with --cache"):
+    with pytest.raises(CacheError, match="cannot be made: File exists; choose another with --cache"):
         fetch(NAME, blocked)
 
 

@@ -15,6 +15,7 @@ from headstart.findings import Findings
 from headstart.report import Explained, report_page
 from headstart.splits import TEST, TRAIN, VALIDATION
 from headstart.to_do import to_do
+from headstart.wording import listed
 
 HOSTILE = ("</script><script>alert(1)</script>", "\"'&<b>bold</b>", "🌻 sunflower", "وردة", "caf\udce9", "{{data}}", "")
 CLASSES = ("daisy", "roses", "tulips")
@@ -599,9 +600,9 @@ def test_a_class_that_no_photo_judged_is_not_praised():
 
 
 def test_names_are_listed_as_people_list_them():
-    assert readings.listed(["a"]) == "a" and readings.listed(["a", "b"]) == "a and b" and readings.listed([]) == ""
-    assert readings.listed(["a", "b", "c"], "or") == "a, b or c"
-    assert readings.listed([str(i) for i in range(8)]) == "0, 1, 2, 3, 4 and 3 more"
+    assert listed(["a"]) == "a" and listed(["a", "b"]) == "a and b" and listed([]) == ""
+    assert listed(["a", "b", "c"], "or") == "a, b or c"
+    assert listed([str(i) for i in range(8)]) == "0, 1, 2, 3, 4 and 3 more"
 
 
 def test_a_ladder_on_a_sample_says_so():

@@ -30,6 +30,7 @@ from headstart.probes import probes
 from headstart.readings import unfamiliar
 from headstart.retest import evaluate_run
 from headstart.review import N_EXPLAINED, pictures_of, with_probes, write_issues, write_report
+from headstart.runs import reserve
 from headstart.saved import open_run
 from headstart.splits import TEST, TRAIN
 
@@ -292,6 +293,8 @@ def test_an_evaluation_may_leave_nothing_behind(run, opened, tmp_path, monkeypat
     assert ("evaluate", 24, 24) in told and tested.comparison is None
     with pytest.raises(OutputError, match="never overwritten"):
         evaluate_run(run, "nowhere", output=run)  # told before any work
+    with reserve(tmp_path / "taken", photos), pytest.raises(OutputError, match="another run writes"):
+        evaluate_run(run, "nowhere", output=tmp_path / "taken")
 
 
 def test_the_photos_of_an_evaluation_lie_where_their_likes_lie(run, opened, tmp_path):

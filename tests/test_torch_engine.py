@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -441,6 +442,38 @@ def test_a_missing_gpu_is_told(device, tiny):
 def test_without_a_gpu_the_way_out_is_told(tiny):
     with pytest.raises(BackboneError, match="there is no device 'cuda' here: torch .* leave --device away to use the CPU"):
         open_engine(tiny.network, Hardware(device="cuda"))
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from headstart.backbones import load_backbone
+from headstart.engine import Hardware
+from headstart.errors import BackboneError
+from headstart.torch_engine import TorchEngine
+
+network = load_backbone(sys.argv[1], cache_dir=Path(sys.argv[2])).network
+engine = TorchEngine(network, Hardware(device="torch-cpu"))
+uses = [lambda: engine.infer(np.zeros((32, 32, 3), np.uint8)), lambda: TorchEngine(network, Hardware(device="torch-cpu"))]
+child = os.fork()
+if child == 0:
+    for use in uses:
+        try:
+            use()
+        except BackboneError as error:
+            sys.stdout.write(f"{error}\\n")
+    sys.exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_is_told_that_torch_does_not_work_there(tiny_onnx, tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tiny_onnx), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 and all("method spawn" in line for line in lines) and done.stderr == ""
 
 
 def test_a_missing_torch_is_an_extra(tiny, monkeypatch):

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -14,8 +15,8 @@ from PIL import Image
 
 import headstart
 import headstart.training
-from conftest import COLOURS, picture, write_photos
-from headstart.errors import CacheError, DataError, HeadstartError, OutputError
+from conftest import COLOURS, fill, picture, write_photos
+from headstart.errors import DataError, HeadstartError, OutputError
 from headstart.files import write_output
 from headstart.runs import draft_of, publish
 from headstart.splits import TEST
@@ -215,7 +216,7 @@ def test_several_classes_of_one_photo_are_named_together(train, photos):
         (photos / name).mkdir()
         Image.fromarray(picture((40 * i, 40 * i, 90), i)).save(photos / name / "one.png")
     notes = train(photos, budget=0).about["notes"]
-    assert any(note.startswith("'black', 'dark', 'grey' and 2 more have a single photo each") for note in notes)
+    assert any(note.startswith("'black', 'dark', 'grey', 'pink' and 'white' have a single photo each") for note in notes)
 
 
 @pytest.mark.parametrize("test", [0.0, 0.2, 0.9])
@@ -340,12 +341,97 @@ def test_runs_without_a_name_get_one_of_their_own(photos, tiny_onnx, tmp_path, m
     assert folders == ["photos-run", "photos-run-2", "photos-run-3"]
 
 
+def test_a_second_run_of_one_name_is_refused_at_once_and_the_first_goes_on(train, photos, tmp_path):
+    told = []
+
+    def start_another(*_):
+        if not told:
+            told.append(())
+            with pytest.raises(
+                OutputError, match="another run writes .*mine at this moment; name another with -o"
+            ) as raised:
+                train(photos, run=tmp_path / "mine", progress=lambda *a: told.append(a))
+            told.append(raised.value)
+
+    assert train(photos, run=tmp_path / "mine", progress=start_another).folder == tmp_path / "mine"
+    assert len(told) == 2  # the second did nothing
+    assert not list(tmp_path.glob(".headstart*"))
+    with pytest.raises(OutputError, match="never overwritten"):
+        train(photos, run=tmp_path / "mine")
+
+
+def test_two_runs_without_a_name_get_one_each(photos, tiny_onnx, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = []
+
+    def start_another(*_):
+        if not folders:
+            folders.append("")
+            folders[0] = headstart.train("photos", backbone=str(tiny_onnx)).folder.name
+
+    assert headstart.train("photos", backbone=str(tiny_onnx), progress=start_another).folder.name == "photos-run"
+    assert folders == ["photos-run-2"] and not list(tmp_path.glob(".headstart*"))
+
+
+def test_what_a_killed_run_left_does_not_block_the_next(train, photos, tmp_path):
+    (tmp_path / ".headstart-mine.lock").touch()
+    train(photos, run=tmp_path / "mine")
+    assert not list(tmp_path.glob(".headstart*"))
+
+
+def test_a_run_that_fails_leaves_nothing_and_can_be_tried_again(train, photos, tmp_path):
+    run = tmp_path / "new" / "deep" / "run"
+    with pytest.raises(DataError):
+        train(tmp_path / "nowhere", run=run)
+    assert not (tmp_path / "new").exists()
+    assert train(photos, run=run).folder == run
+
+
+@pytest.mark.parametrize("obstacle", ["read-only", "file", "link"])
+def test_a_place_where_no_run_can_be_is_refused_before_any_work(train, photos, tmp_path, obstacle, mounted):
+    place = tmp_path / "place"
+    if obstacle == "file":
+        place.write_text("")
+        place /= "below/run"
+    elif obstacle == "link":
+        try:
+            place.symlink_to(tmp_path / "nowhere")
+        except OSError:
+            pytest.skip("this user may make no links")
+    elif hasattr(os, "geteuid") and os.geteuid() == 0:
+        place = mounted("size=1m") / "run"
+        subprocess.run(["mount", "-o", "remount,ro", str(place.parent)], check=True)
+    else:
+        place.mkdir(mode=0o555)
+        place /= "run"
+    started = []
+    with pytest.raises(OutputError):
+        train(photos, run=place, progress=lambda *a: started.append(a))
+    assert not started
+
+
 def test_a_place_that_cannot_be_written_is_told(train, photos, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="name a new folder with -o"):
         train(photos, run=tmp_path / "file" / "run")
-    with pytest.raises(CacheError, match="--cache DIR"):
-        train(photos, cache=tmp_path / "file")
+
+
+def test_a_cache_that_cannot_be_written_stops_no_training_and_is_noted(train, photos, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    kept, unkept = train(photos), train(photos, cache=tmp_path / "file")
+    (message,) = caplog.messages
+    assert message.startswith("what is computed from here on is not kept in the cache: ") and "--cache DIR" in message
+    notes = json.loads((unkept.folder / "run.json").read_text())["notes"]
+    assert notes == [*kept.about["notes"], message]
+    assert unkept.evaluation == kept.evaluation
+
+
+def test_a_cache_that_fills_up_while_training_runs_stops_no_training(train, photos, tmp_path, mounted):
+    disk = mounted("size=1m")
+    fill(disk / "holiday.mp4", 60_000)
+    unkept = train(photos, cache=disk)
+    (note,) = [note for note in unkept.about["notes"] if "not kept in the cache" in note]
+    assert "no room is left for the cache" in note and unkept.evaluation == train(photos).evaluation
 
 
 def test_progress_is_told(train, photos):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from headstart.cache_folder import is_usable
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
 from headstart.images import Preprocess
@@ -236,7 +237,8 @@ def _built_once(cache_dir: Path, row: Row, preprocess: Preprocess) -> bytes:
     weights = _weights_file(row)
     source = hashlib.sha256(f"{BUILDER_VERSION} {row} {preprocess}".encode() + weights.read_bytes()).hexdigest()[:16]
     folder = cache_dir / "backbones"
-    for path in sorted(folder.glob(f"{row.name}-{source}-*.onnx")):
+    is_kept = is_usable(cache_dir, folder)
+    for path in sorted(folder.glob(f"{row.name}-{source}-*.onnx")) if is_kept else ():
         with contextlib.suppress(OSError):
             network = path.read_bytes()
             if hashlib.sha256(network).hexdigest()[:16] == path.stem[-16:]:
@@ -245,8 +247,9 @@ def _built_once(cache_dir: Path, row: Row, preprocess: Preprocess) -> bytes:
     model = with_shapes(model, preprocess.size, channels_last=False, path=weights)
     taps = find_taps(model, "codes")
     network = standard_form(model, preprocess, codes="codes", taps=taps).SerializeToString(deterministic=True)
-    with contextlib.suppress(OSError):  # a read-only cache costs 0.3 s at every start, no more
-        write_atomically(folder / f"{row.name}-{source}-{hashlib.sha256(network).hexdigest()[:16]}.onnx", network)
+    with contextlib.suppress(OSError):  # without a cache it is 0.3 s at every start, no more
+        if is_kept:
+            write_atomically(folder / f"{row.name}-{source}-{hashlib.sha256(network).hexdigest()[:16]}.onnx", network)
     return network
 
 

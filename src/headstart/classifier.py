@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from headstart.backbones import Backbone
 from headstart.conformal import SCORES, prediction_sets, strangest_allowed
-from headstart.engine import Engine, Hardware
+from headstart.engine import COMPILING, Engine, Hardware
 from headstart.errors import ClassifierError, HeadstartError
 from headstart.files import write_output
 from headstart.head import Head
@@ -28,7 +27,7 @@ from headstart.joining import check_together, join
 from headstart.labels import named
 from headstart.looks import Look
 from headstart.manifests import check_classifier
-from headstart.networks import STANDARD_DOMAINS
+from headstart.networks import STANDARD_DOMAINS, other_files
 from headstart.shapes import read_json
 from headstart.torch_engine import TorchEngine, open_engine
 from headstart.unfamiliar import Unfamiliarity
@@ -79,6 +78,7 @@ class Classifier:
         self.classes: tuple[str, ...] = tuple(about["classes"])
         self.preprocess = _preprocess(about["preprocess"])
         self.hardware = hardware
+        self._engine: Engine | TorchEngine | None = None
         self.thresholds: np.ndarray | None = None
         if about.get("labels") == "many":
             self.thresholds = np.array(about.get("thresholds") or [0.5] * len(self.classes), np.float32)
@@ -213,10 +213,18 @@ class Classifier:
                 f"{codes_wanted:,}; train again"
             )
 
-    @cached_property
+    @property
     def engine(self) -> Engine | TorchEngine:
-        """The compiled network; made at the first image."""
-        return open_engine(self.content, self.hardware)
+        """The compiled network; made at the first image, by one thread for all, and again in a process forked after that."""
+        if self._engine is None or self._engine.is_inherited:
+            with COMPILING:
+                if self._engine is None or self._engine.is_inherited:
+                    self._engine = open_engine(self.content, self.hardware)
+        return self._engine
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy and a pickle have: all but the compiled network, which each compiles for itself."""
+        return {**self.__dict__, "_engine": None}
 
     def _prediction(self, name: str, probabilities: np.ndarray, unfamiliarity: np.ndarray | None, top: int) -> Prediction:
         likeliest = np.argsort(-probabilities, kind="stable")[: max(1, top)]
@@ -294,12 +302,15 @@ def _checked(content: bytes, file: Path) -> dict[str, Any]:
             f"{file} is not a headstart classifier; one is made by `headstart train` (to use another "
             "network as a backbone: headstart train --backbone FILE)"
         )
+    if others := other_files(model.graph, even_unused=True):  # before the seal: what saves it so moves that as well
+        raise ClassifierError(
+            f"{file} keeps weights in other files ({', '.join(others[:3])}), which headstart never loads; a classifier is "
+            "one file: use it as headstart wrote it, not as another program saved it again"
+        )
     seal = _seal("0" * 64)
     body = content[: -len(seal)]
     if content[-len(seal) :] != _seal(hashlib.sha256(body).hexdigest()):
         raise ClassifierError(f"{file} has been changed since headstart wrote it, or is not whole: its hash does not fit")
-    if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in _tensors(model.graph)):
-        raise ClassifierError(f"{file} keeps weights in other files, which headstart never loads")
     if any(o.domain not in STANDARD_DOMAINS for o in model.opset_import) or model.functions:
         raise ClassifierError(f"{file} uses operations from outside the ONNX standard, which headstart never loads")
     about = _described(properties[METADATA_KEY], file)
@@ -336,19 +347,6 @@ def _described(metadata: str, file: Path) -> dict[str, Any]:
             f"{file} does not describe itself as a headstart classifier does: {error}; train again"
         ) from error
     return about
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every stored tensor of a graph, those of its subgraphs and constants included."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            sparse = (attribute.sparse_tensor, *attribute.sparse_tensors)
-            yield from (attribute.t, *attribute.tensors, *(t for s in sparse for t in (s.values, s.indices)))
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _tensors(subgraph)
 
 
 def _preprocess(fields: dict[str, Any]) -> Preprocess:

@@ -15,14 +15,12 @@ from typing import Any
 
 from headstart import commands, looking
 from headstart.errors import HeadstartError
-from headstart.printing import HarmlessFormatter, harmless_streams, sentence
+from headstart.files import writing
+from headstart.printing import STDOUT, HarmlessFormatter, harmless_streams, sentence
 
 STOPPED = 130  # what a shell gives a program that Ctrl-C ended
 PLOT_KINDS = ("curves", "confusion", "calibration", "map", "mistakes", "predictions", "photos")  # plots.PLOTS, unimported
-KEPT = {
-    **dict.fromkeys(("train", "demo"), "Codes that were computed are kept; the same command goes on from there."),
-    "predict": "With -o FILE, the rows up to here are in FILE.partial.",
-}
+KEPT = dict.fromkeys(("train", "demo"), "stopped. Codes that were computed are kept; the same command goes on from there.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of a photo's oddities is told as its status
     with harmless_streams():
-        return _run(_parser().parse_args(arguments))
+        status = _run(_parser().parse_args(arguments))
+    try:
+        sys.stdout.flush()
+    except OSError:  # said above; what is not written yet would fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -43,23 +46,26 @@ def _run(options: argparse.Namespace) -> int:
         if commands.is_helper():
             return commands.help_out(options)
         status: int = options.run_command(options)
-        sys.stdout.flush()
+        with writing(STDOUT):
+            sys.stdout.flush()
         return status
     except HeadstartError as error:
-        print(f"headstart: {sentence(error)}", file=sys.stderr)
+        _tell(str(error), error)
         return 1
-    except MemoryError:
-        print(
-            "headstart: out of memory; try --budget 0 (fewer codes), --views none, --threads 1, or fewer photos",
-            file=sys.stderr,
-        )
+    except MemoryError as error:
+        _tell("out of memory; try --budget 0 (fewer codes), --views none, --threads 1, or fewer photos", error)
         return 1
     except BrokenPipeError:  # `headstart predict ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print(f"\nheadstart: stopped. {KEPT.get(options.command, '')}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(file=sys.stderr)
+        _tell(KEPT.get(options.command, "stopped"), error)
         return STOPPED
+
+
+def _tell(what: str, error: BaseException) -> None:
+    """Print what went wrong, and what the notes of the error say is kept."""
+    print(f"headstart: {sentence('; '.join([what, *getattr(error, '__notes__', ())]))}", file=sys.stderr)
 
 
 # ---- the parser

@@ -35,6 +35,7 @@ MANY_IMAGES = 500
 PIXELS_VERSION = 1  # raise it when images.py gives other pixels than before: all codes are then computed anew
 LARGEST = float(np.finfo(np.float16).max)
 TICK_NANOSECONDS = 20_000_000  # two changes of a file within a tick of the kernel's clock (10 ms at most) share their times
+COARSE_NANOSECONDS = 2_000_000_000  # and those within two seconds where times are whole seconds, as on FAT and old NFS
 
 
 def default_cache_dir() -> Path:
@@ -76,8 +77,8 @@ def compute_codes(
 
     store: None keeps nothing. view: how each image is changed before, see augment.VIEWS; seed: of what is random in that.
     is_deep: of all depths, not of the last layer alone; all are computed and kept in any case, for they cost nothing extra.
-    Raises CacheError when the store cannot be written (a full disk), BackboneError when the backbone gives numbers that are
-    no numbers.
+    A store that cannot be written (a full disk) loses nothing that is given here. Raises BackboneError when the backbone
+    gives numbers that are no numbers.
     """
     images = list(images)  # a pandas Series is indexed by its labels, not by position
     shelf = None
@@ -92,7 +93,8 @@ def compute_codes(
             "pixels": PIXELS_VERSION,
         }
         lengths = (backbone.n_codes, *([sum(backbone.widths[1:])] if backbone.widths[1:] else []))
-        shelf = Shelf(store, recipe, backbone.name, lengths, n_parts=None if is_deep else 1)
+        n_parts = None if is_deep else 1
+        shelf = Shelf(store, recipe, backbone.name, lengths, n_parts=n_parts, is_whole=_is_finite)
     widths = backbone.widths if is_deep else backbone.widths[:1]
     stamp_of = _stamps(images)
     rows = np.zeros((len(images), sum(widths)), np.float16)
@@ -153,9 +155,15 @@ def _state(path: str | os.PathLike[str]) -> Stamp | None:
     except (OSError, ValueError):
         return None
     now = time.time_ns()
-    if any(0 <= now - changed < TICK_NANOSECONDS for changed in (status.st_mtime_ns, status.st_ctime_ns)):
+    if any(abs(now - changed) < _step(changed) for changed in (status.st_mtime_ns, status.st_ctime_ns)):
         return None
     return Stamp(os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _step(changed: int) -> int:
+    """How far apart two changes are at least whose times differ, as far as one of them tells: a server's clock may be a
+    little ahead of ours, and a time without a part below a second is one of a file system that has none."""
+    return TICK_NANOSECONDS if changed % 1_000_000_000 else COARSE_NANOSECONDS + TICK_NANOSECONDS
 
 
 def _fill_from_files(
@@ -225,6 +233,11 @@ def _in_one_row(backbone: Backbone) -> bytes:
 
     network = assemble([onnx.load_from_string(backbone.network)], len(backbone.widths))
     return network.SerializeToString(deterministic=True)
+
+
+def _is_finite(row: np.ndarray) -> bool:
+    """Whether a row that was kept can be codes; 11 us of 2,000 numbers."""
+    return bool(np.isfinite(row).all())
 
 
 def _finite(codes: np.ndarray, image: ImageRef, backbone: Backbone) -> np.ndarray:

@@ -6,7 +6,9 @@ Results go to stdout, progress and warnings to stderr.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import itertools
 import json
 import os
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import BackboneError, DataError, OutputError
+from headstart.files import check_new, write_output
 
 if TYPE_CHECKING:
     from headstart.classifier import Classifier, Prediction
@@ -117,6 +120,9 @@ def predict(options: argparse.Namespace) -> int:
     is_shown = form is None and not options.output
     is_quiet = options.quiet or (is_shown and sys.stdout.isatty())
     total = 0 if is_quiet else sources.count(options.paths)
+    photos = sources.open_up(options.paths)
+    if (first := next(photos, None)) is None:
+        raise DataError(f"there are no files in {', '.join(options.paths)}")
     n, n_bad = 0, 0
     with (
         rows.destination(options.output, overwrite=options.overwrite) as file,
@@ -129,13 +135,12 @@ def predict(options: argparse.Namespace) -> int:
         with opened as write:
             prediction: Prediction
             progress("predict", 0, total)
-            stream = classifier.stream(sources.open_up(options.paths), top=options.top, **sets)
-            for n, prediction in enumerate(stream, start=1):
-                write(prediction)
-                n_bad += prediction.status != "ok"
-                progress("predict", n, total)
-        if n == 0:
-            raise DataError(f"there are no files in {', '.join(options.paths)}")
+            stream: Any = classifier.stream(itertools.chain([first], photos), top=options.top, **sets)
+            with contextlib.closing(stream):  # its threads end before this process does
+                for n, prediction in enumerate(stream, start=1):
+                    write(prediction)
+                    n_bad += prediction.status != "ok"
+                    progress("predict", n, total)
     if options.output:
         print(f"{options.output}: {counted(n, 'row')}", file=sys.stderr)
     if n_bad:
@@ -196,15 +201,13 @@ def backbones(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from headstart.files import write_output
     from headstart.tensorflow_files import IMPORT_KEY, import_file
 
     source: Path | None = options.file
     if source is None:
         raise BackboneError("name the file to import: headstart backbones import FILE")
     target: Path = options.output_file or Path(f"{source.stem}.onnx")
-    if target.exists() and not options.overwrite:
-        raise OutputError(f"{target} is there already; name another with -o, or add --overwrite")
+    check_new(target, options.overwrite)
     model = import_file(source, size=options.size, mean=options.mean, std=options.std, output=options.output)
     write_output(target, model.SerializeToString(deterministic=True))
     about = json.loads(next((p.value for p in model.metadata_props if p.key == IMPORT_KEY), "{}"))
@@ -221,11 +224,9 @@ def _import(options: argparse.Namespace) -> int:
 def views(options: argparse.Namespace) -> int:
     """Draw what views make of a photo."""
     from headstart.augment import parse_views, views_grid
-    from headstart.files import write_output
     from headstart.zoo import Wish, find_backbone
 
-    if options.picture.exists() and not options.overwrite:
-        raise OutputError(f"{options.picture} is there already; name another with -o, or add --overwrite")
+    check_new(options.picture, options.overwrite)
     preprocess = find_backbone(Wish(options.backbone), cache_dir_of(options)).preprocess
     grid = views_grid(options.photo, preprocess, parse_views(options.views) if options.views else (), seed=options.seed)
     content = io.BytesIO()
@@ -244,7 +245,7 @@ def cache(options: argparse.Namespace) -> int:
     from headstart.codes import Store
     from headstart.terminal import table
 
-    with Store(cache_dir_of(options)) as store:
+    with Store(cache_dir_of(options), is_needed=True) as store:
         if options.action == "show":
             about = store.summary()
         else:

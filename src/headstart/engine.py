@@ -11,6 +11,8 @@ proved slower: images/s of Lite0 in bf16 on two cores: 1 at a time 820, 8 at a t
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import importlib
 import itertools
 import math
@@ -19,6 +21,7 @@ import queue
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +34,14 @@ from headstart.errors import BackboneError, HeadstartError
 T = TypeVar("T")
 Outputs = dict[str, np.ndarray]
 PRECISIONS = ("auto", "f32")
+SPAWN = "start processes with multiprocessing's method spawn"
+INHERITED = f"this network was compiled before the process was forked, and cannot run here: compile it again, or {SPAWN}"
+BUSY_FORK = f"this process was forked while a thread predicted, and a network could hang in it: {SPAWN}"
 WINDOW = 32  # images a worker that may be taken ahead of the reader
-_FIRST_INFERENCE = threading.Lock()
+# Held while a network is compiled, and while the process forks: a child never starts in the middle of a compilation.
+# Another reason for one at a time: OpenVINO's binding sets something up at a process's first inference; two threads that
+# do it at once wait for each other for ever (pybind11's gil_safe_call_once_and_store, seen with OpenVINO 2026.4).
+COMPILING = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,54 +107,56 @@ class Hardware:
 
 
 class Engine:
-    """A compiled network: `image` uint8 (n, size, size, 3) RGB in, named float32 outputs out."""
+    """A compiled network: `image` uint8 (n, size, size, 3) RGB in, named float32 outputs out.
+
+    is_inherited: whether this process was forked from the one that compiled it. The threads behind it are not there then:
+    it could only hang, so it raises BackboneError, and who holds it compiles another.
+    """
+
+    is_inherited = False
 
     def __init__(self, network: bytes, hardware: Hardware = Hardware()) -> None:
         """Compile a network in standard form; raises BackboneError where the device is not there or cannot run it."""
-        openvino = _openvino()
-        properties = openvino.properties
         self.threads = hardware.threads or available_cores()
         self.device = hardware.device.upper()
-        options: dict[Any, Any] = {properties.hint.performance_mode: properties.hint.PerformanceMode.THROUGHPUT}
-        if hardware.precision == "f32":
-            options[properties.hint.inference_precision] = openvino.Type.f32
-        if self.device == "CPU":
-            options[properties.inference_num_threads] = self.threads
-        core = openvino.Core()
-        kinds = {device.split(".")[0] for device in core.available_devices}
-        if self.device.split(":")[0].split(".")[0] not in {*kinds, "AUTO", "MULTI", "HETERO", "CPU"}:
-            raise BackboneError(
-                f"there is no device {hardware.device!r} here; OpenVINO finds: {', '.join(core.available_devices)}"
-            )
-        try:
-            model = core.read_model(network)
-            self.outputs = [
-                output.any_name for output in model.outputs
-            ]  # once compiled, values that are the same share names
-            model.reshape({model.input(0).any_name: [1, *_square(model)]})
-            self._compiled = core.compile_model(model, self.device, options)
-        except RuntimeError as error:
-            raise BackboneError(f"OpenVINO cannot run this network on {self.device}: {_last_line(error)}") from error
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        # OpenVINO's binding sets something up at a process's first inference; two threads that do it at once wait for each
-        # other for ever (pybind11's gil_safe_call_once_and_store, seen with OpenVINO 2026.4). So one thread does it here.
-        try:
-            with _FIRST_INFERENCE:
-                self.infer(np.zeros(_square(model), np.uint8))
-        except RuntimeError as error:
-            raise BackboneError(f"this network cannot be run on {self.device}: {_last_line(error)}") from error
+        self._n_requests = 0
+        with COMPILING:
+            # OpenVINO's message_manager() has a mutex that such a child may inherit locked: one in 100 to 400 children of a
+            # process that predicts without pause hung, none of 650 that were forked between predictions.
+            if _at_fork["was_busy"]:
+                raise BackboneError(BUSY_FORK)
+            self._compiled, self.outputs = _compiled(network, self.device, self.threads, hardware)
+            try:
+                self.infer(np.zeros(tuple(self._compiled.input(0).shape)[1:], np.uint8))
+            except RuntimeError as error:
+                raise BackboneError(f"this network cannot be run on {self.device}: {_last_line(error)}") from error
+            mark_at_fork(self)
 
     def infer(self, pixels: np.ndarray) -> Outputs:
         """Run one image, (size, size, 3) uint8; gives each output's row. Any number of threads may call it at once."""
+        if self.is_inherited:
+            raise BackboneError(INHERITED)
         try:
             request = self._idle.get_nowait()
         except queue.Empty:
-            request = self._compiled.create_infer_request()
+            request = self._new_request()
         try:
             results = request.infer([pixels[None]], share_inputs=True)
             return {name: np.array(results[i][0], np.float32) for i, name in enumerate(self.outputs)}
         finally:
             self._idle.put(request)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread is inferring."""
+        return self._idle.qsize() < self._n_requests
+
+    def _new_request(self) -> Any:
+        with COMPILING:  # so that no process forks meanwhile
+            request = self._compiled.create_infer_request()
+            self._n_requests += 1
+        return request
 
     def stream(
         self, items: Iterable[T], load: Callable[[int, T], np.ndarray | Any], *, chunk: int = 1
@@ -187,6 +198,56 @@ class Engine:
                 pass
             seconds = time.perf_counter() - start
         return n / seconds
+
+
+def _compiled(network: bytes, device: str, threads: int, hardware: Hardware) -> tuple[Any, list[str]]:
+    """A network compiled for a device, and the names of its outputs as the file has them."""
+    openvino = _openvino()
+    properties = openvino.properties
+    options: dict[Any, Any] = {properties.hint.performance_mode: properties.hint.PerformanceMode.THROUGHPUT}
+    if hardware.precision == "f32":
+        options[properties.hint.inference_precision] = openvino.Type.f32
+    if device == "CPU":
+        options[properties.inference_num_threads] = threads
+    core = openvino.Core()
+    kinds = {found.split(".")[0] for found in core.available_devices}
+    if device.split(":")[0].split(".")[0] not in {*kinds, "AUTO", "MULTI", "HETERO", "CPU"}:
+        raise BackboneError(
+            f"there is no device {hardware.device!r} here; OpenVINO finds: {', '.join(core.available_devices)}"
+        )
+    try:
+        model = core.read_model(network)
+        names = [output.any_name for output in model.outputs]  # once compiled, values that are the same share names
+        model.reshape({model.input(0).any_name: [1, *_square(model)]})
+        return core.compile_model(model, device, options), names
+    except RuntimeError as error:
+        raise BackboneError(f"OpenVINO cannot run this network on {device}: {_last_line(error)}") from error
+
+
+_alive: weakref.WeakSet[Any] = weakref.WeakSet()  # the engines of this process
+_at_fork = {"was_busy": False}  # whether this process was forked from one in which a network ran at that moment
+
+
+def mark_at_fork(engine: Any) -> None:
+    """In a process that is forked from this one, let an engine know that it is inherited, and never free it there."""
+    _watch_forks()
+    _alive.add(engine)
+
+
+@functools.cache
+def _watch_forks() -> None:
+    if hasattr(os, "register_at_fork"):  # Windows cannot fork
+        os.register_at_fork(before=COMPILING.acquire, after_in_parent=COMPILING.release, after_in_child=_in_child)
+
+
+def _in_child() -> None:
+    COMPILING.release()
+    for engine in list(_alive):
+        _at_fork["was_busy"] |= engine.is_busy
+        engine.is_inherited = True
+        # To free it, even when the process ends, would wait for ever for threads that are not here (OpenVINO 2026.4).
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+    _alive.clear()
 
 
 def _chunks(items: Iterable[T], n: int) -> Iterator[list[tuple[int, T]]]:
@@ -242,8 +303,10 @@ def in_order(
 
 def _reordered(done: queue.SimpleQueue[Any], room: threading.Semaphore, workers: int) -> Iterator[Any]:
     waiting: dict[int, Any] = {}
-    wanted = 0
+    wanted, process = 0, os.getpid()
     while workers:
+        if os.getpid() != process:
+            raise HeadstartError(f"a stream of predictions ends with the process that began it; here it was forked: {SPAWN}")
         result = done.get()
         if isinstance(result, BaseException):
             raise result

@@ -8,7 +8,7 @@ class HeadstartError(Exception):
      ├── DataError         photos, folders and tables that cannot be learnt from
      ├── BackboneError     an unknown, broken or unsuitable backbone
      ├── ClassifierError   a file or run that is not a whole headstart classifier
-     ├── CacheError        the store of codes cannot be read or written (a full disk, say)
+     ├── CacheError        the store of codes, which is asked about, cannot be read or written
      ├── OutputError       results cannot be written where they were asked for
      └── MissingExtra      an optional package is needed; the message is the line that installs it
     """
@@ -27,7 +27,7 @@ class ClassifierError(HeadstartError):
 
 
 class CacheError(HeadstartError):
-    """The store of codes cannot be read or written."""
+    """The store of codes, which is asked about, cannot be read or written."""
 
 
 class OutputError(HeadstartError):

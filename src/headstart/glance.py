@@ -8,6 +8,7 @@ changed since its sha256 was taken, looks like: nothing.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from headstart.codes import Progress
 from headstart.engine import Result, available_cores, in_order
-from headstart.images import Failure, pixels_of
+from headstart.images import Failure, see
 from headstart.store import Shelf, Store, chunks
 from headstart.tables import ImageRef, same_content_of
 
@@ -66,12 +67,11 @@ def glance_at(
 ) -> Glances:
     """Look at every image, reading only those that the store does not know; digests: the sha256 that each one had.
 
-    threads: by default as many as there are cores. Raises CacheError when the store cannot be written, and never because of
-    a photo.
+    threads: by default as many as there are cores. Raises nothing because of a photo, nor of a store that cannot be written.
     """
     rows: dict[bytes, bytes] = {}
     recipe = {"version": VERSION, "preprocess": {"size": LUMA_SIDE}, "view": "original", "precision": "-"}
-    shelf = Shelf(store, recipe, "glance", [ROW.itemsize // 2]) if store else None
+    shelf = Shelf(store, recipe, "glance", [ROW.itemsize // 2], is_whole=_is_whole) if store else None
     if shelf:
         _fill_from_store(digests, shelf, rows)
     todo = [i for i, digest in enumerate(digests) if digest not in rows]
@@ -110,9 +110,18 @@ def picture_of(pixels: np.ndarray) -> bytes:
 def _fill_from_store(digests: Sequence[bytes], shelf: Shelf, rows: dict[bytes, bytes]) -> None:
     for chunk in chunks(list(dict.fromkeys(digests))):
         for digest, row in shelf.get_many(chunk).items():
-            if row.nbytes == ROW.itemsize:
-                rows[digest] = row.tobytes()
+            rows[digest] = row.tobytes()
     shelf.store.touch(list(rows))
+
+
+def _is_whole(row: np.ndarray) -> bool:
+    """Whether what was kept can be a photo's row."""
+    if row.nbytes != ROW.itemsize:
+        return False
+    seen = row.view(ROW)[0]
+    numbers = [float(seen[name]) for name in ("brightness", "contrast", "sharpness")]
+    has_size = seen["width"] > 0 and seen["height"] > 0 and 0 <= seen["n_bytes"] <= ROW["jpeg"].itemsize
+    return bool(has_size and all(map(math.isfinite, numbers)))
 
 
 def _row_of(image: ImageRef, digest: bytes) -> bytes | None:
@@ -120,9 +129,11 @@ def _row_of(image: ImageRef, digest: bytes) -> bytes | None:
     content = same_content_of(image, digest)
     if isinstance(content, Failure):
         return None
-    pixels = pixels_of(content, shorter_side=LUMA_SIDE)
-    if isinstance(pixels, Failure):
-        return None
+    row = see(content, lambda pixels: _measured(content, pixels), shorter_side=LUMA_SIDE)
+    return None if isinstance(row, Failure) else row
+
+
+def _measured(content: Any, pixels: np.ndarray) -> bytes:
     row = np.zeros(1, ROW)
     row["width"], row["height"] = _size(content, pixels)
     luma = _luma(pixels)

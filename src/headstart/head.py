@@ -106,8 +106,8 @@ def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def counted_weights(labels: np.ndarray, *, is_balanced: bool) -> np.ndarray:
-    """How much each image counts, (n,) float32: every image the same, or every class that is there."""
-    if not is_balanced or not len(labels):
+    """How much each image counts, (n,) float32: all the same or, balanced and of one label each, every class the same."""
+    if not is_balanced or labels.ndim == 2 or not len(labels):
         return np.ones(len(labels), np.float32)
     return balanced_weights(labels, int(labels.max()) + 1)
 

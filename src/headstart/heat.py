@@ -20,7 +20,7 @@ import numpy as np
 
 from headstart.assembly import part_names
 from headstart.classifier import Classifier
-from headstart.engine import Engine, Hardware
+from headstart.engine import COMPILING, Engine, Hardware
 from headstart.errors import ClassifierError, DataError
 from headstart.head import SMALLEST_LENGTH, Head
 from headstart.images import Failure, ImageSource, display_name, load_image
@@ -61,6 +61,7 @@ class Explainer:
         self.classifier = classifier
         self._parts = tuple(classifier.about["backbone"]["parts"])
         self._is_mirrored = bool(classifier.about["backbone"]["mirrored"])
+        self._compiled: Engine | None = None
 
     def square_of(self, image: ImageSource) -> np.ndarray:
         """The square that the classifier sees of an image, (size, size, 3) uint8; DataError where it cannot be used."""
@@ -140,12 +141,21 @@ class Explainer:
         with _joined_by_us():
             return read_head(self._model, self._parts)
 
-    @cached_property
+    @property
     def _engine(self) -> Engine:
-        """In 32 bits: a heat is a difference of many numbers."""
-        with _joined_by_us():
-            network = _with_maps(self._model, len(self._parts), 1 + self._is_mirrored)
-        return Engine(network, Hardware(threads=self.classifier.hardware.threads, precision="f32"))
+        """Compiled as Classifier.engine is; in 32 bits, for a heat is a difference of many numbers."""
+        if self._compiled is None or self._compiled.is_inherited:
+            with COMPILING:
+                if self._compiled is None or self._compiled.is_inherited:
+                    with _joined_by_us():
+                        network = _with_maps(self._model, len(self._parts), 1 + self._is_mirrored)
+                    hardware = Hardware(threads=self.classifier.hardware.threads, precision="f32")
+                    self._compiled = Engine(network, hardware)
+        return self._compiled
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As Classifier's: a copy compiles its own network."""
+        return {**self.__dict__, "_compiled": None}
 
 
 @contextlib.contextmanager

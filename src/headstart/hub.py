@@ -16,15 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from headstart.cache_folder import check_owner, make_cache_folder
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
 from headstart.images import Preprocess
+from headstart.networks import other_files
 from headstart.wording import listed
-
-if TYPE_CHECKING:
-    import onnx
 
 PREFIX = "hf:"
 ADDRESS = re.compile(r"hf:(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w.-]*))?/(?P<file>[^\\]+)", re.ASCII)
@@ -103,6 +102,8 @@ def fetch(name: str, cache_dir: Path) -> Fetched:
     and where the hub does not give it (no such file, gated, no network); MissingExtra where the hub's package is missing.
     """
     address = parse(name)
+    make_cache_folder(cache_dir)
+    check_owner(cache_dir / "backbones")
     folder = cache_dir / "backbones" / "hub" / address.repo.replace("/", "--")
     record = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
     about = _read_record(record)
@@ -296,23 +297,14 @@ def _weights_beside(path: Path, file: str) -> list[str]:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except (DecodeError, ValueError):  # networks.read_onnx says what is wrong with it
         return []
-    locations = {entry.value for t in _tensors(model.graph) for entry in t.external_data if entry.key == "location"}
+    locations = other_files(model.graph, even_unused=True)
     for location in locations:
         if "/" in location or "\\" in location or not location.endswith(WEIGHTS_SUFFIXES):
             raise BackboneError(
                 f"{file} wants its weights from {location!r}, which headstart does not fetch: they lie beside it, in a file "
                 f"that ends in {', '.join(WEIGHTS_SUFFIXES)}"
             )
-    return [str(PurePosixPath(file).with_name(location)) for location in sorted(locations)]
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
+    return [str(PurePosixPath(file).with_name(location)) for location in locations]
 
 
 # ---- what a repository says of its images

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from headstart.pixel_budget import IN_FLIGHT, PixelLease
+
 if TYPE_CHECKING:
     from PIL import Image
 
+BAND_PIXELS = 1_000_000  # that are converted at once: a large image is held once, not once for each conversion
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 2 << 30
 HEADER_BYTES = 64
@@ -102,12 +105,20 @@ FORMAT_NAMES = ", ".join(f.name for f in FORMATS)
 
 def load_image(source: ImageSource, preprocess: Preprocess) -> np.ndarray | Failure:
     """Turn one image, wherever it is, into the (size, size, 3) uint8 RGB square that a backbone sees."""
-    return _or_failure(lambda: fit(_pixels(source, shorter_side_wanted(preprocess)), preprocess))
+    return see(source, lambda pixels: fit(pixels, preprocess), shorter_side=shorter_side_wanted(preprocess))
 
 
-def pixels_of(source: ImageSource, *, shorter_side: int = 0) -> np.ndarray | Failure:
-    """Decode one image, wherever it is, as `decode` does: (height, width, 3) uint8 RGB."""
-    return _or_failure(lambda: _pixels(source, shorter_side))
+def see(source: ImageSource, look: Callable[[np.ndarray], T], *, shorter_side: int = 0) -> T | Failure:
+    """Decode one image, wherever it is, as `decode` does, and give what `look` makes of its (height, width, 3) pixels.
+
+    Only so many pixels are in flight at once, over all threads (headstart.pixel_budget), until `look` is done with them.
+    """
+
+    def decode_and_look() -> T:
+        with IN_FLIGHT.of_one_image() as lease:
+            return look(_pixels(source, shorter_side, lease))
+
+    return _or_failure(decode_and_look)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes | Failure:
@@ -126,7 +137,7 @@ def decode(data: bytes, *, shorter_side: int = 0) -> np.ndarray | Failure:
     shorter_side: in pixels; a JPEG may be decoded at a half of its size or less, as long as its shorter side keeps that
     many. 0 decodes at full size.
     """
-    return _or_failure(lambda: _decode(data, shorter_side))
+    return see(data, lambda pixels: pixels, shorter_side=shorter_side)
 
 
 def _or_failure(step: Callable[[], T]) -> T | Failure:
@@ -138,12 +149,12 @@ def _or_failure(step: Callable[[], T]) -> T | Failure:
         return Failure("too large", "there is not enough memory to read it")
 
 
-def _pixels(source: ImageSource, shorter_side: int) -> np.ndarray:
+def _pixels(source: ImageSource, shorter_side: int, lease: PixelLease) -> np.ndarray:
     if isinstance(source, (str, os.PathLike)):
         source = _read(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(bytes(source), shorter_side)
-    return _from_array(source) if isinstance(source, np.ndarray) else _from_pillow(source)
+        return _decode(bytes(source), shorter_side, lease)
+    return _from_array(source, lease) if isinstance(source, np.ndarray) else _from_pillow(source, lease)
 
 
 def shorter_side_wanted(preprocess: Preprocess) -> int:
@@ -210,18 +221,18 @@ def _check_size(width: int, height: int) -> None:
         raise _Refused("broken", "it has no pixels")
 
 
-def _decode(data: bytes, shorter_side: int) -> np.ndarray:
+def _decode(data: bytes, shorter_side: int, lease: PixelLease) -> np.ndarray:
     if not data:
         raise _Refused("empty", "the file is empty")
     image_format = _format_of(data[:HEADER_BYTES])
     if image_format.name == "JPEG":
-        pixels = _decode_jpeg(data, shorter_side)
+        pixels = _decode_jpeg(data, shorter_side, lease)
         if pixels is not None:
             return pixels
-    return _decode_with_pillow(data, image_format)
+    return _decode_with_pillow(data, image_format, lease)
 
 
-def _decode_jpeg(data: bytes, shorter_side: int) -> np.ndarray | None:
+def _decode_jpeg(data: bytes, shorter_side: int, lease: PixelLease) -> np.ndarray | None:
     """The fast way; None for what simplejpeg refuses (CMYK, unusual subsampling, damage that Pillow may yet forgive)."""
     import simplejpeg
 
@@ -231,6 +242,8 @@ def _decode_jpeg(data: bytes, shorter_side: int) -> np.ndarray | None:
         if colourspace in ("CMYK", "YCCK"):
             return None
         least = shorter_side if shorter_side and min(height, width) >= 2 * shorter_side else 0
+        eighths = int(np.ceil(8 * least / min(height, width))) if least else 8  # libjpeg's scales
+        lease.take(max(1, height * width * eighths**2 // 64))
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least)
     except ValueError:
         return None
@@ -277,32 +290,33 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _decode_with_pillow(data: bytes, image_format: _Format) -> np.ndarray:
+def _decode_with_pillow(data: bytes, image_format: _Format, lease: PixelLease) -> np.ndarray:
     """By the plugin's own class: Image.open would warn about, or refuse, photos of more than 89 megapixels."""
     with _refusing(image_format.name):
         if image_format.name == "HEIC":
-            return _upright_rgb(_open_heif(data))
+            return _upright_rgb(_open_heif(data, lease), lease)
         module, name = image_format.pillow.split(".")
-        return _upright_rgb(getattr(importlib.import_module(f"PIL.{module}"), name)(io.BytesIO(data)))
+        return _upright_rgb(getattr(importlib.import_module(f"PIL.{module}"), name)(io.BytesIO(data)), lease)
 
 
-def _open_heif(data: bytes) -> Image.Image:
+def _open_heif(data: bytes, lease: PixelLease) -> Image.Image:
     """With the HEIC decoder that is there: pillow-heif, or its sibling without the GPL encoder, which our extra brings."""
     for package in ("pillow_heif", "pi_heif"):
         with contextlib.suppress(ImportError):
             file = importlib.import_module(package).open_heif(io.BytesIO(data))
             _check_size(*file.size)
+            lease.take(file.size[0] * file.size[1])
             return file.to_pillow()
     raise _Refused("unsupported", "HEIC needs an optional package: pip install 'headstart[heic]'")
 
 
-def _from_pillow(image: Image.Image) -> np.ndarray:
+def _from_pillow(image: Image.Image, lease: PixelLease) -> np.ndarray:
     from PIL import Image
 
     if not isinstance(image, Image.Image):
         raise TypeError(f"an image is a path, bytes, a Pillow image or an array, not {type(image).__name__}")
     with _refusing("the Pillow image"):
-        return _upright_rgb(image)
+        return _upright_rgb(image, lease)
 
 
 @contextlib.contextmanager
@@ -320,41 +334,67 @@ def _refusing(what: str) -> Iterator[None]:
         raise _Refused("broken", f"{what} cannot be decoded: {str(error) or type(error).__name__}") from None
 
 
-def _upright_rgb(image: Image.Image) -> np.ndarray:
+def _upright_rgb(image: Image.Image, lease: PixelLease) -> np.ndarray:
     """Give a Pillow image's (height, width, 3) pixels, transparency on white."""
-    from PIL import Image
-
     _check_size(*image.size)
+    lease.take(image.width * image.height)
     image.load()  # first, for it is then that Pillow turns a TIFF upright itself, and takes the tag away
     try:
         orientation = int(image.getexif().get(0x0112, 1))
     except Exception:  # noqa: BLE001  a damaged tag is no reason to lose the photo
         orientation = 1
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
     if image.mode.startswith("I") or image.mode == "F":
-        grey = _grey_of_depth(np.asarray(image))
-        return _upright(np.repeat(grey[:, :, None], 3, axis=2), orientation)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return _upright(np.asarray(image.convert("RGB")), orientation)
+        white = _white_of(image)
+        for rows, band in _bands(image):
+            pixels[rows] = _grey_of_depth(np.asarray(band), white)[:, :, None]
+    else:
+        is_transparent = image.has_transparency_data
+        for rows, band in _bands(image):
+            pixels[rows] = np.asarray(_on_white(band) if is_transparent else band.convert("RGB"))
+    return _upright(pixels, orientation)
 
 
-def _grey_of_depth(values: np.ndarray) -> np.ndarray:
-    """Bring grey values of 16 or 32 bits, whole or floating, to uint8.
+def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """An image's rows, some at a time: each conversion of all of them would take memory for another image."""
+    height = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        bottom = min(top + height, image.height)
+        is_all = bottom - top == image.height
+        yield slice(top, bottom), image if is_all else image.crop((0, top, image.width, bottom))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _white_of(image: Image.Image) -> float:
+    """The grey value of an image of 16 or 32 bits, whole or floating, that becomes white.
 
     16 bits are scaled by their range, never by their content, so that every image of a set is treated alike. 32 bits have
     no agreed range: the smallest of 1 (floating only), 255 and 65535 that holds the values, else their own maximum.
     """
+    if image.mode.startswith("I;16"):
+        return 65535.0
+    top = max(float(_numbers(np.asarray(band)).max(initial=0.0)) for _, band in _bands(image))
+    return next((r for r in ((1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)) if top <= r), top)
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _grey_of_depth(values: np.ndarray, white: float) -> np.ndarray:
+    """Bring grey values of 16 or 32 bits, whole or floating, to uint8."""
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # of either byte order
         return (values >> 8).astype(np.uint8)
-    numbers = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(numbers.max(initial=0.0))
-    ranges = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-    white = next((r for r in ranges if top <= r), top)
-    return np.clip(np.rint(numbers * (255.0 / white)), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(_numbers(values) * (255.0 / white)), 0, 255).astype(np.uint8)
 
 
-def _from_array(pixels: np.ndarray) -> np.ndarray:
+def _from_array(pixels: np.ndarray, lease: PixelLease) -> np.ndarray:
     """Take (h, w, 3) RGB, (h, w, 4) RGBA or (h, w) grey, uint8, as an image."""
     from PIL import Image
 
@@ -367,7 +407,7 @@ def _from_array(pixels: np.ndarray) -> np.ndarray:
     _check_size(pixels.shape[1], pixels.shape[0])
     if grey:
         return np.repeat(pixels[:, :, None], 3, axis=2)
-    return pixels if pixels.shape[2] == 3 else _from_pillow(Image.fromarray(pixels))
+    return pixels if pixels.shape[2] == 3 else _from_pillow(Image.fromarray(pixels), lease)
 
 
 def display_name(source: Any) -> str:

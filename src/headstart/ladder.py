@@ -136,7 +136,7 @@ class Ladder:
 
     def climb(self, first: Candidate) -> Climb:
         """Try rung after rung from the first; every one builds on those that were taken."""
-        self._sample = sample(self.digests, self.labels, self.n_classes)
+        self._sample = sample(self.digests, self.labels, self.n_classes, balance=self.balance)
         started = time.monotonic()
         to_try = list(self._rungs()) if self.budget > 0 else []
         self.progress("rung", 0, len(to_try) + 1)
@@ -311,15 +311,27 @@ class _Trial:
         return n_right / n, share_interval(n_right, n, effective_size(self.groups, n))
 
 
-def sample(digests: Sequence[bytes], labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """The images to choose by, in order: all of a few, a fifth of many, the same ones however they are named or ordered."""
+def sample(digests: Sequence[bytes], labels: np.ndarray, n_classes: int, *, balance: bool = False) -> np.ndarray:
+    """The images to choose by, in order: all of a few, a fifth of many, the same ones however they are named or ordered.
+
+    balance: as many different photos of each class as there are and fit, for the rarest classes decide how much is known.
+    """
     n = min(len(digests), max(FEW_IMAGES, min(MANY_IMAGES, len(digests) // 5)))
     by_content = sorted(range(len(digests)), key=lambda i: digests[i])
-    kept = set(by_content[:n])
-    for of_class in members(labels, n_classes):  # a class of a few photos must not be missed, nor all but copies of one
-        few = set(sorted({digests[i] for i in of_class.tolist()})[:FEW_PER_CLASS])
-        kept.update(i for i in of_class.tolist() if digests[i] in few)
+    photo_of_class = _photo_of_class(digests, labels, n_classes)
+    if balance:
+        by_content.sort(key=lambda i: photo_of_class[i])
+    kept = {*by_content[:n], *np.flatnonzero(photo_of_class < FEW_PER_CLASS).tolist()}
     return np.array(sorted(kept), np.int64)
+
+
+def _photo_of_class(digests: Sequence[bytes], labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Which of the different photos of its class each image is, from 0, in the order of hashes; of its rarest label."""
+    place = np.full(len(digests), len(digests))
+    for of_class in members(labels, n_classes):  # a class of a few photos must not be missed, nor all but copies of one
+        of_digest = {digest: j for j, digest in enumerate(sorted({digests[i] for i in of_class.tolist()}))}
+        place[of_class] = np.minimum(place[of_class], [of_digest[digests[i]] for i in of_class.tolist()])
+    return place
 
 
 def _verdict(best: _Trial, trial: _Trial) -> tuple[bool, str]:

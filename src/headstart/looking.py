@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.commands import cache_dir_of, classifier_of, hardware_of, program, quoted
 from headstart.errors import DataError, OutputError
+from headstart.files import check_new, write_output
 from headstart.wording import listed
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def check(options: argparse.Namespace) -> int:
     from headstart.likeness import check_photos
 
     chosen = {k: v for k, v in vars(options).items() if k in (*CODES_OPTIONS, "backbone", "seed")}
-    for file in (options.fix_list, options.csv):
-        _check_new(file, options.overwrite)
+    for file in filter(None, (options.fix_list, options.csv)):
+        check_new(file, options.overwrite)
     with terminal.Progress(quiet=options.quiet) as progress:
         checked = check_photos(options.photos, progress=progress, **chosen)
     for note in checked.notes:
@@ -92,7 +93,6 @@ def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
     import io
 
     from headstart.cells import to_cell
-    from headstart.files import write_output
 
     columns = ("kind", "path", "label", "suggested_label", "score", "sentence", "suggestion", "paths")
     text = io.StringIO()
@@ -107,7 +107,6 @@ def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
 def draw_map(options: argparse.Namespace) -> int:
     """Draw a run's photos as a map, a page and a picture."""
     from headstart import terminal
-    from headstart.files import write_output
     from headstart.map_page import NO_NEW_PHOTOS, MapContents, map_page
     from headstart.map_picture import map_picture
     from headstart.progress import underway
@@ -119,7 +118,7 @@ def draw_map(options: argparse.Namespace) -> int:
     output = options.output or Path(f"{Path(os.path.abspath(options.run)).name}-map.html")
     if output.suffix.lower() not in kinds:
         raise OutputError(f"what is {output} to be? name it {' or '.join(kinds)}")
-    _check_new(output, options.overwrite)
+    check_new(output, options.overwrite)
     saved = open_run(options.run, photos=options.photos)
     with terminal.Progress(quiet=options.quiet) as progress:
         with underway(progress, "map"):
@@ -232,7 +231,7 @@ def plot(options: argparse.Namespace) -> int:
     from headstart.saved import open_run
 
     output = options.output or Path(f"{options.kind}.png")
-    _check_new(output, options.overwrite)
+    check_new(output, options.overwrite)
     saved = open_run(options.run, photos=options.photos)
     kind = plots.PLOTS[options.kind]
     rows = kind.rows(saved.about, saved.findings)
@@ -266,7 +265,7 @@ def explain(options: argparse.Namespace) -> int:
     classifier = classifier_of(options)
     output = options.output
     if output is not None:
-        _check_new(output, options.overwrite)
+        check_new(output, options.overwrite)
     square = load_image(options.photo, classifier.preprocess)
     if isinstance(square, Failure):
         raise DataError(f"{options.photo} cannot be used: {square.reason}")
@@ -371,11 +370,6 @@ def _tell_gone(saved: SavedRun) -> None:
         if is_remote(photos):
             where = "are not looked for on another machine because a run names it"
         tell(f"{saved.n_gone:,} of {len(saved.images):,} photos {where} ({photos}); --photos says where they lie now")
-
-
-def _check_new(path: Path | None, overwrite: bool) -> None:
-    if path is not None and os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} is there already; name another file, or add --overwrite")
 
 
 def _counted(n: int, thing: str) -> str:

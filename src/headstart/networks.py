@@ -8,6 +8,7 @@ which output the features.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,11 +44,58 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(str(path), format="protobuf")
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
+        _check_beside(path, other_files(model.graph))
+        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
         return onnx.inliner.inline_local_functions(model, convert_version=True) if model.functions else model
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError, RuntimeError) as error:
         raise BackboneError(f"{path} is not a valid ONNX file: {_first_line(error)}") from error
+
+
+def other_files(graph: onnx.GraphProto, *, even_unused: bool = False) -> list[str]:
+    """The files that a network's weights lie in, by the names that it has for them; none where it is one file.
+
+    even_unused: those as well that are named beside weights which stand in the file itself.
+    """
+    import onnx
+
+    named = {
+        next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
+        for tensor in _tensors(graph)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or (even_unused and tensor.external_data)
+    }
+    return sorted(named)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every stored tensor of a graph, those of its subgraphs and constants included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            stored = (attribute.sparse_tensor, *attribute.sparse_tensors)
+            yield from (attribute.t, *attribute.tensors, *(t for s in stored for t in (s.values, s.indices)))
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from _tensors(subgraph)
+
+
+def _check_beside(path: Path, files: Sequence[str]) -> None:
+    """Raise BackboneError where the files that hold a network's weights are not beside it."""
+    outside = [name for name in files if name[:1] in "\\/" or ":" in name or ".." in re.split(r"[\\/]", name)]
+    if outside:
+        raise BackboneError(
+            f"{path} keeps weights in {outside[0]}, outside its own folder, where headstart never looks; export it again as "
+            "one file"
+        )
+    missing = [name for name in files if not (path.parent / name).is_file()]
+    if missing:
+        are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
+        raise BackboneError(
+            f"{path} keeps its weights in other files, of which {', '.join(missing[:3])} {are} not beside it; copy {them} "
+            f"into {path.parent}, or export it again as one file"
+        )
 
 
 def preprocess_of(model: onnx.ModelProto) -> Preprocess | None:

@@ -13,9 +13,13 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
+from headstart.files import writing
+
 # Control characters but for a line's end and a tab (C0, DEL, C1 with its one-byte escapes), what ends a line or a paragraph
 # in Unicode, and what changes the direction of text ("Trojan Source", Boucher & Anderson 2021).
 HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+STDOUT, STDERR = "the standard output", "the standard error output"  # in messages
 
 
 def harmless(text: str) -> str:
@@ -34,14 +38,18 @@ def one_line(text: str) -> str:
 
 
 class HarmlessStream:
-    """A stream of text to which nothing harmful is written; it is the stream itself in everything else."""
+    """A stream of text to which nothing harmful is written; it is the stream itself in everything else.
 
-    def __init__(self, stream: IO[str]) -> None:
-        self.stream = stream
+    what: how an OutputError calls it where it cannot be written.
+    """
+
+    def __init__(self, stream: IO[str], what: str = "the output") -> None:
+        self.stream, self.what = stream, what
 
     def write(self, text: str) -> int:
         """Write what of a text is harmless, and a question mark for what is not."""
-        return self.stream.write(harmless(text))
+        with writing(self.what):
+            return self.stream.write(harmless(text))
 
     def writelines(self, lines: Iterator[str]) -> None:
         """Write some lines."""
@@ -78,8 +86,8 @@ class HarmlessFormatter(logging.Formatter):
 def harmless_streams() -> Iterator[None]:
     """Let nothing harmful be printed meanwhile, by whomever."""
     with (
-        contextlib.redirect_stdout(HarmlessStream(sys.stdout)),  # type: ignore[type-var]
-        contextlib.redirect_stderr(HarmlessStream(sys.stderr)),  # type: ignore[type-var]
+        contextlib.redirect_stdout(HarmlessStream(sys.stdout, STDOUT)),  # type: ignore[type-var]
+        contextlib.redirect_stderr(HarmlessStream(sys.stderr, STDERR)),  # type: ignore[type-var]
     ):
         yield
 

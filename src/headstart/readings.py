@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headstart.intervals import Z95, wilson_interval
-from headstart.wording import listed as listed
+from headstart.wording import listed
 
 WIDE = 0.10  # an interval wider than this leaves the accuracy open
 AIM = 0.03  # what "about so many test photos would do" aims at: the accuracy to within 3 points
@@ -83,7 +83,8 @@ def result(about: dict[str, Any]) -> str:
         what = f"labelled {e['n_correct']:,} of them rightly"
     alike = ""
     if is_balanced(about):
-        alike = f" Every class counted alike, that is {percent(e['balanced_accuracy'])} (balanced accuracy)."
+        every = "Every class" if all(c["support"] for c in e["classes"]) else "Every class that such photos are of"
+        alike = f" {every} counted alike, that is {percent(e['balanced_accuracy'])} (balanced accuracy)."
     if is_tested(about):
         seen = f"It was tested on {counted(e['n_images'], 'photo')} that it had never seen"
         return f"{seen}, and {what}: {percent(e['accuracy'])}.{alike}"

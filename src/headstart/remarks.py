@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from headstart.readings import counted
 from headstart.select import Choice
 from headstart.splits import TEST, VALIDATION
 from headstart.usable import Usable, untested
+from headstart.wording import listed
 
 
 def of_fixes(before: Dataset, after: Dataset, data: Usable) -> Iterator[str]:
@@ -47,8 +48,8 @@ def of_single_photos(data: Usable) -> Iterator[str]:
         return
     has, it_is = ("has a single photo", "it is") if len(alone) == 1 else ("have a single photo each", "they are")
     yield (
-        f"{_named([data.classes[i] for i in alone])} {has}, copies aside: {it_is} learnt, but there is no other photo to "
-        f"judge by, so no number here says how well {it_is} told; add photos"
+        f"{listed(repr(data.classes[i]) for i in alone)} {has}, copies aside: {it_is} learnt, but there is no other photo "
+        f"to judge by, so no number here says how well {it_is} told; add photos"
     )
 
 
@@ -61,14 +62,9 @@ def of_neighbours(data: Usable, choice: Choice) -> Iterator[str]:
     if few:
         has, it_is = ("has", "it is") if len(few) == 1 else ("have", "they are")
         yield (
-            f"{_named(few)} {has} too few photos to be most of the {choice.strength:.0f} nearest, so {it_is} hardly ever "
-            "given; add photos, or take another --head"
+            f"{listed(map(repr, few))} {has} too few photos to be most of the {choice.strength:.0f} nearest, so {it_is} "
+            "hardly ever given; add photos, or take another --head"
         )
-
-
-def _named(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(map(repr, names[:most]))
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def of_a_strangers_network(network: Backbone) -> Iterator[str]:

@@ -6,6 +6,7 @@ class it knows.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import Counter
@@ -32,7 +33,7 @@ from headstart.intervals import group_numbers, one_of_each
 from headstart.map import along_axes, place_on
 from headstart.recognition import Recognised, recognise
 from headstart.review import pictures_of, review, with_probes, write_issues, write_report
-from headstart.runs import HeldOut, check_free, draft_of, own_version, publish, versions, write_tables
+from headstart.runs import HeldOut, draft_of, own_version, publish, reserve, versions, write_tables
 from headstart.saved import SavedRun, open_run
 from headstart.splits import SPLITS, TEST
 from headstart.tables import ImageRef, check_same, content_of, digest_of
@@ -85,54 +86,54 @@ def evaluate_run(
     folder to write the report into, by default a new one named after the photos; write: False writes nothing. cache, device,
     threads, precision, progress: as in training.train. Raises HeadstartError for anything that the caller can mend.
     """
-    if output is not None:
-        check_free(Path(output))
     hardware, saved = Hardware(device, threads, precision), open_run(run)
     other = None if against is None else open_run(against)
-    dataset = datasets.load_dataset(photos, is_learnt=False)
-    classifier = saved.classifier(hardware)
-    second = None if other is None else _comparable(other, classifier, hardware)
-    runs = [saved] if other is None else [saved, other]
-    learnt = {digest.tobytes() for run in runs for digest in run.findings.digests[run.findings.splits != TEST]}
-    seen = _look(classifier, dataset, learnt, "evaluate", progress)
-    again = None if second is None else _look_again(second, dataset, seen, progress)
     store_dir = Path(cache) if cache is not None else default_cache_dir()
-    images = [dataset.images[i] for i in seen.rows]
-    with Store(store_dir) as store:
+    place = reserve(output, photos, "evaluation") if write else contextlib.nullcontext()
+    with place as folder, Store(store_dir) as store:
+        dataset = datasets.load_dataset(photos, is_learnt=False)
+        classifier = saved.classifier(hardware)
+        second = None if other is None else _comparable(other, classifier, hardware)
+        runs = [saved] if other is None else [saved, other]
+        learnt = {digest.tobytes() for run in runs for digest in run.findings.digests[run.findings.splits != TEST]}
+        seen = _look(classifier, dataset, learnt, "evaluate", progress)
+        again = None if second is None else _look_again(second, dataset, seen, progress)
+        images = [dataset.images[i] for i in seen.rows]
         recognised = [
             recognise(run, images, seen.digests, outputs["codes"], store, threads=threads)
             for run, outputs in zip(runs, (seen.outputs, again), strict=False)
             if outputs
         ]
-    kept, skipped, notes = _kept(dataset, seen, classifier, recognised)
-    truth = _labels_for(dataset, classifier)[seen.rows[kept]]
-    groups = [recognised[0].groups[i] for i in kept]  # of each photo that judges: the same for copies of one photo
-    evaluation = _evaluation(seen.outputs["probabilities"][kept], truth, classifier, groups)
-    comparison = None
-    if again is not None and second is not None:
-        theirs = _is_right(again["probabilities"][kept], _labels_for(dataset, second)[seen.rows[kept]], second)
-        ours = _is_right(seen.outputs["probabilities"][kept], truth, classifier)
-        comparison = is_better(ours, theirs, groups=groups, name_a="this run", name_b=str(runs[-1].folder))
-    about = _about(saved, photos, evaluation, truth, classifier, notes, comparison, len(skipped))
-    findings = _findings(saved, dataset, seen, kept, truth, groups)
-    ones = one_of_each(groups)
-    about["calibration"] = calibrate_probabilities(findings.probabilities[ones], truth[ones], saved.about.get("calibration"))
-    folder = None
-    if write:
-        images = [images[i] for i in kept]
-        with Store(store_dir) as store:
+        kept, skipped, notes = _kept(dataset, seen, classifier, recognised)
+        truth = _labels_for(dataset, classifier)[seen.rows[kept]]
+        groups = [recognised[0].groups[i] for i in kept]  # of each photo that judges: the same for copies of one photo
+        evaluation = _evaluation(seen.outputs["probabilities"][kept], truth, classifier, groups)
+        comparison = None
+        if again is not None and second is not None:
+            theirs = _is_right(again["probabilities"][kept], _labels_for(dataset, second)[seen.rows[kept]], second)
+            ours = _is_right(seen.outputs["probabilities"][kept], truth, classifier)
+            comparison = is_better(ours, theirs, groups=groups, name_a="this run", name_b=str(runs[-1].folder))
+        about = _about(saved, photos, evaluation, truth, classifier, notes, comparison, len(skipped))
+        findings = _findings(saved, dataset, seen, kept, truth, groups)
+        ones = one_of_each(groups)
+        about["calibration"] = calibrate_probabilities(
+            findings.probabilities[ones], truth[ones], saved.about.get("calibration")
+        )
+        if folder is not None:
+            images = [images[i] for i in kept]
             pictures = pictures_of(findings, images, store, threads=threads, progress=progress)
-        reviewed = review(classifier, findings, images, pictures, progress=progress)
-        about = with_probes(about, reviewed)
-        with draft_of(None if output is None else Path(output)) as draft:
-            rows = _predictions(findings, about)
-            write_tables(draft, classifier.classes, rows, skipped)
-            findings.save(draft)
-            write_issues(draft, [])
-            write_report(draft, about, findings, [], reviewed)
-            write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
-            folder = publish(draft, None if output is None else Path(output), photos, "evaluation")
-    return Retest(evaluation, comparison, about, folder)
+            about["notes"] += store.notes
+            reviewed = review(classifier, findings, images, pictures, progress=progress)
+            about = with_probes(about, reviewed)
+            with draft_of(folder) as draft:
+                rows = _predictions(findings, about)
+                write_tables(draft, classifier.classes, rows, skipped)
+                findings.save(draft)
+                write_issues(draft, [])
+                write_report(draft, about, findings, [], reviewed)
+                write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
+                publish(draft, folder)
+        return Retest(evaluation, comparison, about, folder)
 
 
 def _look(classifier: Classifier, dataset: Dataset, learnt: set[bytes], stage: str, progress: Progress) -> _Seen:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,9 +17,10 @@ from typing import IO, Any, TypeAlias
 
 from headstart.cells import to_cell
 from headstart.classifier import Prediction
-from headstart.errors import MissingExtra, OutputError
+from headstart.errors import MissingExtra
+from headstart.files import Output, output_file
 from headstart.labels import SEPARATOR
-from headstart.printing import HarmlessBytes
+from headstart.printing import STDOUT, HarmlessBytes
 
 Write: TypeAlias = Callable[[Prediction], None]
 COLUMNS = ("path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set")
@@ -88,8 +88,10 @@ def parquet_rows(file: IO[bytes]) -> Iterator[Write]:
             if len(waiting) >= ROWS_AT_A_TIME:
                 flush()
 
-        yield write
-        flush()
+        try:
+            yield write
+        finally:  # those of a stop, too
+            flush()
 
 
 FORMATS: dict[str, Callable[[IO[bytes]], AbstractContextManager[Write]]] = {
@@ -115,22 +117,13 @@ def people_rows(file: IO[bytes], width: int) -> Iterator[Write]:
 
 @contextmanager
 def destination(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
-    """Stdout, or a file that appears under its name when it is whole; what a stop left is kept as FILE.partial."""
+    """Stdout, or a file that has its name once it is whole; see files.output_file for what a stop leaves."""
     if path is None:
-        is_shown = sys.stdout.isatty()
-        yield HarmlessBytes(sys.stdout.buffer) if is_shown else sys.stdout.buffer  # type: ignore[misc]
+        stdout = Output(sys.stdout.buffer, STDOUT)
+        yield HarmlessBytes(stdout) if sys.stdout.isatty() else stdout  # type: ignore[misc, arg-type]
         return
-    if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} is there already; name another file, or add --overwrite")
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        file = partial.open("wb")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise OutputError(f"{path} cannot be written: {reason}") from error
-    with file:
+    with output_file(path, overwrite=overwrite) as file:
         yield file
-    os.replace(partial, path)
 
 
 def people_row(prediction: Prediction, width: int) -> str:

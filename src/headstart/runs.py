@@ -10,15 +10,18 @@ import platform
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 from headstart.cells import to_cell
 from headstart.errors import OutputError
-from headstart.files import write_output
+from headstart.files import locked, write_output, writing
 
+ELSEWHERE = "; name another place with -o"
+LONGEST_NAME = 200  # bytes, of the 255 that systems allow, so that a lock's name has room
 TOLD_VERSIONS = ("numpy", "openvino", "onnx", "opencv-python-headless", "simplejpeg", "pillow")
 
 
@@ -37,7 +40,7 @@ def check_free(folder: Path) -> None:
     try:
         found = os.listdir(folder)
     except FileNotFoundError:
-        return
+        found = [] if not os.path.islink(folder) else ["a link to nothing"]
     except NotADirectoryError:
         raise OutputError(f"{folder} is a file, or lies below one; name a new folder with -o") from None
     except (OSError, ValueError) as error:
@@ -47,52 +50,73 @@ def check_free(folder: Path) -> None:
 
 
 @contextmanager
-def draft_of(run: Path | None) -> Iterator[Path]:
+def reserve(run: str | os.PathLike[str] | None, photos: str | os.PathLike[str], kind: str = "run") -> Iterator[Path]:
+    """Give a run's folder, which no other run gets meanwhile; nothing is made at its place yet.
+
+    run: the folder asked for; None: the first free of NAME-run, NAME-run-2, ... in the current folder, after the photos'
+    name, with kind in place of `run`. A hidden file beside it is locked until the end: a kill leaves that file, and the next
+    run takes it. Raises OutputError where the folder is there already, cannot be made, or is another run's.
+    """
+    if run is not None:
+        check_free(Path(run))
+    for folder in [Path(run)] if run is not None else _names(photos, kind):
+        missing = [parent for parent in folder.parents if not os.path.lexists(parent)]
+        with ExitStack() as stack:
+            stack.callback(_remove_empty, missing)
+            with writing(folder, ELSEWHERE):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                is_ours = stack.enter_context(locked(_lock_of(folder)))
+            if not is_ours and run is not None:
+                raise OutputError(f"another run writes {folder} at this moment; name another with -o, or wait for it")
+            if is_ours and (run is not None or not os.path.lexists(folder)):
+                check_free(folder)
+                yield folder
+                return
+
+
+def _lock_of(folder: Path) -> Path:
+    name = os.fsencode(folder.name)
+    return folder.parent / f".headstart-{sha256(name).hexdigest() if len(name) > LONGEST_NAME else folder.name}.lock"
+
+
+def _names(photos: str | os.PathLike[str], kind: str) -> Iterator[Path]:
+    whole = Path(os.path.abspath(photos))
+    name = whole.name if whole.is_dir() else whole.stem
+    numbered = (Path(f"{name}-{kind}" if n == 1 else f"{name}-{kind}-{n}") for n in itertools.count(1))
+    return (folder for folder in numbered if not os.path.lexists(folder))
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+@contextmanager
+def draft_of(run: Path) -> Iterator[Path]:
     """Make a hidden folder beside where the run will be; what is not published from there by the end is removed.
 
     An OutputError that names a file in it names it as it would be in the run.
     """
-    draft = (run.parent if run else Path()) / f".headstart-{secrets.token_hex(8)}.tmp"
-    try:
-        draft.mkdir(parents=True)
-    except OSError as error:
-        where = f" in {run.parent}" if run else ""
-        raise OutputError(f"the run folder cannot be made{where}: {error.strerror}; name another place with -o") from error
+    draft = run.parent / f".headstart-{secrets.token_hex(8)}.tmp"
+    with writing(run, ELSEWHERE):
+        draft.mkdir()
     try:
         yield draft
     except OutputError as error:
-        raise OutputError(str(error).replace(f"{draft}{os.sep}", f"{run}{os.sep}" if run else "")) from error
+        raise OutputError(str(error).replace(f"{draft}{os.sep}", f"{run}{os.sep}")) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def publish(draft: Path, run: Path | None, photos: str | os.PathLike[str], kind: str = "run") -> Path:
-    """Give a whole run its name: the one asked for, or the first free NAME-run, NAME-run-2, ... in the current folder.
-
-    kind: what stands instead of `run` there.
-    """
-    try:
-        if run is not None:
-            check_free(run)
-            if run.is_dir():
-                run.rmdir()
-            draft.rename(run)
-            return run
-        whole = Path(os.path.abspath(photos))
-        name = whole.name if whole.is_dir() else whole.stem
-        for n in itertools.count(1):
-            folder = Path(f"{name}-{kind}" if n == 1 else f"{name}-{kind}-{n}")
-            try:
-                folder.mkdir()  # ours now, whoever else is looking for a name
-            except FileExistsError:
-                continue
-            if os.name == "nt":  # Windows renames onto nothing only
-                folder.rmdir()
-            draft.rename(folder)
-            return folder
-        raise AssertionError("counting has no end")
-    except OSError as error:
-        raise OutputError(f"the run folder cannot be named: {error.strerror}; name another place with -o") from error
+def publish(draft: Path, run: Path) -> Path:
+    """Give a whole run its name."""
+    check_free(run)
+    with writing(run, ELSEWHERE):
+        if run.is_dir():
+            run.rmdir()
+        draft.rename(run)
+    return run
 
 
 def write_tables(

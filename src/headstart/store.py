@@ -1,7 +1,8 @@
 """The store of codes: a file of SQLite's, and the only file that knows it.
 
 Takes rows of numbers, each keyed by an image's sha256 and by the recipe that they were made with, and gives them back. It
-decides when rows are written, what is forgotten, and what happens to a file that is damaged or not ours.
+decides when rows are written, what is forgotten, what happens to a file that is damaged or not ours, and that work goes on
+where nothing can be kept.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from headstart.cache_folder import check_owner, make_cache_folder
 from headstart.errors import CacheError
 
 T = TypeVar("T")
@@ -33,6 +35,7 @@ COMMIT_SECONDS = 1.0  # what a kill can lose
 COMMIT_ROWS = 1024
 BUSY_SECONDS = 60.0  # how long another process may hold the store
 LOOK_UP_ROWS = 500  # SQLite takes at most 999 parameters where it is old
+NOT_KEPT = "what is computed from here on is not kept in the cache: "  # a note's beginning
 APPLICATION_ID = 0x68656164  # "head", in the header of every store
 FILE_NAME = "codes-1.sqlite"  # a store of another layout has another name, so that old and new releases live side by side
 SCHEMA = f"""
@@ -58,19 +61,24 @@ class Stamp(NamedTuple):
 class Store:
     """A folder's SQLite file of codes; any number of threads and processes may use it at once.
 
-    A file that is damaged, or not ours, is moved aside with a warning, and a new one is begun.
+    A file that is damaged, or not ours, is moved aside with a warning, and a new one is begun. Where it cannot be written (a
+    full disk, say), a warning says so once, and nothing more is kept; where it cannot be read, nothing is known.
+    is_needed: CacheError instead, for what is about the store itself. notes: what run.json says of that.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_needed: bool = False) -> None:
         self.path = folder / FILE_NAME
+        self.notes: list[str] = []
+        self._is_needed = is_needed
         self._lock = threading.RLock()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CacheError(
-                f"the cache folder {folder} cannot be made: {error.strerror}; choose another with --cache DIR "
-                "or HEADSTART_CACHE"
-            ) from error
+            self._open(folder)
+        except CacheError as error:
+            self._go_without(error)
+
+    def _open(self, folder: Path) -> None:
+        make_cache_folder(folder)
+        check_owner(self.path)  # a folder of root's may be everybody's, as /tmp is
         try:
             self._connection = self._connect()
         except sqlite3.Error as error:
@@ -91,7 +99,29 @@ class Store:
             raise
         return connection
 
+    def _go_without(self, error: CacheError, *, is_readable: bool = False) -> None:
+        """Keep nothing from here on, and say so once; is_readable: what was kept before is still known."""
+        if self._is_needed:
+            raise error
+        if not self.notes:
+            self.notes.append(f"{NOT_KEPT}{error}")
+            log.warning("%s", self.notes[0])
+        if not is_readable:
+            with contextlib.suppress(AttributeError, sqlite3.Error):
+                self._connection.close()
+            self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            _make_store(self._connection)
+
     def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run an operation that reads."""
+        with self._lock:
+            try:
+                return self._run(operation)
+            except CacheError as error:
+                self._go_without(error)
+                return operation(self._connection)
+
+    def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run an operation; again, on a new store, if the old one proves to be damaged."""
         with self._lock:
             for _ in range(2):
@@ -101,8 +131,11 @@ class Store:
                     self._mend(error)
             raise CacheError(f"the cache {self.path} cannot be used; remove it, or choose another with --cache DIR")
 
-    def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Run an operation in a transaction of its own: it happens whole or not at all, whatever happens to us."""
+    def write(self, operation: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Run an operation in a transaction of its own: it happens whole or not at all, whatever happens to us.
+
+        None where nothing can be kept.
+        """
 
         def transaction(connection: sqlite3.Connection) -> T:
             connection.execute("BEGIN IMMEDIATE")
@@ -115,7 +148,13 @@ class Store:
                     connection.execute("ROLLBACK")
                 raise
 
-        return self.read(transaction)
+        with self._lock:
+            if not self.notes:
+                try:
+                    return self._run(transaction)
+                except CacheError as error:
+                    self._go_without(error, is_readable=True)
+        return None
 
     def _mend(self, error: sqlite3.Error) -> None:
         """Move a store that is damaged or not ours aside and begin a new one; every other error is the user's to mend."""
@@ -230,7 +269,7 @@ class Store:
         n = self.write(forget)
         self.read(lambda connection: connection.execute("VACUUM"))
         self.read(lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-        return n
+        return n or 0
 
     def clear(self) -> int:
         """Forget everything; gives how many images."""
@@ -252,12 +291,20 @@ class Shelf:
     """The rows of one recipe in a store. Rows that are put are written a second's worth at a time, and at its end.
 
     lengths: of the parts of a row, which are kept apart. n_parts: how many of them are wanted back; the others are not read.
+    is_whole: says of a row that was kept whether it can be one; what cannot is not given, and so is computed anew.
     """
 
     def __init__(
-        self, store: Store, recipe: dict[str, Any], name: str, lengths: Sequence[int], *, n_parts: int | None = None
+        self,
+        store: Store,
+        recipe: dict[str, Any],
+        name: str,
+        lengths: Sequence[int],
+        *,
+        n_parts: int | None = None,
+        is_whole: Callable[[np.ndarray], bool] = lambda _: True,
     ) -> None:
-        self.store = store
+        self.store, self._is_whole = store, is_whole
         about = [json.dumps({**recipe, "part": i}, sort_keys=True) for i in range(len(lengths))]
         self._recipes = [(hashlib.sha256(text.encode()).digest()[:16], text, name) for text in about]
         self._ends = [0, *itertools.accumulate(lengths)]
@@ -275,9 +322,8 @@ class Shelf:
     def __enter__(self) -> Shelf:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not CacheError:  # a store that could not be written a moment ago would only say so again
-            self._write()
+    def __exit__(self, *_: object) -> None:
+        self._write()
 
     def get(self, digest: bytes) -> np.ndarray | None:
         """Give one image's codes, (d,) float16, if they are known."""
@@ -295,7 +341,7 @@ class Shelf:
         for part in range(self._n_parts):
             rows = self.store.read(partial(self._look_up, list(found), part))
             found = {digest: np.concatenate([found[digest], row]) if part else row for digest, row in rows.items()}
-        return found
+        return {digest: row for digest, row in found.items() if self._is_whole(row)}
 
     def _look_up(self, digests: Sequence[bytes], part: int, connection: sqlite3.Connection) -> dict[bytes, np.ndarray]:
         n_bytes = 2 * (self._ends[part + 1] - self._ends[part])

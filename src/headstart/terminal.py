@@ -14,6 +14,7 @@ from headstart.evaluate import Evaluation, MultiLabelEvaluation
 from headstart.printing import as_it_is, one_line, sentence
 from headstart.readings import counted
 from headstart.readings import percent as percent
+from headstart.store import NOT_KEPT
 
 MOST_CLASSES = 20  # more rows than this hide the result
 WORST_CLASSES = 10
@@ -174,8 +175,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
 
 
 def tell(note: object) -> None:
-    """Print a note, a line on stderr."""
-    print(f"headstart: {sentence(note)}", file=sys.stderr)
+    """Print a note, a line on stderr, unless the log said it when it happened."""
+    if not str(note).startswith(NOT_KEPT):
+        print(f"headstart: {sentence(note)}", file=sys.stderr)
 
 
 def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation, *, is_balanced: bool = False) -> str:

@@ -13,15 +13,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from headstart.engine import Engine, Hardware, Outputs, Result, available_cores, in_order
+from headstart.engine import SPAWN, Engine, Hardware, Outputs, Result, available_cores, in_order, mark_at_fork
 from headstart.errors import BackboneError, MissingExtra
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ IN_FLIGHT = 2
 CHUNK = 8  # of many images, a thread decodes so many at a time, for order's sake costs a lock each time
 # torch.compile takes about a minute and saves well under 0.1 ms an image; below so many images it cannot pay.
 COMPILE_FROM = 1_000_000
+INHERITED = f"torch does not work in a process that was forked from one that used it: {SPAWN}, or leave --device away"
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,13 @@ def open_engine(network: bytes, hardware: Hardware = Hardware()) -> Engine | Tor
 
 
 class TorchEngine:
-    """A network on a GPU: `image` uint8 (n, size, size, 3) RGB in, named float32 outputs out, as engine.Engine has them."""
+    """A network on a GPU: `image` uint8 (n, size, size, 3) RGB in, named float32 outputs out, as engine.Engine has them.
+
+    is_inherited: as Engine's; but neither CUDA nor OpenMP starts again in a forked process, so no other can be made there.
+    """
+
+    is_inherited = is_busy = False
+    _first_in: ClassVar[int | None] = None  # the process that made the first one
 
     def __init__(self, network: bytes, hardware: Hardware, *, batch: int | None = None) -> None:
         """Bring a network in standard form to a device.
@@ -74,9 +82,12 @@ class TorchEngine:
         import onnx
         import torch
 
+        if TorchEngine._first_in not in (None, os.getpid()):
+            raise BackboneError(INHERITED)
         self.threads = hardware.threads or available_cores()
         self.device = hardware.device.upper()
         self._device = _found(self.device)
+        TorchEngine._first_in = os.getpid()
         self._network = onnx.load_from_string(network)
         (image,) = self._network.graph.input
         first, *sides = image.type.tensor_type.shape.dim
@@ -94,9 +105,12 @@ class TorchEngine:
         self._modules: dict[int, Callable[..., Any]] = {}
         self._one_at_a_time = threading.Lock()
         self.infer(np.zeros(self._sides, np.uint8))  # whatever is wrong shows now
+        mark_at_fork(self)
 
     def infer(self, pixels: np.ndarray) -> Outputs:
         """Run one image, (size, size, 3) uint8; gives each output's row. Any number of threads may call it."""
+        if self.is_inherited:  # before the lock, which a thread may have held at the fork
+            raise BackboneError(INHERITED)
         with self._one_at_a_time:
             return self._run([pixels], 1).rows()[0]
 
@@ -186,6 +200,8 @@ class TorchEngine:
         """Send images off in batches of one size, halved for good where there is not enough memory for so many."""
         import torch
 
+        if self.is_inherited:
+            raise BackboneError(INHERITED)
         try:
             parts = [self._launch(pixels[i : i + batch], batch) for i in range(0, len(pixels), batch)]
             return _Flight([part for part, _ in parts], [ready for _, ready in parts], self.outputs)

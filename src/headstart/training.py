@@ -42,7 +42,7 @@ from headstart.readings import counted
 from headstart.recognition import keep_learnt
 from headstart.remarks import of_a_strangers_network, of_fixes, of_neighbours, of_single_photos, of_splits
 from headstart.review import review, with_probes, write_issues, write_report
-from headstart.runs import check_free, draft_of, publish, write_tables
+from headstart.runs import draft_of, publish, reserve, write_tables
 from headstart.splits import TEST
 from headstart.tables import check_same
 from headstart.tensorboard import write_events
@@ -134,25 +134,22 @@ def train(
     check_tuning(finetune, {"unfreeze": unfreeze, "epochs": epochs, "batch": batch, "force": force or None}, balance)
     check_seed(seed)
     tried_views = None if views == "auto" else [str(view) for view in parse_views(views)]
-    run = None if run is None else Path(run)
-    if run is not None:
-        check_free(run)
     means = _Means(Hardware(device, threads, precision), seed, progress)
     stages, cache_dir = Stages(progress), Path(cache) if cache is not None else default_cache_dir()
     wish = Wish(backbone, size, mean, std, output)
     tuning = _tuning(wish, (unfreeze, epochs, batch), means, cache_dir / "checkpoints") if finetune else None
 
-    with stages("list"):
-        dataset = datasets.load_dataset(photos)
-        as_given = dataset
-        if fixes is not None:
-            dataset = apply_fixes(dataset, read_fixes(fixes))
-        check_balance(balance, dataset)
-        kind = first_head(head, dataset)
-    with stages("backbone"):
-        network, others = find_backbones(wish, cache_dir)
-        first = Look((network,), depth=len(network.widths) if budget > 0 else 1)
-    with Store(cache_dir) as store:
+    with reserve(run, photos) as folder, Store(cache_dir) as store:
+        with stages("list"):
+            dataset = datasets.load_dataset(photos)
+            as_given = dataset
+            if fixes is not None:
+                dataset = apply_fixes(dataset, read_fixes(fixes))
+            check_balance(balance, dataset)
+            kind = first_head(head, dataset)
+        with stages("backbone"):
+            network, others = find_backbones(wish, cache_dir)
+            first = Look((network,), depth=len(network.widths) if budget > 0 else 1)
         with stages("codes"):
             codes = look_at(dataset.images, first, store, hardware=means.hardware, progress=progress)
         with stages("glance"):
@@ -216,51 +213,54 @@ def train(
                 )
         with stages("fitting"):
             fitting = _fitting(source, learned, learnt)
-    with stages("issues"):
-        issues = alike.issues(data.notes, threads=means.threads, progress=progress)
-    with stages("map"):
-        findings = gather_findings(data, learned, trust, learnt, tested, means.threads, progress)
-    strange = findings.unfamiliarity[data.splits == TEST]
-    if judged.evaluation.n_images < FEW_TESTED:
-        n = judged.evaluation.n_images
-        data.notes.append(f"only {counted(n, 'photo')} to judge by: mind the interval, and add photos if you can")
-    with stages("build"):
-        about = {
-            **about_run(photos, arguments, data, codes.n_computed, learned, judged),
-            "calibration": trust.calibration and trust.calibration.to_json(),
-            "fine_tuning": None if verdict is None else verdict.to_json(),
-            "learning_curve": curve,
-            "fitting": fitting,
-            "unfamiliar": trust.unfamiliar_to_json(strange),
-            "issues": dict(Counter(issue["kind"] for issue in issues)),
-        }
-        classifier = Classifier.build(
-            learned.look,
-            learned.choice.head,
-            data.classes,
-            about_artefact(about, trust, learned.look.backbones),
-            means.hardware,
-            unfamiliarity=trust.unfamiliarity,
-        )
-        digest = sha256(classifier.content).hexdigest()
-        about["model"] = {"file": FILE_NAME, "bytes": len(classifier.content), "sha256": digest}
-    with stages("review"):
-        pictures = [alike.glances.pictures[i] for i in data.rows]
-        reviewed = review(classifier, findings, data.images, pictures, progress=progress)
-        about = with_probes(about, reviewed)
-    with draft_of(run) as draft:
-        with stages("write"):
-            classifier.save(draft / FILE_NAME)
-            write_tables(draft, data.classes, judged.held_out, data.skipped)
-            findings.save(draft)
-            keep_learnt(draft, alike.glances.only(data.rows[source.learn]))
-            write_issues(draft, issues)
-            so_far = {**about, "seconds": stages.seconds}
-            write_events(draft / "tensorboard", so_far, findings, learned.choice.head, classifier.content, pictures=pictures)
-            write_report(draft, so_far, findings, issues, reviewed)
-        about["seconds"] = stages.seconds
-        write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
-        return Run(publish(draft, run, photos), classifier, judged.evaluation, about)
+        with stages("issues"):
+            issues = alike.issues(data.notes, threads=means.threads, progress=progress)
+        with stages("map"):
+            findings = gather_findings(data, learned, trust, learnt, tested, means.threads, progress)
+        strange = findings.unfamiliarity[data.splits == TEST]
+        if judged.evaluation.n_images < FEW_TESTED:
+            n = judged.evaluation.n_images
+            data.notes.append(f"only {counted(n, 'photo')} to judge by: mind the interval, and add photos if you can")
+        data.notes.extend(store.notes)
+        with stages("build"):
+            about = {
+                **about_run(photos, arguments, data, codes.n_computed, learned, judged),
+                "calibration": trust.calibration and trust.calibration.to_json(),
+                "fine_tuning": None if verdict is None else verdict.to_json(),
+                "learning_curve": curve,
+                "fitting": fitting,
+                "unfamiliar": trust.unfamiliar_to_json(strange),
+                "issues": dict(Counter(issue["kind"] for issue in issues)),
+            }
+            classifier = Classifier.build(
+                learned.look,
+                learned.choice.head,
+                data.classes,
+                about_artefact(about, trust, learned.look.backbones),
+                means.hardware,
+                unfamiliarity=trust.unfamiliarity,
+            )
+            digest = sha256(classifier.content).hexdigest()
+            about["model"] = {"file": FILE_NAME, "bytes": len(classifier.content), "sha256": digest}
+        with stages("review"):
+            pictures = [alike.glances.pictures[i] for i in data.rows]
+            reviewed = review(classifier, findings, data.images, pictures, progress=progress)
+            about = with_probes(about, reviewed)
+        with draft_of(folder) as draft:
+            with stages("write"):
+                classifier.save(draft / FILE_NAME)
+                write_tables(draft, data.classes, judged.held_out, data.skipped)
+                findings.save(draft)
+                keep_learnt(draft, alike.glances.only(data.rows[source.learn]))
+                write_issues(draft, issues)
+                so_far = {**about, "seconds": stages.seconds}
+                write_events(
+                    draft / "tensorboard", so_far, findings, learned.choice.head, classifier.content, pictures=pictures
+                )
+                write_report(draft, so_far, findings, issues, reviewed)
+            about["seconds"] = stages.seconds
+            write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
+            return Run(publish(draft, folder), classifier, judged.evaluation, about)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from headstart.backbones import (
     is_installed,
     load_backbone,
 )
+from headstart.cache_folder import is_usable
 from headstart.errors import BackboneError
 from headstart.files import write_atomically
 from headstart.networks import PREPROCESS_KEY, preprocess_of, standard_form, with_shapes
@@ -142,8 +143,9 @@ def _exported_once(name: str, cache_dir: Path) -> Backbone:
     import onnx
 
     folder = cache_dir / "backbones"
+    is_kept = is_usable(cache_dir, folder)
     stem = re.sub(r"[^\w.-]", "_", name.removeprefix(TIMM))
-    for path in sorted(folder.glob(f"timm-{stem}-v{EXPORT_VERSION}-*.onnx")):
+    for path in sorted(folder.glob(f"timm-{stem}-v{EXPORT_VERSION}-*.onnx")) if is_kept else ():
         with contextlib.suppress(OSError):
             content = path.read_bytes()
             if path.stem == f"timm-{stem}-v{EXPORT_VERSION}-{hashlib.sha256(content).hexdigest()[:16]}":
@@ -160,6 +162,8 @@ def _exported_once(name: str, cache_dir: Path) -> Backbone:
     said = {PREPROCESS_KEY: json.dumps(asdict(network.preprocess)), LICENSE_KEY: network.license}
     onnx.helper.set_model_props(standard, said)
     content = standard.SerializeToString(deterministic=True)
-    with contextlib.suppress(OSError):  # a read-only cache costs an export at every start
-        write_atomically(folder / f"timm-{stem}-v{EXPORT_VERSION}-{hashlib.sha256(content).hexdigest()[:16]}.onnx", content)
+    with contextlib.suppress(OSError):  # without a cache it is an export at every start
+        if is_kept:
+            sha256 = hashlib.sha256(content).hexdigest()
+            write_atomically(folder / f"timm-{stem}-v{EXPORT_VERSION}-{sha256[:16]}.onnx", content)
     return describe(name, content, network.preprocess, network.license, "codes")

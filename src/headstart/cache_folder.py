@@ -1,0 +1,55 @@
+"""The cache folder: made for its user alone, and used only where nobody else can have written to it.
+
+What lies there is believed: codes, networks, checkpoints. It decides whose folder that may be.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from headstart.errors import CacheError
+
+FOR_ITS_USER_ALONE = 0o700
+ROOT = 0  # may write anywhere in any case
+
+
+def make_cache_folder(folder: Path) -> None:
+    """Make the cache folder, or find it; raises CacheError where it cannot be made, and where it is another user's."""
+    try:
+        folder.mkdir(mode=FOR_ITS_USER_ALONE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(
+            f"the cache folder {folder} cannot be made: {error.strerror}; choose another with --cache DIR or HEADSTART_CACHE"
+        ) from error
+    check_owner(folder)
+
+
+def is_usable(folder: Path, *below: Path) -> bool:
+    """The same for what can be done without a cache: whether that folder, and those below it, may be read and written."""
+    try:
+        make_cache_folder(folder)
+        for path in below:
+            check_owner(path)
+    except CacheError:
+        return False
+    return True
+
+
+def check_owner(path: Path) -> None:
+    """Raise CacheError where a folder or file is another user's, who may write there what he likes; where there are no user
+    ids, as on Windows, nobody can tell. It counts who runs this process, root as well: files of an ordinary user's are
+    no place for root to read networks from."""
+    if not hasattr(os, "geteuid"):
+        return
+    try:
+        owner, own = os.stat(path).st_uid, os.geteuid()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CacheError(f"the cache {path} cannot be used: {error.strerror}; choose another with --cache DIR") from error
+    if owner not in (own, ROOT):
+        raise CacheError(
+            f"the cache {path} belongs to another user (id {owner}, and this is {own}), so what lies there is not believed; "
+            "choose another with --cache DIR or HEADSTART_CACHE, or make it yours with chown"
+        )
