@@ -2,6 +2,7 @@
 
 import csv
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,10 @@ def issue(kind, paths, labels, to=None, score=0.1):
     return Issue(kind, tuple(paths), tuple(labels), score, f"a {kind}", "look", to)
 
 
+def certain(path, to):
+    return replace(issue("label", [path], ["daisy"], to), is_certain=True)
+
+
 def dataset(*names, labels=None, classes=("daisy", "roses"), skipped=()):
     labels = np.arange(len(names)) % 2 if labels is None else np.array(labels)
     return Dataset(list(names), labels, classes, np.full(len(names), -1, np.int8), tuple(skipped))
@@ -40,8 +45,9 @@ def table(tmp_path, *lines, header="path,action,label", end="\n", encoding="utf-
 @pytest.mark.parametrize(
     ("found", "actions"),
     [
-        (issue("label", ["a"], ["daisy"], "roses"), [("a", "relabel", "roses")]),
-        (issue("label", ["a"], ["daisy"]), [("a", "keep", "")]),
+        (certain("a", "roses"), [("a", "relabel", "roses")]),
+        (issue("label", ["a"], ["daisy"], "roses"), [("a", "review", "roses")]),
+        (issue("label", ["a"], ["daisy"]), [("a", "review", "")]),
         (issue("duplicate", "abc", ["daisy"] * 3), [("a", "keep", ""), ("b", "exclude", ""), ("c", "exclude", "")]),
         (issue("duplicate", "ab", ["daisy", "roses"]), [("a", "exclude", ""), ("b", "exclude", "")]),
         (issue("duplicate", "ab", ["daisy", "roses"], "roses"), [("a", "exclude", ""), ("b", "keep", "")]),
@@ -58,6 +64,28 @@ def test_what_is_proposed(found, actions):
     assert [row[:3] for row in propose([found])] == actions
 
 
+def test_the_table_says_how_sure_a_relabel_is():
+    rows = propose([certain("a", "roses"), issue("label", ["b"], ["daisy"], "roses"), issue("dark", ["c"], ["daisy"])])
+    assert [(row.action, row.sure) for row in rows] == [
+        ("relabel", "as good as certain"),
+        ("review", "in doubt"),
+        ("keep", ""),
+    ]
+
+
+def test_of_near_duplicates_with_two_labels_the_doubtful_one_is_for_review():
+    copies = issue("near-duplicate", "ab", ["daisy", "roses"])
+    rows = {row.path: row.action for row in propose([copies, issue("label", ["b"], ["roses"], "daisy")])}
+    assert rows == {"a": "exclude", "b": "review"}
+
+
+def test_what_is_for_review_stays_as_it_is(tmp_path):
+    fixes = read_fixes(write_fixes(tmp_path / "fixes.csv", [issue("label", ["a"], ["daisy"], "roses")]))
+    assert [row[:3] for row in fixes.rows] == [("a", "review", "roses")]
+    same = apply_fixes(dataset("a", "b"), fixes)
+    assert same.images == ["a", "b"] and same.classes == ("daisy", "roses") and same.labels.tolist() == [0, 1]
+
+
 def test_a_photo_with_several_issues_has_one_row_with_the_strongest_action():
     found = [
         issue("label", ["b"], ["daisy"], "roses"),
@@ -71,7 +99,7 @@ def test_a_photo_with_several_issues_has_one_row_with_the_strongest_action():
 
 
 def test_the_table_goes_round_with_any_name(tmp_path):
-    found = [issue("label", [name], ["daisy"], 'a, "b"; 🌷 <script>') for name in ODD_NAMES]
+    found = [certain(name, 'a, "b"; 🌷 <script>') for name in ODD_NAMES]
     path = write_fixes(tmp_path / "fixes.csv", found)
     assert path.read_bytes().startswith(",".join(COLUMNS).encode() + b"\r\n")
     fixes = read_fixes(path)
@@ -132,7 +160,7 @@ def test_columns_may_be_fewer_more_and_in_another_order(tmp_path):
         (
             ["a,delete,"],
             "path,action,label",
-            r"line 2: the action 'delete' of 'a' is unknown; expected exclude, relabel, keep",
+            r"line 2: the action 'delete' of 'a' is unknown; expected exclude, relabel, review, keep",
         ),
         (["a,keep,", "b,,"], "path,action,label", "line 3: the action ''"),
         (["a,relabel, "], "path,action,label", "line 2: 'a' is to be relabelled, but the column label is empty"),
@@ -214,9 +242,7 @@ def test_from_a_folder_to_a_folder_as_it_should_be(photos, tmp_path):
     """As people do it: write, edit, read, apply; no photo is moved."""
     data = load_dataset(photos)
     first, second = data.images[0], data.images[1]
-    path = write_fixes(
-        tmp_path / "fixes.csv", [issue("label", [first], ["blue"], "red"), issue("blank", [second], ["blue"])]
-    )
+    path = write_fixes(tmp_path / "fixes.csv", [certain(first, "red"), issue("blank", [second], ["blue"])])
     rows = list(csv.reader(path.read_text().splitlines()))
     rows[1][2] = "violet"
     with path.open("w", newline="") as file:

@@ -46,6 +46,37 @@ def test_most_of_the_first_listed_are_the_swapped_ones_and_so_are_the_flagged(n)
     assert (found.suggested[found.is_flagged & is_swapped] == labels[found.is_flagged & is_swapped]).mean() >= 0.9
 
 
+def told_apart(n, k=6, sure=0.97):
+    """Probabilities of n photos a class: sure of the right one, but for classes 4 and 5, which are hardly told apart."""
+    labels = np.repeat(np.arange(k), n)
+    probabilities = np.full((n * k, k), (1 - sure) / (k - 1), np.float32)
+    probabilities[np.arange(n * k), labels] = sure
+    for own, other in ((4, 5), (5, 4)):
+        rows = np.flatnonzero(labels == own)[: n // 2]
+        probabilities[rows[:, None], [own, other]] = 0.6, 0.6 - (1 - sure)
+    return probabilities / probabilities.sum(axis=1, keepdims=True), labels
+
+
+def test_a_suggestion_is_certain_only_between_classes_that_nothing_confuses():
+    probabilities, labels = told_apart(100)
+    given = labels.copy()
+    clear, doubtful = [5, 105, 205], [495, 595]  # the last of classes 4 and 5, of which the fits are as sure
+    given[clear], given[doubtful] = (1, 2, 0), (5, 4)
+    found = find_label_errors(probabilities, given)
+    assert found.is_flagged[[*clear, *doubtful]].all() and (found.suggested == labels)[found.is_flagged].all()
+    assert found.is_certain[clear].all() and not np.delete(found.is_certain, clear).any()
+
+
+@pytest.mark.parametrize(("n", "sure"), [(6, 0.9), (100, 0.8)])
+def test_nothing_is_certain_in_small_classes_or_to_fits_that_are_not(n, sure):
+    probabilities, labels = told_apart(n, sure=sure)
+    given = labels.copy()
+    given[0] = 1
+    found = find_label_errors(probabilities, given)
+    assert found.is_flagged[0] and not found.is_certain.any()
+    assert not find_label_errors(np.zeros((0, 3), np.float32), np.zeros(0, np.int64)).is_certain.any()
+
+
 def test_of_more_photos_than_are_compared_the_doubted_ones_are_asked_about(monkeypatch):
     codes, labels = clusters(400)
     given, is_swapped = swapped(labels, 3, 20)

@@ -202,9 +202,11 @@ def test_swapped_labels_are_found_and_a_list_of_fixes_mends_them(world, tmp_path
     assert status == 0 and "label" in out and all(p.name in out for p in world.swapped)
     assert f"--fixes {fixes}" in out.splitlines()[-1]
     assert {r["path"]: (r["action"], r["label"]) for r in rows_of(fixes) if r["kind"] == "label"} == {
-        str(world.swapped[0]): ("relabel", "red"),
-        str(world.swapped[1]): ("relabel", "blue"),
+        str(world.swapped[0]): ("review", "red"),
+        str(world.swapped[1]): ("review", "blue"),
     }
+    assert "2 review" in out and "review: the label is in doubt" in out
+    fixes.write_text(fixes.read_text().replace(",review,", ",relabel,"))
     assert [r["kind"] for r in rows_of(issues)].count("label") == 2 and rows_of(issues)[0]["score"] < "0.5"
     learn(world.photos, tmp_path / "mended", world.backbone, "--fixes", fixes)
     about, findings = told_by(tmp_path / "mended"), Findings.load(tmp_path / "mended")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -118,7 +118,9 @@ def _wrong_labels(evidence: Evidence) -> Iterator[Issue]:
     for i in np.flatnonzero(found.is_flagged).tolist():
         label, probability = evidence.classes[found.suggested[i]], evidence.probabilities[i, found.suggested[i]]
         sentence = f"labelled {evidence.label(i)}, but looks like {label} ({whole_percent(probability)})"
-        yield evidence.issue("label", [i], found.quality[i], sentence, f"look at it; if it is {label}, relabel it", label)
+        is_certain = bool(found.is_certain[i])
+        todo = f"relabel it {label}" if is_certain else f"in doubt: look at it; if it is {label}, relabel it"
+        yield replace(evidence.issue("label", [i], found.quality[i], sentence, todo, label), is_certain=is_certain)
 
 
 def _wrong_among_several(

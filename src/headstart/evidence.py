@@ -29,7 +29,7 @@ class Issue:
     each path, empty where it has none; else the classes. score: how probable it is that this does no harm to what is learnt
     or to how it is judged, in [0, 1]: the same for all kinds; 0 is certain harm, and from BORDER on nothing is told.
     sentence: what is seen. suggestion: what to do. suggested_label: what the photos probably should be labelled, where that
-    is known.
+    is known. is_certain: whether that is as good as certain.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class Issue:
     sentence: str
     suggestion: str
     suggested_label: str | None = None
+    is_certain: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As issues.json has it: `path` and `label` are the first ones."""

@@ -24,20 +24,25 @@ from headstart.files import write_output
 from headstart.images import display_name
 from headstart.labels import SEPARATOR, are_many, named
 
-COLUMNS = ("path", "action", "label", "kind", "score", "sentence")
+COLUMNS = ("path", "action", "label", "sure", "kind", "score", "sentence")
 NEEDED = COLUMNS[:2]
-RELABEL, EXCLUDE, KEEP = "relabel", "exclude", "keep"
-ACTIONS = (EXCLUDE, RELABEL, KEEP)  # the first counts where issues propose several for a photo
+RELABEL, EXCLUDE, REVIEW, KEEP = "relabel", "exclude", "review", "keep"
+ACTIONS = (EXCLUDE, RELABEL, REVIEW, KEEP)  # the first counts where issues propose several for a photo
+CERTAIN, DOUBTFUL = "as good as certain", "in doubt"
 COPIES, NEARLY = ("leak", "duplicate"), ("near-duplicate",)
 LOST = ("blank", "unreadable")
 
 
 class Fix(NamedTuple):
-    """A row of the table: what to do with a photo; label: the new one, for `relabel`. where: for messages."""
+    """A row of the table: what to do with a photo; `review` does nothing until a person has made another action of it.
+
+    label: the new one, for `relabel`. sure: how sure that is. where: for messages.
+    """
 
     path: str
     action: str
     label: str
+    sure: str
     kind: str
     score: str
     sentence: str
@@ -55,14 +60,15 @@ class Fixes:
 def propose(issues: Sequence[Issue]) -> tuple[Fix, ...]:
     """What could be done about issues, one row for each photo: the strongest of what its issues propose, worst first.
 
-    A label error is relabelled. Of copies all but one are excluded, all of them where their labels differ, but for one
-    whose label is clearly right; of near duplicates those with different labels only. Blank and unreadable files are
-    excluded. All else is kept, so that people see it.
+    A label error is relabelled where that is as good as certain, else it is for review. Of copies all but one are excluded,
+    all of them where their labels differ, but for one whose label is clearly right; of near duplicates those with different
+    labels only. Blank and unreadable files are excluded. All else is kept, so that people see it.
     """
     rows: dict[str, Fix] = {}
     for issue in issues:
         for path, action, label in _proposed(issue):
-            row = Fix(path, action, label, issue.kind, f"{issue.score:.3f}", issue.sentence)
+            sure = {RELABEL: CERTAIN, REVIEW: DOUBTFUL}.get(action, "")
+            row = Fix(path, action, label, sure, issue.kind, f"{issue.score:.3f}", issue.sentence)
             known = rows.get(path)
             if known is None or _strength(row) < _strength(known):
                 rows[path] = row
@@ -71,7 +77,7 @@ def propose(issues: Sequence[Issue]) -> tuple[Fix, ...]:
 
 def _strength(row: Fix) -> int:
     """The lower the stronger; one of two near duplicates is left out only where nothing says which label is wrong."""
-    return ACTIONS.index(KEEP) - 1 if row.kind in NEARLY and row.action == EXCLUDE else 2 * ACTIONS.index(row.action) - 2
+    return 2 * ACTIONS.index(KEEP if row.kind in NEARLY and row.action == EXCLUDE else row.action) - (row.action == EXCLUDE)
 
 
 def _proposed(issue: Issue) -> Iterator[tuple[str, str, str]]:
@@ -82,8 +88,9 @@ def _proposed(issue: Issue) -> Iterator[tuple[str, str, str]]:
     elif is_copy and issue.suggested_label in issue.labels:
         kept = issue.labels.index(issue.suggested_label)
     for i, path in enumerate(issue.paths):
-        if issue.kind == "label" and issue.suggested_label:
-            yield path, RELABEL, issue.suggested_label
+        if issue.kind == "label":
+            is_clear = issue.is_certain and issue.suggested_label
+            yield path, RELABEL if is_clear else REVIEW, issue.suggested_label or ""
         elif issue.kind in LOST or (is_copy and i != kept):
             yield path, EXCLUDE, ""
         else:
@@ -156,7 +163,7 @@ def _read_row(row: dict[str | None, str | None], columns: dict[str, str], where:
         )
     if action == RELABEL and not label:
         raise DataError(f"{where}: {told['path']!r} is to be relabelled, but the column label is empty")
-    return Fix(told["path"], action, label, told["kind"], told["score"], told["sentence"], where)
+    return Fix(told["path"], action, label, told["sure"], told["kind"], told["score"], told["sentence"], where)
 
 
 def apply_fixes(dataset: Dataset, fixes: Fixes) -> Dataset:

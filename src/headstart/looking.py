@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ def check(options: argparse.Namespace) -> int:
     """Look for issues in photos."""
     from headstart import terminal
     from headstart.check import KINDS
-    from headstart.fixes import write_fixes
+    from headstart.fixes import ACTIONS, REVIEW, propose, write_fixes
     from headstart.likeness import check_photos
 
     chosen = {k: v for k, v in vars(options).items() if k in (*CODES_OPTIONS, "backbone", "seed")}
@@ -67,7 +68,14 @@ def check(options: argparse.Namespace) -> int:
             print(f"  ... {len(checked.issues) - MOST_ROWS:,} more: --csv FILE or --json gives all")
     if options.fix_list:
         photos, fixes = quoted(options.photos), quoted(options.fix_list)
-        print(f"\n{options.fix_list} lists what could be done, a row a photo. Go through it, change what is wrong, then:")
+        n_of = Counter(fix.action for fix in propose(checked.issues))
+        actions = ", ".join(f"{n_of[action]:,} {action}" for action in ACTIONS if n_of[action]) or "nothing"
+        print(f"\n{options.fix_list} lists what could be done, a row a photo: {actions}.")
+        if n_of[REVIEW]:
+            print(
+                "review: the label is in doubt. Look at the photo, and write relabel where it is wrong. Left so, it stays."
+            )
+        print("Go through the list, change what is wrong, then:")
         print(f"  {program()} train {photos} --fixes {fixes}")
     elif checked.issues:
         print("\nNothing was changed. To relabel or leave out some of them: --fix-list fixes.csv")
