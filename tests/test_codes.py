@@ -813,7 +813,9 @@ def test_a_cache_of_another_user_is_not_used(full_store, work, tiny, tmp_path, m
     with pytest.raises(
         CacheError, match=r"belongs to another user \(id \d+, and this is \d+\).*--cache DIR or HEADSTART_CACHE"
     ):
-        Store(folder)
+        Store(folder, is_needed=True)
+    with contextlib.closing(Store(folder)) as store:
+        assert "belongs to another user" in store.notes[0] and compute_codes(work, tiny, store).n_computed == len(work)
     assert is_usable(folder) is (whose == "the file")
     assert cli.main(["cache", "--cache", str(folder)]) == 1
     assert "belongs to another user" in capsys.readouterr().err
