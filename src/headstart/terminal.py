@@ -21,7 +21,7 @@ WORST_CLASSES = 10
 MOST_CONFUSION = 10
 MOST_UNFAMILIAR = 20
 LIVE_SECONDS, PLAIN_SECONDS = 0.1, 5.0  # between two showings, on a terminal and in a log
-QUICK_SECONDS = 1.0
+QUICK_SECONDS = 1.0  # what is over by then needs no line in a log; where nothing is counted, not before PLAIN_SECONDS
 MINUTES_FROM = 120  # seconds
 BAR_WIDTH = 12  # characters: with what is told beside it, a line of 80
 IMAGES = "images"
@@ -108,7 +108,7 @@ class Progress:
         stage.shown = now
         if self._is_live:
             self._bars.update(stage.row, completed=stage.done, total=stage.total or None)
-        elif now - stage.started > QUICK_SECONDS:  # what is over in a second needs no line in a log
+        elif now - stage.started > (QUICK_SECONDS if stage.total > 1 else PLAIN_SECONDS):
             print(f"{name}: {_told(name, stage, now)}", file=sys.stderr, flush=True)
 
     def _close(self, stage: str) -> None:
