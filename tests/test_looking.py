@@ -711,7 +711,7 @@ def test_several_labels_an_image(tmp_path, deep_onnx, tell, refused):
     many = table("many.csv", more)
     run = learn(many, tmp_path / "run", deep_onnx)
     status, out, err = looked_at(run, many, photos / "red" / "red 0.png", tmp_path, tell, KINDS[:-1])
-    assert status == 0 and "all labels told rightly for" in out and "were learnt from" in err
+    assert status == 0 and "all labels right for" in out and "were learnt from" in err
     again, about = told_by(tmp_path / "again"), told_by(run)
     assert again["evaluation"]["n_images"] == about["evaluation"]["n_images"] == about["images"]["test"]
     told = json.loads(tell("explain", run, photos / "red" / "red 0.png", "--label", "warm", "--json")[1])

@@ -182,7 +182,7 @@ def test_cross_validation_is_not_called_a_test():
 
 def test_several_labels_are_all_to_be_right():
     about = about_of(some_findings(many=True))
-    assert "every label" in readings.result(about)
+    assert "all their labels and no other" in readings.result(about)
     assert readings.guessing(about) is None and readings.confused(about) is None
     assert "always" not in readings.verdict(about)
 
@@ -319,6 +319,35 @@ def test_overfitting_is_an_alarm_where_much_is_lost_beyond_chance(new, n, is_tol
     assert readings.is_overfitting(about) == is_told
     assert ("is large" in readings.overfitting(about)) == is_told
     assert new < 0.95 or "better than new ones" not in readings.overfitting(about)
+
+
+def test_of_a_handful_of_photos_no_sentence_says_more_than_they_do():
+    few = fitted(1.0, 1.0, 1, train=4, validation=0)
+    assert "only 1 photo could be kept from it" in readings.overfitting(few) and not readings.is_overfitting(few)
+    bins = [{"probability": 0.7, "accuracy": 0.5, "n": 4}]
+    c = {"n_images": 4, "error_before": None, "error_after": 0.15, "bias": 0.0, "bins": bins}
+    assert readings.surer({"calibration": c}).startswith(
+        "4 photos are too few to tell whether it is as sure as it should be"
+    )
+    about = about_of(some_findings())
+    e = about["evaluation"]
+    perfect = {**about, "evaluation": {**e, "n_correct": e["n_images"], "accuracy": 1.0, "interval": [0.1, 1.0]}}
+    assert "mistakes" not in readings.verdict(perfect) and readings.verdict(perfect).endswith(
+        "Do not rely on it yet: add photos."
+    )
+    assert any("none of its answers was wrong; on more photos, some will be" in limit for limit in readings.limits(perfect))
+
+
+def test_the_ladder_does_not_call_it_a_rise_where_there_is_none():
+    def rung(accuracy, is_taken):
+        return {"accuracy": accuracy, "is_taken": is_taken, "n_images": 10}
+
+    about = {"evaluation": {"split": "test"}, "images": {"used": 12, "test": 2}}
+    none = readings.ladder({**about, "ladder": [rung(0.5, True), rung(0.4, False)]})
+    assert none == "After the simplest way, 1 more was tried by cross-validation, and none was better: 50.0 %."
+    same = readings.ladder({**about, "ladder": [rung(0.5, True), rung(0.5, True)]})
+    assert "50.0 % as before, with probabilities that fit better" in same and "to 50.0 %" not in same
+    assert "from 50.0 % to 60.0 %" in readings.ladder({**about, "ladder": [rung(0.5, True), rung(0.6, True)]})
 
 
 def test_a_gap_on_a_sample_is_no_alarm():
@@ -583,7 +612,7 @@ def test_copies_among_the_judges_are_told_and_count_as_one():
     n = about["evaluation"]["n_images"]
     assert "different" not in readings.chance(about) + readings.verdict(about)
     about["evaluation"] |= {"n_different": 4, "interval": (0.5, 0.95)}
-    assert f"With {n} photos, 4 of them different (copies count as one) that is" in readings.chance(about)
+    assert f"With {n} photos, 4 of them different (copies count as one), that is" in readings.chance(about)
     assert "only 4 different photos judged it" in readings.verdict(about)
     assert "Only 4 different photos judged the result" in " ".join(t.text for t in to_do(about))
 

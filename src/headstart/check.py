@@ -201,9 +201,7 @@ KINDS = {
         "the same photo resaved, resized, cropped a little or mirrored",
         partial(_duplicates, kind="near-duplicate"),
     ),
-    "label": Kind(
-        "Label errors", "photos that the others of their class do not speak for, but those of another do", _wrong_labels
-    ),
+    "label": Kind("Label errors", "photos that look unlike the rest of their class, and like another class", _wrong_labels),
     "outlier": Kind("Outliers", "photos that look like none of the others", find_outliers),
     "unreadable": Kind("Unreadable files", "files that cannot be used as photos, and are left out", find_unreadable),
     "blank": Kind("Blank photos", "photos without any contrast", partial(find_beyond, kind="blank")),

@@ -46,6 +46,7 @@ def train(options: argparse.Namespace) -> int:
     """Learn, and tell how good it is."""
     from headstart import terminal
     from headstart.readings import counted, is_balanced
+    from headstart.to_do import kind_title
     from headstart.training import train
 
     chosen = {
@@ -85,15 +86,17 @@ def train(options: argparse.Namespace) -> int:
     if run.evaluation.split == "test" and not is_tuned and about["cross_validation"]["n_images"]:
         cv = about["cross_validation"]
         low, high = cv["interval"]
+        held_out = f"{'all' if cv['n_images'] == n_learnt else format(cv['n_images'], ',')} of the {n_learnt:,} photos"
         print(
-            f"\nwhat was chosen, learnt from all {n_learnt:,} of the others and cross-validated on {cv['n_images']:,} of "
-            f"them: {terminal.percent(cv['accuracy'])} ({terminal.percent(low)} to {terminal.percent(high)})"
+            f"\nwhat was chosen, cross-validated on {held_out} to learn from: "
+            f"{terminal.percent(cv['accuracy'])} ({terminal.percent(low)} to {terminal.percent(high)})"
             + (f"; balanced accuracy {terminal.percent(cv['balanced_accuracy'])}" if is_balanced(about) else "")
         )
     print(f"seconds: {', '.join(f'{stage} {s:.1f}' for stage, s in seconds.items())}; together {sum(seconds.values()):.1f}")
     if found := about["issues"]:
         kinds = sorted(found.items(), key=lambda kind: -kind[1])
-        print(f"found in the photos: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}; the report shows them")
+        told = ", ".join(f"{kind_title(kind).lower()} ({n:,})" for kind, n in kinds)
+        print(f"found in the photos: {told}; the report shows them")
     print(
         f"\nHow far to trust it, and why: open {run.folder}/report.html"
         f"\nThe classifier is in {run.folder}; label new photos with:"

@@ -78,9 +78,9 @@ def result(about: dict[str, Any]) -> str:
     """How good it is."""
     e = about["evaluation"]
     if are_several(about):
-        what = f"told every label of {e['n_correct']:,} of them rightly, and no other"
+        what = f"gave {e['n_correct']:,} of them all their labels and no other"
     else:
-        what = f"labelled {e['n_correct']:,} of them rightly"
+        what = f"labelled {e['n_correct']:,} of them correctly"
     alike = ""
     if is_balanced(about):
         every = "Every class" if all(c["support"] for c in e["classes"]) else "Every class that such photos are of"
@@ -100,7 +100,7 @@ def chance(about: dict[str, Any]) -> str:
     low, high = e["interval"]
     luck = "a number that is partly luck" if high - low > WIDE else "little left to luck"
     n_different = e.get("n_different", e["n_images"])
-    copies = f", {n_different:,} of them different (copies count as one)" if n_different < e["n_images"] else ""
+    copies = f", {n_different:,} of them different (copies count as one)," if n_different < e["n_images"] else ""
     return (
         f"With {counted(e['n_images'], 'photo')}{copies} that is {luck}: on many more photos of the same kind it would "
         f"probably be right for between {percent(low)} and {percent(high)} (95 % interval).{_balanced_chance(about)}"
@@ -127,8 +127,8 @@ def verdict(about: dict[str, Any]) -> str:
         alike = " where every class counts alike" * is_balanced(about)
         return (
             f"This is not shown to be better than always answering {always[0]}, which would be right for "
-            f"{percent(always[1])}{alike}. Do not rely on it yet: look at the labels and the mistakes below, then add "
-            "photos."
+            f"{percent(always[1])}{alike}. Do not rely on it yet: "
+            f"{'look at the labels and the mistakes below, then ' if e['n_correct'] < e['n_images'] else ''}add photos."
         )
     better = "" if always is None else f"Much better than always answering {always[0]} ({percent(always[1])}), but "
     if high - low > WIDE and is_balanced(about):
@@ -301,6 +301,9 @@ def surer(about: dict[str, Any]) -> str | None:
     alike = ", every class counted alike," if c.get("is_balanced") else ""
     n, differ = counted(c["n_images"], "photo"), f"what it says and how often it is right{alike} differ by"
     before = f" Before it was corrected, the difference was {points(c['error_before'])}." if _is_mended(c) else ""
+    if luck > 2 * WIDE and not is_off(about):
+        by_chance = f"chance alone could make a difference of {points(luck)}"
+        return f"{n} are too few to tell whether it is as sure as it should be: {by_chance}."
     if after <= luck:
         return (
             f"It is as sure as it should be, as far as {n} can tell: {differ} {points(after)} on average, and chance alone "
@@ -364,9 +367,8 @@ def unfamiliar(about: dict[str, Any]) -> str | None:
         return None
     told = []
     if (test := u.get("test")) and test["n"] and not is_evaluation(about):  # they are of the run's own photos
-        told.append(
-            f"Of {counted(test['n'], 'test photo')}, like those it learnt from, it called {test['flagged']:,} strange."
-        )
+        flagged = f"{test['flagged']:,}" if test["flagged"] else "none"
+        told.append(f"Of {counted(test['n'], 'test photo')}, like those it learnt from, it called {flagged} unfamiliar.")
     left_out = [row for row in u.get("left_out") or () if row.get("flagged") is not None]
     if n := sum(row["n"] for row in left_out):
         share = sum(row["n"] * row["flagged"] for row in left_out) / n
@@ -389,8 +391,10 @@ def overfitting(about: dict[str, Any]) -> str | None:
         f"it is right for {percent(gap.learnt)} of the photos that it learnt from here, and for {percent(gap.new)} of "
         f"{counted(gap.n_new, 'photo')} kept from it"
     )
+    if gap.n_new < FEW_OF_CLASS:
+        return f"Whether it overfits cannot be said: only {counted(gap.n_new, 'photo')} could be kept from it."
     if gap.at_least <= 0:
-        return f"There is no sign of overfitting: {told}, which may well be chance."
+        return f"There is no sign of overfitting: {told}{', which may well be chance' if gap.learnt > gap.new else ''}."
     if 1 - gap.new < LITTLE:
         return f"There is next to no overfitting: {told}."
     if gap.is_of_sample:
@@ -448,14 +452,17 @@ def ladder(about: dict[str, Any]) -> str | None:
     taken = [r for r in rungs if r["is_taken"]]
     n_tried = f"{len(rungs) - 1:,} more {'was' if len(rungs) == 2 else 'were'} tried"
     n_taken = f"{len(taken) - 1:,} of them {'was' if len(taken) == 2 else 'were'} kept"
-    last = taken[-1] if taken else rungs[0]
+    first, last = rungs[0]["accuracy"], (taken[-1] if taken else rungs[0])["accuracy"]
     n_learnt = about["images"]["used"] - (about["images"].get("test") or 0)
     n = rungs[0].get("n_images") or n_learnt
     among = f" on a sample of {n:,} of the {n_learnt:,} photos to learn from" if n < n_learnt else ""
     what = "balanced accuracy " if rungs[0].get("is_balanced") else ""
+    if len(taken) < 2:
+        return f"After the simplest way, {n_tried} by cross-validation{among}, and none was better: {what}{percent(first)}."
+    rise = f"{percent(first)} as before, with probabilities that fit better" if first == last else ""
     return (
         f"After the simplest way, {n_tried} by cross-validation{among} and {n_taken}: {what}"
-        f"from {percent(rungs[0]['accuracy'])} to {percent(last['accuracy'])}. These numbers chose, so they flatter a little"
+        f"{rise or f'from {percent(first)} to {percent(last)}'}. These numbers chose, so they flatter a little"
         f"{'; the result at the top did not choose' if is_tested(about) else ''}."
     )
 
@@ -480,7 +487,8 @@ def limits(about: dict[str, Any]) -> tuple[str, ...]:
     found = [
         f"Photos of anything else. {only} ({n_classes:,}), whatever the photo shows; watch the unfamiliarity.",
         "Photos taken otherwise: another camera, light, season or background. It was judged on photos like its own.",
-        f"Decisions that may do harm and that nobody checks: {_wrong_in_words(e)}; its probabilities only hint at which.",
+        f"Decisions that may do harm and that nobody checks: {_wrong_in_words(e)}; "
+        + ("on more photos, some will be." if e["accuracy"] == 1 else "its probabilities only hint at which."),
     ]
     few = [c["label"] for c in e["classes"] if c["support"] < FEW_OF_CLASS]
     if few:

@@ -221,7 +221,7 @@ def _multilabel_text(evaluation: MultiLabelEvaluation) -> str:
     low, high = evaluation.interval
     where = "test photos, seen for the first time" if evaluation.split == "test" else "photos, each held out in turn"
     lines = [
-        f"all labels told rightly for {percent(evaluation.accuracy)} of {evaluation.n_images:,} {where} "
+        f"all labels right for {percent(evaluation.accuracy)} of {evaluation.n_images:,} {where} "
         f"(95 % interval: {percent(low)} to {percent(high)}{_copies(evaluation)})",
         f"mean average precision {percent(evaluation.mean_average_precision)}; F1 of all decisions together (micro) "
         f"{percent(evaluation.f1_micro)}, mean of the labels (macro) {percent(evaluation.f1_macro)}",
@@ -237,7 +237,7 @@ def _multilabel_text(evaluation: MultiLabelEvaluation) -> str:
         )
         for c in shown
     ]
-    header = ("label", "precision", "recall", "F1", "average precision", "from", "photos")
+    header = ("label", "precision", "recall", "F1", "average precision", "threshold", "photos")
     lines += ["", table(header, rows)]
     if len(shown) < len(evaluation.classes):
         lines.append(f"  ... the {len(shown)} worst of {len(evaluation.classes)} labels; all of them are in run.json")
