@@ -585,6 +585,6 @@ def test_fixes_of_test_photos_are_told_with_the_result(train, photos):
         csv.writer(file).writerows([*rows[:11], (str(every[-1]), "exclude", "")])
     run = train(photos, fixes=fixes, test=0.5)
     (note,) = (note for note in run.about["notes"] if note.startswith("by the fixes"))
-    assert "10 photos got another label, and 1 were left out" in note and "kinder" in note
+    assert "10 photos got another label, and 1 photo left the data" in note and "kinder" in note
     assert "unreadable" not in run.about["issues"]
     assert all(p.exists() for p in every)

@@ -171,6 +171,7 @@ def train(
                 others=others,
                 views=tried_views,
                 heads=None if head == AUTO else [],
+                contents=[data.digests[i] for i in source.learn],
                 balance=balance,
                 budget=budget,
                 threads=means.threads,
@@ -218,8 +219,7 @@ def train(
         with stages("map"):
             findings = gather_findings(data, learned, trust, learnt, tested, means.threads, progress)
         strange = findings.unfamiliarity[data.splits == TEST]
-        if judged.evaluation.n_images < FEW_TESTED:
-            n = judged.evaluation.n_images
+        if (n := judged.evaluation.n_different) < FEW_TESTED:
             data.notes.append(f"only {counted(n, 'photo')} to judge by: mind the interval, and add photos if you can")
         data.notes.extend(store.notes)
         with stages("build"):
