@@ -41,8 +41,8 @@ def of_splits(dataset: Dataset) -> Iterator[str]:
     """What many expect to judge, and what does not."""
     if (dataset.splits == VALIDATION).any() and not (dataset.splits == TEST).any():
         yield (
-            "validation photos are learnt from, and the test split is drawn from train; to have them judge, name their folder "
-            "or split `test`"
+            "validation photos are learnt from, and the test split is drawn from train; to have them judge, name their "
+            "folder or split `test`"
         )
 
 
