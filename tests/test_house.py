@@ -75,3 +75,18 @@ def test_the_readmes_commands_are_commands():
     subparsers = next(a for a in cli._parser()._actions if isinstance(a.choices, dict))
     used = set(re.findall(r"^(?:\.venv/bin/)?headstart (\w+)", README, re.M))
     assert used and used <= set(subparsers.choices)
+
+
+def test_no_message_cuts_a_list_without_a_word():
+    """What is cut in the midst of a sentence says so: wording.listed does."""
+    for path in SOURCES.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FormattedValue):
+                cut = [
+                    part
+                    for call in ast.walk(node.value)
+                    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "join"
+                    for part in call.args
+                    if isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Slice) and part.slice.lower is None
+                ]
+                assert not cut or path.name == "wording.py", f"{path.name}, line {node.lineno}"

@@ -612,7 +612,7 @@ def test_classes_that_a_run_does_not_know_are_left_out_and_told(world, tmp_path,
     assert "4 photos are of no class that it knows (mauve), and are left out" in err and "it calls unfamiliar" in err
     strange = newly(tmp_path / "strange", mauve="", pink="")
     err = refused("evaluate", world.run, strange, "-o", tmp_path / "none")
-    assert "none of these photos can judge" in err and "mauve, pink" in err and "blue, green, red" in err
+    assert "none of these photos can judge" in err and "mauve and pink" in err and "blue, green and red" in err
     assert not (tmp_path / "none").exists()
     everything = learn(world.photos, tmp_path / "all", world.backbone, "--test", 0)
     assert "32 of these photos were learnt from" in refused("evaluate", everything, world.photos, "-o", tmp_path / "none")
@@ -723,7 +723,7 @@ def test_several_labels_an_image(tmp_path, deep_onnx, tell, refused):
     _, out, err = tell("evaluate", run, table("hot.csv", {**more, "red": "red|hot"}), "-o", tmp_path / "hot")
     assert "whether a photo is hot is not judged: it knows no such label" in err
     status, out, err = tell("evaluate", run, table("part.csv", {**more, "green": "mauve|hot"}), "-o", tmp_path / "part")
-    assert status == 0 and "8 photos are of no class that it knows (hot, mauve), and are left out" in err
+    assert status == 0 and "8 photos are of no class that it knows (hot and mauve), and are left out" in err
     strange = table("strange.csv", {"red": "a|b", "blue": "b|c", "green": "c"})
     assert "none of these photos can judge" in refused("evaluate", run, strange)
     single = learn(photos, tmp_path / "single", deep_onnx)

@@ -31,6 +31,7 @@ from headstart.networks import STANDARD_DOMAINS, other_files
 from headstart.shapes import read_json
 from headstart.torch_engine import TorchEngine, open_engine
 from headstart.unfamiliar import Unfamiliarity
+from headstart.wording import listed
 
 FORMAT = 3
 FILE_NAME = "model.onnx"
@@ -304,7 +305,7 @@ def _checked(content: bytes, file: Path) -> dict[str, Any]:
         )
     if others := other_files(model.graph, even_unused=True):  # before the seal: what saves it so moves that as well
         raise ClassifierError(
-            f"{file} keeps weights in other files ({', '.join(others[:3])}), which headstart never loads; a classifier is "
+            f"{file} keeps weights in other files ({listed(others, most=3)}), which headstart never loads; a classifier is "
             "one file: use it as headstart wrote it, not as another program saved it again"
         )
     seal = _seal("0" * 64)

@@ -93,7 +93,7 @@ def _check_beside(path: Path, files: Sequence[str]) -> None:
     if missing:
         are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
         raise BackboneError(
-            f"{path} keeps its weights in other files, of which {', '.join(missing[:3])} {are} not beside it; copy {them} "
+            f"{path} keeps its weights in other files, of which {listed(missing, most=3)} {are} not beside it; copy {them} "
             f"into {path.parent}, or export it again as one file"
         )
 

@@ -31,12 +31,14 @@ from headstart.findings import Findings
 from headstart.images import Failure, display_name, load_image
 from headstart.intervals import group_numbers, one_of_each
 from headstart.map import along_axes, place_on
+from headstart.progress import underway
 from headstart.recognition import Recognised, recognise
 from headstart.review import pictures_of, review, with_probes, write_issues, write_report
 from headstart.runs import HeldOut, draft_of, own_version, publish, reserve, versions, write_tables
 from headstart.saved import SavedRun, open_run
 from headstart.splits import SPLITS, TEST
 from headstart.tables import ImageRef, check_same, content_of, digest_of
+from headstart.wording import listed
 
 LEARNT, RESAVED = "it was learnt from", "nearly the same photo was learnt from"
 UNKNOWN = "the classifier does not know its label"
@@ -91,7 +93,8 @@ def evaluate_run(
     store_dir = Path(cache) if cache is not None else default_cache_dir()
     place = reserve(output, photos, "evaluation") if write else contextlib.nullcontext()
     with place as folder, Store(store_dir) as store:
-        dataset = datasets.load_dataset(photos, is_learnt=False)
+        with underway(progress, "list"):
+            dataset = datasets.load_dataset(photos, is_learnt=False)
         classifier = saved.classifier(hardware)
         second = None if other is None else _comparable(other, classifier, hardware)
         runs = [saved] if other is None else [saved, other]
@@ -99,11 +102,12 @@ def evaluate_run(
         seen = _look(classifier, dataset, learnt, "evaluate", progress)
         again = None if second is None else _look_again(second, dataset, seen, progress)
         images = [dataset.images[i] for i in seen.rows]
-        recognised = [
-            recognise(run, images, seen.digests, outputs["codes"], store, threads=threads)
-            for run, outputs in zip(runs, (seen.outputs, again), strict=False)
-            if outputs
-        ]
+        with underway(progress, "recognise"):
+            recognised = [
+                recognise(run, images, seen.digests, outputs["codes"], store, threads=threads)
+                for run, outputs in zip(runs, (seen.outputs, again), strict=False)
+                if outputs
+            ]
         kept, skipped, notes = _kept(dataset, seen, classifier, recognised)
         notes += _of_test(saved, [seen.digests[i] for i in kept])
         truth = _labels_for(dataset, classifier)[seen.rows[kept]]
@@ -124,9 +128,10 @@ def evaluate_run(
             images = [images[i] for i in kept]
             pictures = pictures_of(findings, images, store, threads=threads, progress=progress)
             about["notes"] += store.notes
-            reviewed = review(classifier, findings, images, pictures, progress=progress)
+            with underway(progress, "review"):
+                reviewed = review(classifier, findings, images, pictures, progress=progress)
             about = with_probes(about, reviewed)
-            with draft_of(folder) as draft:
+            with underway(progress, "write"), draft_of(folder) as draft:
                 rows = _predictions(findings, about)
                 write_tables(draft, classifier.classes, rows, skipped)
                 findings.save(draft)
@@ -217,7 +222,7 @@ def _kept(
     kept = np.flatnonzero(is_left)
     if not len(kept):
         raise DataError(
-            f"none of these photos can judge: {'; '.join(notes)}. Its classes: {', '.join(classifier.classes[:8])}"
+            f"none of these photos can judge: {'; '.join(notes)}. Its classes: {listed(classifier.classes, most=8)}"
         )
     return kept, skipped, notes
 
@@ -232,7 +237,7 @@ def _notes(
             notes.append(f"{n_left_out[why]:,} of these photos {what}were learnt from, and are left out")
     unknown = [name for name in dataset.classes if name not in classifier.classes]
     if n_left_out[UNKNOWN]:
-        note = f"{n_left_out[UNKNOWN]:,} photos are of no class that it knows ({', '.join(unknown[:5])}), and are left out"
+        note = f"{n_left_out[UNKNOWN]:,} photos are of no class that it knows ({listed(unknown)}), and are left out"
         is_new = ~is_known[seen.rows]
         if "unfamiliarity" in seen.outputs and is_new.any():
             flagged = float((seen.outputs["unfamiliarity"][is_new, 0] > 1).mean())
@@ -240,7 +245,7 @@ def _notes(
             note += f"; {100 * flagged:.1f} % of {which} it calls unfamiliar"
         notes.append(note)
     if unknown and is_known.any() and classifier.thresholds is not None:
-        notes.append(f"whether a photo is {' or '.join(unknown[:5])} is not judged: it knows no such label")
+        notes.append(f"whether a photo is {listed(unknown, 'or')} is not judged: it knows no such label")
     return notes
 
 
@@ -273,8 +278,8 @@ def _comparable(other: SavedRun, classifier: Classifier, hardware: Hardware) -> 
     second = other.classifier(hardware)
     if set(second.classes) != set(classifier.classes) or (second.thresholds is None) != (classifier.thresholds is None):
         raise HeadstartError(
-            f"{other.folder} tells {', '.join(second.classes[:5])} apart, the first run "
-            f"{', '.join(classifier.classes[:5])}; only runs of the same classes can be compared"
+            f"{other.folder} tells {listed(second.classes)} apart, the first run "
+            f"{listed(classifier.classes)}; only runs of the same classes can be compared"
         )
     return second
 

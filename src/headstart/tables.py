@@ -126,7 +126,7 @@ def _column(found: Sequence[str], wanted: Sequence[str], table: Path) -> str:
             raise DataError(f"{table} has {len(matching)} columns called {name}; which one counts? rename the others")
         if matching:
             return matching[0]
-    raise DataError(f"{table} has no column {' or '.join(wanted[:2])}; its columns: {', '.join(found) or 'none'}")
+    raise DataError(f"{table} has no column {wanted[0]} or {wanted[1]}; its columns: {', '.join(found) or 'none'}")
 
 
 def _plain(name: str) -> str:
