@@ -250,6 +250,23 @@ def test_a_verdict_of_equal_classes_is_the_same_with_balance():
         assert said[0] == said[1], seed
 
 
+def test_copies_use_up_no_sample(monkeypatch):
+    """Ten photos of one class with a hundred copies each, 990 photos of another: different photos come first."""
+    monkeypatch.setattr(ladder, "FEW_IMAGES", 600)
+    monkeypatch.setattr(ladder, "MANY_IMAGES", 600)
+    contents = digests(1_990)
+    groups = [contents[i // 100] if i < 1_000 else contents[i] for i in range(1_990)]
+    labels = (np.arange(1_990) >= 1_000).astype(np.int64)
+    for balance in (False, True):
+        kept = ladder.sample(groups, labels, 2, contents=contents, balance=balance)
+        assert len({groups[i] for i in kept}) == len(kept) and 600 <= len(kept) <= 610
+        assert len({groups[i] for i in kept if labels[i] == 0}) == 10
+        order = np.random.default_rng(0).permutation(1_990)
+        shuffled = {"contents": [contents[i] for i in order], "balance": balance}
+        again = ladder.sample([groups[i] for i in order], labels[order], 2, **shuffled)
+        assert sorted(order[again].tolist()) == kept.tolist()
+
+
 def test_copies_make_no_rung_surer():
     """Nine photos more right, five more wrong, thirty copies of one of those five: nothing is gained."""
     n, labels = 200, np.zeros(200, np.int64)

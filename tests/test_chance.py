@@ -138,6 +138,11 @@ def told(tiny_onnx, tmp_path_factory):
             found.note(what, evaluation.interval, truth, evaluation.accuracy)
             if case.test and cv["n_images"]:
                 found.note("cross-validation beside a test", cv["interval"], chance_in_turn(of_others), cv["accuracy"])
+            if case.test and case.balance:  # by chance every class is found as often as it is given
+                said = np.array([int(row["prediction"].split()[1]) for row in of_test])
+                there = sorted({int(row["label"].split()[1]) for row in of_test})
+                truth = float(np.mean([(said == label).mean() for label in there]))
+                found.note("balanced accuracy", evaluation.balanced_interval, truth, evaluation.balanced_accuracy)
             curve = ran.about["learning_curve"]
             if curve["points"]:
                 last = curve["points"][-1]
@@ -165,6 +170,7 @@ KINDS = {  # what a number is of, and how many of them there are at least
     "cross-validation beside a test": 60,
     "curve": 200,
     "evaluate": 30,
+    "balanced accuracy": 6,
 }
 
 

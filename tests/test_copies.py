@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from headstart.copies import CHAIN, _parts, find_copies, group_digests
-from headstart.duplicates import N_NEAREST, Pair, near_duplicates
+from headstart.copies import CHAIN, _linked, _parts, find_copies
+from headstart.duplicates import N_NEAREST, near_duplicates
 from headstart.glance import glance_at
 from test_duplicates import codes_of, jpeg, looked_at, scene
 
@@ -129,20 +129,9 @@ def test_photos_that_are_gone_are_alone():
     assert len(set(copies.groups[:24])) == 1 and copies.groups[24] == digests[24]
 
 
-def names(n):
-    return [sha256(b"%d" % i).digest() for i in range(n)]
-
-
 def test_a_copy_of_a_copy_is_of_the_group():
-    digests = names(5)
-    grouped = group_digests(digests, [Pair(0, 1, 0.9), Pair(1, 2, 0.9), Pair(3, 4, 0.8)])
-    assert grouped == [min(digests[:3])] * 3 + [min(digests[3:])] * 2
-
-
-def test_a_thousand_classes_of_two():
-    digests = names(2000)
-    grouped = group_digests(digests, [Pair(2 * i, 2 * i + 1, 0.9) for i in range(1000)])
-    assert len(set(grouped)) == 1000
+    assert _linked(np.array([(3, 4), (0, 1), (1, 2)])) == [[0, 1, 2], [3, 4]]
+    assert len(_linked(np.arange(2_000).reshape(-1, 2))) == 1_000 and _linked(np.zeros((0, 2), np.int64)) == []
 
 
 def test_pairs_are_those_that_duplicates_finds():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from headstart.copies import group_digests
+from headstart.copies import find_copies
 from headstart.duplicates import exact_groups, near_duplicates
 from headstart.glance import Glances, glance_at
 
@@ -94,8 +94,6 @@ def test_the_order_of_photos_changes_nothing(originals):
     shuffled = [contents[i] for i in order]
     pairs, again = found(contents), found(shuffled)
     assert len(pairs) == 10 and named(pairs, digests) == named(again, [digests[i] for i in order])
-    grouped = group_digests(digests, pairs)
-    assert group_digests([digests[i] for i in order], again) == [grouped[i] for i in order]
 
 
 def test_exact_groups():
@@ -107,7 +105,7 @@ def test_exact_groups():
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 def test_few_photos(originals, n):
     assert found(originals[:n]) == []
-    assert group_digests(looked_at(originals[:n])[2], []) == looked_at(originals[:n])[2]
+    assert find_copies(*looked_at(originals[:n])).groups == looked_at(originals[:n])[2]
 
 
 def test_two_photos_that_are_one(originals):
@@ -118,7 +116,7 @@ def test_ten_thousand_identical_photos_are_one_group_and_no_pair(originals):
     codes, glances, digests = looked_at(originals[:3] + originals[:1] * 10_000)
     pairs = near_duplicates(codes, glances, digests)
     assert pairs == [] and [len(group) for group in exact_groups(digests)] == [10_001]
-    assert group_digests(digests, pairs) == digests
+    assert find_copies(codes, glances, digests).groups == digests
 
 
 def test_photos_that_show_nothing_are_in_no_pair():
@@ -160,7 +158,7 @@ def test_missing_photos_are_in_no_pair(originals):
 def test_copies_share_the_smallest_sha256_of_their_group(originals):
     contents = [originals[0], jpeg(scene(0), 60), originals[1], jpeg(scene(0)[:, ::-1]), originals[0]]
     codes, glances, digests = looked_at(contents)
-    grouped = group_digests(digests, near_duplicates(codes, glances, digests))
+    grouped = find_copies(codes, glances, digests).groups
     assert set(grouped[:2] + grouped[3:]) == {min(digests[:2] + digests[3:])} and grouped[2] == digests[2]
 
 

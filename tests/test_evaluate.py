@@ -11,6 +11,7 @@ from sklearn import metrics
 
 from headstart.evaluate import (
     FEW_POSITIVES,
+    balanced_accuracy,
     best_thresholds,
     evaluate,
     evaluate_multilabel,
@@ -134,6 +135,43 @@ def test_copies_decide_nothing_that_one_photo_does_not():
     assert copied.p == pytest.approx(mcnemar(a, b)) and copied.verdict == "undecided"
     assert copied.interval == pytest.approx(is_better(a, b).interval) and copied.only_a == 42
     assert is_better(np.repeat(a, 6), np.repeat(b, 6)).verdict == "better"  # the trap is there
+
+
+def test_copies_turn_no_verdict_around():
+    """A hundred copies of one photo that a gets right alone, and twenty photos that b does: a is not shown to be better."""
+    a, b = np.repeat([True, False], [100, 20]), np.repeat([False, True], [100, 20])
+    compared = is_better(a, b, groups=[0] * 100 + list(range(1, 21)))
+    assert compared.p < 0.001 and compared.verdict == "undecided"
+    assert is_better(a[60:], b[60:], groups=[0] * 40 + list(range(1, 21))).verdict == "undecided"
+    assert is_better(a[95:], b[95:], groups=[0] * 5 + list(range(1, 21))).verdict == "worse"
+
+
+# photos of each class, recall
+@pytest.mark.parametrize(
+    ("sizes", "recall"),
+    [
+        ((1,) * 100, 0.5),
+        ((3,) * 50, 0.9),
+        ((5,) * 10, 0.9),
+        ((5,) * 200, 0.95),
+        ((100, 20, 5), 0.8),
+        ((200, 10), 0.7),
+        ((40,) * 3, 0.9),
+    ],
+)
+def test_the_balanced_interval_covers_what_it_says(sizes, recall):
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(len(sizes)), sizes)
+    intervals = [balanced_accuracy(rng.random(len(labels)) < recall, labels)[1] for _ in range(400)]
+    missed = np.mean([not low <= recall <= high for low, high in intervals])
+    assert missed < 0.08
+
+
+def test_copies_narrow_no_balanced_interval():
+    rng = np.random.default_rng(0)
+    right, labels = rng.random(60) < 0.7, np.arange(60) % 3
+    alone = balanced_accuracy(right, labels, [bytes([i]) for i in range(60)])
+    six = balanced_accuracy(np.repeat(right, 6), np.repeat(labels, 6), [bytes([i // 6]) for i in range(360)])
+    assert six[0] == pytest.approx(alone[0]) and six[1] == pytest.approx(alone[1])
 
 
 def test_the_p_of_copies_is_honest():

@@ -7,10 +7,20 @@ import json
 import numpy as np
 import pytest
 
-from headstart.forecast import Forecast, PowerLaw, _fit_power_laws
+from headstart.forecast import Forecast, PowerLaw, _fit_power_laws, look_ahead
 from headstart.head import Head
 from headstart.intervals import wilson_interval
-from headstart.learning_curve import QUICK, THOROUGH, LearningCurve, Point, Turn, learning_curve, sentence
+from headstart.learning_curve import (
+    QUICK,
+    THOROUGH,
+    LearningCurve,
+    Point,
+    Turn,
+    _Judged,
+    _measured,
+    learning_curve,
+    sentence,
+)
 from headstart.regression import SoftmaxRegression
 
 
@@ -58,6 +68,15 @@ def curve_of_folds(codes, labels, *, fit=None, **options):
         groups = [name for name, is_in in zip(names, held_out, strict=True) if is_in]
         turns.append(Turn(np.flatnonzero(~held_out), codes[held_out], labels[held_out], groups, scores))
     return learning_curve(codes, labels, names, turns, fit=fit, **options)
+
+
+def of_judges(right_of_sizes, group=None):
+    """What look_ahead is given of images that judge: whether each was right, at each size."""
+    judged = [
+        _Judged(np.array([right], bool), np.zeros((1, len(right))), 10.0 * 2**i) for i, right in enumerate(right_of_sizes)
+    ]
+    group = np.arange(len(right_of_sizes[0])) if group is None else group
+    return _measured(judged, group, 2, len(np.unique(group)))
 
 
 class Recorded:
@@ -168,6 +187,31 @@ def test_names_and_order_change_no_draw():
         learning_curve(codes[rows], labels[rows], [names[i] for i in rows], [turn], fit=fit)
         drawn.append([sorted(c[:, 0]) for c, _ in fit.calls])
     assert drawn[0] == drawn[1]
+
+
+def test_copies_are_drawn_whatever_order_they_stand_in():
+    """Photos whose copies share a group still have a sha256 each."""
+    codes, labels = clouds([60] * 3, distance=0.4)
+    curve = curve_of(codes, labels)
+    learn = np.flatnonzero(np.arange(180) % 5 != 0)
+    test = np.flatnonzero(np.arange(180) % 5 == 0)
+    order, names = np.random.default_rng(0).permutation(learn), digests(180)
+    fit = regression(3, len(learn))
+    groups = [names[i] for i in test]
+    turn = Turn(
+        np.arange(len(learn)), codes[test], labels[test], groups, fit(codes[learn], labels[learn]).logits(codes[test])
+    )
+    again = learning_curve(codes[order], labels[order], [names[i] for i in order], [turn], fit=fit)
+    assert [p.accuracy for p in again.points] == pytest.approx([p.accuracy for p in curve.points], abs=0.03)
+
+
+def test_a_handful_of_judges_never_makes_a_curve_flat_nor_certain():
+    """Five photos, the same two wrong throughout: that is no knowledge of what more photos bring."""
+    same = [[1, 1, 1, 0, 0]] * 6
+    assert "too few photos judge" in look_ahead(of_judges(same), 20, 0)[2]
+    many = [np.arange(200) >= n for n in (81, 61, 31, 0, 0, 1)]  # one size was wrong on nothing
+    _, ahead, reason = look_ahead(of_judges(many), 50, 0)
+    assert reason or ahead.interval[0] < ahead.interval[1]
 
 
 def test_copies_among_the_judges_widen_the_intervals():

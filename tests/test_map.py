@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from headstart.findings import Findings
 from headstart.map import along_axes, nearest_neighbours, place, place_on, principal_axes
 from headstart.map_page import MapContents, NewPhotos, map_data, map_page
 from headstart.map_picture import GREY, LIGHTNESS, PALETTE, STRANGE, colours, map_picture
+from headstart.splits import TEST
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -250,6 +252,7 @@ def test_several_labels_a_photo_are_lists():
     labels = np.array([[1, 0, 1], [0, 0, 0]], np.uint8)
     probabilities = np.array([[0.9, 0.2, 0.4], [0.1, 0.1, 0.1]], np.float32)
     findings = findings_of(["a", "b"], labels, probabilities=probabilities)
+    findings = replace(findings, splits=np.full(2, TEST, np.int8))  # judged by the run's own thresholds
     about = {"classes": ["x", "y", "z"], "thresholds": [0.5, 0.5, 0.3]}
     data = map_data(MapContents(about, findings, pictures=[None, None]))
     assert (data["label"], data["prediction"]) == ([[0, 2], []], [[0, 2], []])

@@ -93,6 +93,18 @@ def test_a_jpeg_counts_at_the_size_that_it_is_decoded_at(budget):
     assert whole == 1600 * 1600 and small <= 400 * 400
 
 
+def test_a_jpeg_that_pillow_has_to_decode_counts_at_its_full_size(budget, monkeypatch):
+    file = io.BytesIO()
+    Image.new("RGB", (1600, 1600), "red").save(file, "JPEG")
+
+    def refuse(*_, **__):
+        raise ValueError("it ends early")
+
+    monkeypatch.setattr("simplejpeg.decode_jpeg", refuse)
+    assert isinstance(load_image(file.getvalue(), Preprocess(32, crop=1.0)), np.ndarray)
+    assert budget.taken[-1] == 1600 * 1600 and budget._n_in_flight == 0
+
+
 def test_who_comes_first_is_served_first():
     """A large image is not kept waiting for ever by small ones that would still fit."""
     budget, order = PixelBudget(100), []

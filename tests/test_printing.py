@@ -235,7 +235,7 @@ def test_a_list_of_fixes_goes_round_with_formulas_for_names(tmp_path, monkeypatc
             path.write_bytes(name.encode())
     os.chdir(tmp_path / "-a")
     names = sorted(os.listdir())
-    issues = [Issue("label", (name,), ("-a",), 0.1, "-a is wrong", "=relabel", "@b") for name in names]
+    issues = [Issue("label", (name,), ("-a",), 0.1, "-a is wrong", "=relabel", "@b", is_certain=True) for name in names]
     write_fixes(tmp_path / "fixes.csv", issues)
     _, *found = cells(tmp_path / "fixes.csv")
     assert all(is_safe(cell) for row in found for cell in row)

@@ -227,3 +227,14 @@ def test_balance_counts_images_and_not_views():
         for balance in (False, True)
     }
     assert recall[True] > recall[False] + 0.1
+
+
+def test_copies_do_not_make_one_fold_enough():
+    """Of 100 photos, thirty copies each, a fifth is twenty photos: too few to choose by."""
+    rng = np.random.default_rng(0)
+    codes, labels = rng.normal(size=(100, 5)).astype(np.float16).repeat(30, axis=0), rng.integers(0, 2, 100).repeat(30)
+    copies = [b"%d" % (i // 30) for i in range(3_000)]
+    choice = choose_head(codes, labels, 2, copies)
+    assert len(choice.held_out) == 3_000 and len(set(choice.fold.tolist())) == 5
+    alone = choose_head(rng.normal(size=(3_000, 5)).astype(np.float16), labels, 2, [b"%d" % i for i in range(3_000)])
+    assert len(set(alone.fold.tolist())) == 1

@@ -20,6 +20,8 @@ from headstart.errors import DataError, HeadstartError, OutputError
 from headstart.files import write_output
 from headstart.runs import draft_of, publish
 from headstart.splits import TEST
+from test_copies import resaved
+from test_duplicates import scene
 
 
 @pytest.fixture
@@ -585,6 +587,18 @@ def test_fixes_of_test_photos_are_told_with_the_result(train, photos):
         csv.writer(file).writerows([*rows[:11], (str(every[-1]), "exclude", "")])
     run = train(photos, fixes=fixes, test=0.5)
     (note,) = (note for note in run.about["notes"] if note.startswith("by the fixes"))
-    assert "10 photos got another label, and 1 were left out" in note and "kinder" in note
+    assert "10 photos got another label, and 1 photo left the data" in note and "kinder" in note
     assert "unreadable" not in run.about["issues"]
     assert all(p.exists() for p in every)
+
+
+def test_many_copies_of_few_photos_are_few_to_judge_by(train, tmp_path):
+    for i in range(12):
+        folder = tmp_path / "photos" / f"class {i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for j, content in enumerate(resaved(scene(i, 128, 96), 12, i)):
+            (folder / f"{i}-{j}.jpg").write_bytes(content)
+    run = train(tmp_path / "photos", test=0.3, budget=0)
+    n_different = run.evaluation.n_different
+    assert run.evaluation.n_images == 12 * n_different >= 24
+    assert any(note.startswith(f"only {n_different} different photos to judge by") for note in run.about["notes"])

@@ -202,6 +202,19 @@ def test_copies_calibrate_as_one_photo():
     assert six == one and six.n_images == 50
 
 
+def test_the_order_of_copies_calibrates_nothing_otherwise():
+    """Copies whose scores differ: which of them counts for the photo depends on neither names nor order."""
+    rng = np.random.default_rng(0)
+    codes, labels = clouds(60)
+    groups, noisy = [digest for digest in digests(60) for _ in range(4)], codes.repeat(4, axis=0).astype(np.float32)
+    noisy, labels = (noisy + rng.normal(0, 0.4, noisy.shape)).astype(np.float16), labels.repeat(4)
+    choice, names = choose_head(noisy, labels, 3, groups, parts=(40,)), list("abc")
+    one = build_trust(noisy, labels, names, groups, choice, n_codes=40).calibration
+    order = rng.permutation(len(choice.held_out))
+    mixed = replace(choice, held_out=choice.held_out[order], fold=choice.fold[order], logits=choice.logits[order])
+    assert build_trust(noisy, labels, names, groups, mixed, n_codes=40).calibration == one
+
+
 @pytest.mark.parametrize("kind", list(HEADS))
 def test_strangers_are_told_and_familiar_photos_pass(kind):
     k = 2 if kind == "sigmoid" else 3

@@ -93,7 +93,7 @@ def _duplicates(evidence: Evidence, kind: str) -> Iterator[Issue]:
                 group.members,
                 REDUNDANT + (1 - group.similarity) / 5,
                 f"{what}, all labelled {evidence.label(group.members[0])}",
-                "keep one of them: the others say nothing new, and it counts more than once",
+                "keep one of them: the others say nothing new",
             )
 
 
@@ -169,7 +169,7 @@ def _similar_classes(evidence: Evidence) -> Iterator[Issue]:
 def _small_classes(evidence: Evidence) -> Iterator[Issue]:
     sizes = counts(evidence.labels, len(evidence.classes))
     small = [int(i) for i in np.argsort(sizes, kind="stable") if sizes[i] < SMALL_CLASS]
-    means = "too few to learn what they have in common, and one or two to test with, so its accuracy says little"
+    means = "too few to learn what they have in common, and hardly any to test with, so its numbers say little or nothing"
     todo = f"add photos, {SMALL_CLASS} at the least, better 50; or join it with another class"
     for i in small if len(small) <= MOST_SMALL else ():
         n, name = int(sizes[i]), evidence.classes[i]
@@ -201,7 +201,9 @@ KINDS = {
         "the same photo resaved, resized, cropped a little or mirrored",
         partial(_duplicates, kind="near-duplicate"),
     ),
-    "label": Kind("Label errors", "photos that look unlike the rest of their class, and like another class", _wrong_labels),
+    "label": Kind(
+        "Label errors", "photos that look like those of another class, and not like the others of their own", _wrong_labels
+    ),
     "outlier": Kind("Outliers", "photos that look like none of the others", find_outliers),
     "unreadable": Kind("Unreadable files", "files that cannot be used as photos, and are left out", find_unreadable),
     "blank": Kind("Blank photos", "photos without any contrast", partial(find_beyond, kind="blank")),

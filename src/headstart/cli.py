@@ -211,7 +211,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         help="let the backbone learn too, and keep that if it is better beyond chance [torch]",
     )
     train.add_argument("--unfreeze", choices=("head", "last", "half", "all"), help="how much of it (default: by the photos)")
-    train.add_argument("--epochs", type=_at_least_one, metavar="N", help="of fine-tuning, at most (default: by the photos)")
+    train.add_argument("--epochs", type=_at_least_one, metavar="N", help="of fine-tuning, at most (default: 10)")
     train.add_argument(
         "--batch", type=_at_least_one, metavar="N", help="of fine-tuning: photos a step (default: by the photos)"
     )

@@ -71,18 +71,6 @@ def find_copies(codes: np.ndarray, glances: Glances, digests: Sequence[bytes], *
         )
 
 
-def group_digests(digests: Sequence[bytes], pairs: Sequence[Pair]) -> list[bytes]:
-    """Give each photo the smallest sha256 of those that pairs link it to, its own where they link it to none."""
-    different = sorted(set(digests))
-    place = {digest: i for i, digest in enumerate(different)}
-    links = np.array([(place[digests[p.first]], place[digests[p.second]]) for p in pairs], np.int64).reshape(-1, 2)
-    smallest = list(range(len(different)))
-    for members in _linked(links):
-        for i in members:
-            smallest[i] = members[0]
-    return [different[smallest[place[digest]]] for digest in digests]
-
-
 def _compared(comparison: Comparison) -> tuple[np.ndarray, np.ndarray]:
     """All pairs that could be one photo, and their similarity.
 
@@ -157,7 +145,7 @@ def _like_the_first(
             alike = [place for place, same in zip(front, is_same([(first, place) for place in front]), strict=True) if same]
             seen.update(front)
             part += alike
-            front = sorted(set().union(*(neighbours[place] for place in alike)) & left - seen)
+            front = sorted((set().union(*(neighbours[place] for place in alike)) & left) - seen)
         left.difference_update(part)
         yield sorted(part)
 

@@ -113,6 +113,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 others=others,
                 views=tried_views,
                 heads=None if self.head == AUTO else [],
+                contents=codes.digests,
                 balance=self.balance,
                 budget=self.budget,
                 threads=self.threads or available_cores(),

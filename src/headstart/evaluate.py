@@ -104,19 +104,24 @@ def balanced_accuracy(
 ) -> tuple[float, tuple[float, float]]:
     """The mean recall of the classes that occur, and its 95 % interval: (n,) booleans and (n,) labels, n > 0.
 
-    groups: see evaluate. The interval is put together from the classes' own Wilson intervals (Zou & Donner 2008, Statistics
-    in Medicine 27:1693).
+    groups: see evaluate. The interval is the wider of two. One is put together from the classes' own Wilson intervals (Zou &
+    Donner 2008, Statistics in Medicine 27:1693), which is too narrow for many classes of few photos; the other is Wilson's
+    of as many photos as say as much about the mean of the classes (Kish 1965), too narrow for few classes unlike in size.
     """
-    recalls, intervals = [], []
+    recalls, intervals, n_effectives = [], [], []
     for label in np.unique(labels).tolist():
         rows = np.flatnonzero(labels == label)
         n, n_right = len(rows), int(is_right[rows].sum())
         n_effective = effective_size(None if groups is None else [groups[i] for i in rows.tolist()], n)
         recalls.append(n_right / n)
         intervals.append(share_interval(n_right, n, n_effective))
-    recall, (low, high) = np.array(recalls), np.array(intervals).T
-    mean, below, above = (float(x) for x in (recall.mean(), np.linalg.norm(recall - low), np.linalg.norm(high - recall)))
-    return mean, (mean - below / len(recall), mean + above / len(recall))
+        n_effectives.append(n_effective)
+    recall, (low, high), k = np.array(recalls), np.array(intervals).T, len(recalls)
+    mean = float(recall.mean())
+    below, above = float(np.linalg.norm(recall - low)) / k, float(np.linalg.norm(high - recall)) / k
+    n_alike = float(k**2 / (1 / np.array(n_effectives)).sum())
+    kish = wilson_interval(mean * n_alike, n_alike)
+    return mean, (min(mean - below, kish[0]), max(mean + above, kish[1]))
 
 
 def _class_score(confusion: np.ndarray, i: int, name: str) -> ClassScore:
@@ -175,7 +180,10 @@ def is_better(
     a, b = _paired(a, b)
     n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
     p = mcnemar(a, b, groups)
-    verdict = "undecided" if p >= ALPHA else "better" if only_a > only_b else "worse"
+    ahead_a, ahead_b = _ahead(a, b, groups)
+    # A group of copies decides once: where it turns the count of images around, neither is shown to be better.
+    is_one_way = (ahead_a > ahead_b) == (only_a > only_b)
+    verdict = "undecided" if p >= ALPHA or not is_one_way else "better" if only_a > only_b else "worse"
     scale = effective_size(groups, n) / n
     interval = _paired_interval(scale * int((a & b).sum()), scale * only_a, scale * only_b, scale * n)
     words = _in_words(verdict, p, (float(a.mean()), float(b.mean())), interval, (only_a, only_b), (name_a, name_b), n)
@@ -189,16 +197,21 @@ def mcnemar(a: np.ndarray, b: np.ndarray, groups: Sequence[bytes] | None = None)
     groups: the same for images that are one photo; each group counts once, for whichever gets more of its images right.
     """
     a, b = _paired(a, b)
-    ahead = a.astype(np.int64) - b
-    if groups is not None:
-        ahead = np.bincount(group_numbers(groups), ahead)
-    only_a, only_b = int((ahead > 0).sum()), int((ahead < 0).sum())
-    m, least = only_a + only_b, min(only_a, only_b)
+    ahead_a, ahead_b = _ahead(a, b, groups)
+    m, least = ahead_a + ahead_b, min(ahead_a, ahead_b)
     # In logarithms: the binomial coefficients of some thousand images are no floats any more, and SciPy's sum costs 0.4 s to
     # import.
     i = np.arange(1, least + 1)
     logs = np.concatenate([[0.0], np.cumsum(np.log((m + 1 - i) / i))])
     return min(1.0, 2 * float(np.exp(logs - logs[-1]).sum() * np.exp(logs[-1] - m * np.log(2))))
+
+
+def _ahead(a: np.ndarray, b: np.ndarray, groups: Sequence[bytes] | None) -> tuple[int, int]:
+    """Of how many groups of images a gets more right than b, and the other way round; None: every image is a group."""
+    ahead = a.astype(np.int64) - b
+    if groups is not None:
+        ahead = np.bincount(group_numbers(groups), ahead)
+    return int((ahead > 0).sum()), int((ahead < 0).sum())
 
 
 def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from headstart.head import counted_weights, is_right, losses
 from headstart.heads import HEADS
+from headstart.intervals import effective_size
 from headstart.select import blas_threads, content_folds
 
 WATCHED = ("softmax", "sigmoid")  # class means and neighbours have no steps; a hidden layer takes minutes to watch
@@ -61,4 +62,10 @@ def watch_fitting(
 
         weights = counted_weights(labels, is_balanced=balance) * ~held_out
         fitter.fit(strength, weights=weights, tolerance=TOLERANCE, watch=note)
-    return {"n_train": int((~held_out).sum()), "n_validation": int(held_out.sum()), "steps": steps}
+    n_effective = effective_size([digests[i] for i in np.flatnonzero(held_out).tolist()], int(held_out.sum()))
+    return {
+        "n_train": int((~held_out).sum()),
+        "n_validation": int(held_out.sum()),
+        "n_effective": n_effective,  # of the latter, copies of a photo counted once
+        "steps": steps,
+    }

@@ -45,11 +45,15 @@ class Forecast:
 
 
 class Measured(NamedTuple):
-    """The curve as numbers: n: (s,) photos a class; error: (s,); covariance: (s, s) of the errors."""
+    """The curve as numbers: n: (s,) photos a class; error: (s,); covariance: (s, s) of the errors.
+
+    n_judges: how many independent photos they were measured on.
+    """
 
     n: np.ndarray
     error: np.ndarray
     covariance: np.ndarray
+    n_judges: float
 
 
 def look_ahead(curve: Measured, n_more: int, seed: int) -> tuple[PowerLaw | None, Forecast | None, str | None]:
@@ -62,7 +66,9 @@ def look_ahead(curve: Measured, n_more: int, seed: int) -> tuple[PowerLaw | None
         return None, None, reason
     kept = np.flatnonzero((curve.n * SPAN >= curve.n[-1]) | (np.arange(len(curve.n)) >= len(curve.n) - LEAST_POINTS))
     n, error = curve.n[kept], curve.error[kept]
-    covariance = curve.covariance[np.ix_(kept, kept)] + np.diag((MISFIT * error) ** 2)
+    # No error is known better than to half a photo, however few were made.
+    unknown = np.maximum(MISFIT * error, 0.5 / curve.n_judges)
+    covariance = curve.covariance[np.ix_(kept, kept)] + np.diag(unknown**2)
     curves = np.random.default_rng((seed, 1)).multivariate_normal(error, covariance, N_RESAMPLED, method="eigh")
     laws = _fit_power_laws(n, np.vstack([error, np.clip(curves, 0, 1)]), 1 / np.diag(covariance))
     now, then = (laws[:, 0] + laws[:, 1] * at ** -laws[:, 2] for at in (n[-1], n[-1] + n_more))
@@ -84,7 +90,7 @@ def _why_not(curve: Measured, n_more: int) -> str | None:
     middle = n_points // 2 - 1
     gain = curve.error[middle] - curve.error[-1]
     spread = np.array([1.0, -1.0]) @ curve.covariance[np.ix_((middle, -1), (middle, -1))] @ np.array([1.0, -1.0])
-    error = float(np.sqrt(max(spread, 0.0)))
+    error = max(float(np.sqrt(max(spread, 0.0))), 1 / curve.n_judges)  # one photo more or less is chance in any case
     if gain <= LEAST_GAIN * error:
         if LEAST_GAIN * error > FLAT:
             return "too few photos judge the curve to tell whether it still rises"

@@ -134,6 +134,8 @@ def is_image(header: bytes) -> bool:
 def decode(data: bytes, *, shorter_side: int = 0) -> np.ndarray | Failure:
     """Decode a file's bytes to (height, width, 3) uint8 RGB, upright, transparency on white.
 
+    What is given no longer counts among the pixels in flight: for one image at a time; threads use `see`.
+
     shorter_side: in pixels; a JPEG may be decoded at a half of its size or less, as long as its shorter side keeps that
     many. 0 decodes at full size.
     """
@@ -229,6 +231,7 @@ def _decode(data: bytes, shorter_side: int, lease: PixelLease) -> np.ndarray:
         pixels = _decode_jpeg(data, shorter_side, lease)
         if pixels is not None:
             return pixels
+        lease.give_back()  # Pillow decodes it at its full size
     return _decode_with_pillow(data, image_format, lease)
 
 

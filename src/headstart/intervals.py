@@ -6,6 +6,7 @@ Numbers in, numbers out. It decides what copies of a photo say: together as much
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,16 @@ def group_numbers(groups: Sequence[bytes] | Sequence[int]) -> np.ndarray:
     return np.array([numbers[group] for group in groups], np.int64)
 
 
-def one_of_each(groups: Sequence[bytes] | Sequence[int]) -> np.ndarray:
-    """The positions of one photo of each group, the groups in ascending order: (g,) int64."""
-    return np.unique(group_numbers(groups), return_index=True)[1]
+def one_of_each(groups: Sequence[bytes] | Sequence[int], rows: np.ndarray | None = None) -> np.ndarray:
+    """The positions of one photo of each group, the groups in ascending order: (g,) int64.
+
+    rows: (n, ...) numbers of each photo, by whose hash the one is chosen, so that neither names nor order matter.
+    """
+    group = group_numbers(groups)
+    if rows is None or len(group) == group.max(initial=-1) + 1:
+        return np.unique(group, return_index=True)[1]
+    by_content = np.array(sorted(range(len(group)), key=lambda i: sha256(rows[i].tobytes()).digest()), np.int64)
+    return by_content[np.unique(group[by_content], return_index=True)[1]]
 
 
 def effective_size(groups: Sequence[bytes] | Sequence[int] | None, n: int) -> float:

@@ -7,6 +7,7 @@ images are sampled for it, so that choosing costs little, and only the rung that
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -92,7 +93,8 @@ class Ladder:
     """The images to choose by, and the time for it.
 
     codes_of: see CodesOf. wider: gives a backbone that looks at the whole photo, or None. others: backbones to compare with
-    and to join. views: to be tried, mirroring alone where None. heads: kinds to be tried beside the first. budget: seconds;
+    and to join. views: to be tried, mirroring alone where None. heads: kinds to be tried beside the first. contents: each
+    image's own sha256, where digests are those of groups. budget: seconds;
     0 leaves it at the first rung.
     """
 
@@ -104,6 +106,7 @@ class Ladder:
     others: Sequence[Backbone] = ()
     views: Sequence[str] | None = None
     heads: Sequence[str] | None = None
+    contents: Sequence[bytes] | None = None
     balance: bool = False
     budget: float = BUDGET
     threads: int | None = None
@@ -136,7 +139,7 @@ class Ladder:
 
     def climb(self, first: Candidate) -> Climb:
         """Try rung after rung from the first; every one builds on those that were taken."""
-        self._sample = sample(self.digests, self.labels, self.n_classes, balance=self.balance)
+        self._sample = sample(self.digests, self.labels, self.n_classes, contents=self.contents, balance=self.balance)
         started = time.monotonic()
         to_try = list(self._rungs()) if self.budget > 0 else []
         self.progress("rung", 0, len(to_try) + 1)
@@ -311,17 +314,28 @@ class _Trial:
         return n_right / n, share_interval(n_right, n, effective_size(self.groups, n))
 
 
-def sample(digests: Sequence[bytes], labels: np.ndarray, n_classes: int, *, balance: bool = False) -> np.ndarray:
+def sample(
+    digests: Sequence[bytes],
+    labels: np.ndarray,
+    n_classes: int,
+    *,
+    contents: Sequence[bytes] | None = None,
+    balance: bool = False,
+) -> np.ndarray:
     """The images to choose by, in order: all of a few, a fifth of many, the same ones however they are named or ordered.
 
-    balance: as many different photos of each class as there are and fit, for the rarest classes decide how much is known.
+    digests: the same for images that are one photo; a second copy of one comes after the first copies of all. contents: each
+    image's own sha256. balance: as many different photos of each class as there are and fit, for the rarest classes decide
+    how much is known.
     """
     n = min(len(digests), max(FEW_IMAGES, min(MANY_IMAGES, len(digests) // 5)))
-    by_content = sorted(range(len(digests)), key=lambda i: digests[i])
+    by_content = sorted(range(len(digests)), key=lambda i: (digests[i], contents[i] if contents else b""))
     photo_of_class = _photo_of_class(digests, labels, n_classes)
-    if balance:
-        by_content.sort(key=lambda i: photo_of_class[i])
-    kept = {*by_content[:n], *np.flatnonzero(photo_of_class < FEW_PER_CLASS).tolist()}
+    copy = np.zeros(len(digests), np.int64)
+    for before, i in itertools.pairwise(by_content):
+        copy[i] = copy[before] + 1 if digests[i] == digests[before] else 0
+    by_content.sort(key=lambda i: (copy[i], photo_of_class[i] if balance else 0))
+    kept = {*by_content[:n], *np.flatnonzero((photo_of_class < FEW_PER_CLASS) & (copy == 0)).tolist()}
     return np.array(sorted(kept), np.int64)
 
 

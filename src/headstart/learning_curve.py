@@ -134,7 +134,7 @@ def learning_curve(
     everything = _Size(max(int(np.bincount(labels[turn.learn]).max()) for turn in turns), 1)
     points = tuple(_point(size, of_size, n_effective) for size, of_size in zip([*sizes, everything], judged, strict=True))
     n_present = len(set(labels.tolist()))
-    fitted, forecast, reason = look_ahead(_measured(judged, group_numbers(groups), n_present), n_more, seed)
+    fitted, forecast, reason = look_ahead(_measured(judged, group_numbers(groups), n_present, n_effective), n_more, seed)
     return LearningCurve(points, fitted, forecast, reason, len(groups))
 
 
@@ -253,7 +253,7 @@ def _draw_error(right: np.ndarray) -> float:
     return float(right.mean(axis=1).std(ddof=1) / np.sqrt(len(right))) if len(right) > 1 else 0.0
 
 
-def _measured(judged: Sequence[_Judged], group: np.ndarray, n_present: int) -> Measured:
+def _measured(judged: Sequence[_Judged], group: np.ndarray, n_present: int, n_judges: float) -> Measured:
     """The curve for looking ahead. group: (m,) a number for each image that judges, the same for those that are one photo.
 
     The same images judge every size, so that their errors go up and down together, and differences are known better; copies
@@ -269,7 +269,7 @@ def _measured(judged: Sequence[_Judged], group: np.ndarray, n_present: int) -> M
     of_group = np.array([np.bincount(group, row) for row in apart])
     n_groups = of_group.shape[1]
     covariance = of_group @ of_group.T * (n_groups / max(1, n_groups - 1)) / wrong.shape[1] ** 2
-    return Measured(n_images / n_present, wrong.mean(axis=1), covariance + np.diag(luck**2))
+    return Measured(n_images / n_present, wrong.mean(axis=1), covariance + np.diag(luck**2), n_judges)
 
 
 # ---- for people

@@ -54,7 +54,10 @@ CLASS_SCORE = fields(
     {"label": text, "precision": maybe(share), "recall": maybe(share), "f1": maybe(share), "support": count},
     {"average_precision": maybe(ROUNDED), "threshold": maybe(ROUNDED)},
 )
-BIN = fields({"n": some, "probability": ROUNDED, "accuracy": share, "interval": interval})
+BIN = fields(
+    {"n": some, "probability": ROUNDED, "accuracy": share, "interval": interval},
+    {"share": share, "n_effective": number(1e-9, 1e12)},
+)
 CALIBRATION = fields(
     {"n_images": count, "error_after": ROUNDED, "bins": each(BIN)},
     {
@@ -62,6 +65,7 @@ CALIBRATION = fields(
         "error_before": maybe(ROUNDED),
         "bias": maybe(ROUNDED),
         "bins_before": maybe(each(BIN)),
+        "is_balanced": flag,
     },
 )
 RUNG = fields(
@@ -73,6 +77,7 @@ RUNG = fields(
         "seconds": number(),
         "n_images": count,
         "why": maybe(text),
+        "is_balanced": flag,
     },
 )
 EPOCH = fields(
@@ -88,6 +93,7 @@ LEARNING_CURVE = fields(
         "forecast": maybe(fields({"n_more": some, "accuracy": share, "interval": interval})),
         "sentence": maybe(text),
         "n_held_out": maybe(count),
+        "split": maybe(text),
     },
 )
 OF_STEP = {f"{split}_{name}": maybe(kind) for split in ("train", "validation") for name, kind in
@@ -119,13 +125,16 @@ RUN = fields(
             },
             {
                 "cross_entropy": number(),
+                "n_different": some,
+                "balanced_accuracy": maybe(share),
+                "balanced_interval": maybe(interval),
                 **dict.fromkeys(("top5", "mean_average_precision", "f1_micro", "f1_macro"), maybe(ROUNDED)),
             },
         ),
     },
     {
         "run": maybe(path),
-        "arguments": maybe(fields({}, {"seed": maybe(count), "test": maybe(share)})),
+        "arguments": maybe(fields({}, {"seed": maybe(count), "test": maybe(share), "balance": maybe(flag)})),
         "images_of_class": maybe(mapping(count)),
         "notes": each(text),
         "choice": maybe(fields({}, {"backbone": text, "head": text})),
@@ -135,7 +144,11 @@ RUN = fields(
         "calibration": maybe(CALIBRATION),
         "comparison": SENTENCE,
         "fine_tuning": maybe(FINE_TUNING),
-        "fitting": maybe(fields({"n_train": count, "n_validation": count}, {"steps": maybe(each(STEP))})),
+        "fitting": maybe(
+            fields(
+                {"n_train": count, "n_validation": count}, {"steps": maybe(each(STEP)), "n_effective": number(1e-9, 1e12)}
+            )
+        ),
         "ladder": maybe(each(RUNG)),
         "learning_curve": maybe(LEARNING_CURVE),
         "unfamiliar": maybe(UNFAMILIAR),

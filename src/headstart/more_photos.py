@@ -55,7 +55,7 @@ def curve_of_run(
     curve = learning_curve(
         learnt,
         data.labels[learn],
-        groups,
+        [data.digests[i] for i in learn],
         turns,
         fit=_as_chosen(learned, len(data.classes), len(learn)),
         seed=seed,

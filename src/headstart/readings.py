@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headstart.intervals import Z95, wilson_interval
+from headstart.intervals import Z95, share_interval, wilson_interval
 from headstart.wording import listed
 
 WIDE = 0.10  # an interval wider than this leaves the accuracy open
@@ -434,7 +434,7 @@ def _gap(about: dict[str, Any]) -> _Gap | None:
     learnt, new, n_new = steps[-1]["train_accuracy"], steps[-1]["validation_accuracy"], f["n_validation"]
     images = about.get("images") or {}
     n_learnt = images.get("train", 0) + images.get("validation", 0)
-    _, high = wilson_interval(round(new * n_new), n_new)
+    _, high = share_interval(new * n_new, n_new, f.get("n_effective") or n_new)
     return _Gap(learnt, new, n_new, learnt - high, f.get("n_train", n_learnt) + n_new < n_learnt)
 
 

@@ -27,7 +27,9 @@ def of_fixes(before: Dataset, after: Dataset, data: Usable) -> Iterator[str]:
     ]
     n_tested = int((np.array(is_new) & (data.splits == TEST)).sum())
     n_excluded = len(before.images) - len(after.images)
-    told = f"by the fixes, {counted(sum(is_new), 'photo')} got another label, and {n_excluded:,} were left out"
+    told = (
+        f"by the fixes, {counted(sum(is_new), 'photo')} got another label, and {counted(n_excluded, 'photo')} left the data"
+    )
     if n_tested:
         told += (
             f"; {n_tested:,} of the former judge: photos like them proposed that, so the result is a little kinder for it"
@@ -38,7 +40,10 @@ def of_fixes(before: Dataset, after: Dataset, data: Usable) -> Iterator[str]:
 def of_splits(dataset: Dataset) -> Iterator[str]:
     """What many expect to judge, and what does not."""
     if (dataset.splits == VALIDATION).any() and not (dataset.splits == TEST).any():
-        yield "validation photos are learnt from, and the test split is drawn from train; name them test to be judged on"
+        yield (
+            "validation photos are learnt from, and the test split is drawn from train; to have them judge, name their "
+            "folder or split `test`"
+        )
 
 
 def of_single_photos(data: Usable) -> Iterator[str]:

@@ -109,6 +109,7 @@ def evaluate_run(
                 if outputs
             ]
         kept, skipped, notes = _kept(dataset, seen, classifier, recognised)
+        notes += _of_test(saved, [seen.digests[i] for i in kept])
         truth = _labels_for(dataset, classifier)[seen.rows[kept]]
         groups = [recognised[0].groups[i] for i in kept]  # of each photo that judges: the same for copies of one photo
         evaluation = _evaluation(seen.outputs["probabilities"][kept], truth, classifier, groups)
@@ -119,7 +120,7 @@ def evaluate_run(
             comparison = is_better(ours, theirs, groups=groups, name_a="this run", name_b=str(runs[-1].folder))
         about = _about(saved, photos, evaluation, truth, classifier, notes, comparison, len(skipped))
         findings = _findings(saved, dataset, seen, kept, truth, groups)
-        ones = one_of_each(groups)
+        ones = one_of_each(groups, np.column_stack([findings.probabilities, truth]))
         about["calibration"] = calibrate_probabilities(
             findings.probabilities[ones], truth[ones], saved.about.get("calibration")
         )
@@ -246,6 +247,16 @@ def _notes(
     if unknown and is_known.any() and classifier.thresholds is not None:
         notes.append(f"whether a photo is {listed(unknown, 'or')} is not judged: it knows no such label")
     return notes
+
+
+def _of_test(saved: SavedRun, digests: Sequence[bytes]) -> list[str]:
+    """What to say of photos that judged the run before: they were not learnt from, and yet are nothing new."""
+    findings = saved.findings
+    tested = {digest.tobytes() for digest in findings.digests[findings.splits == TEST]}
+    n = sum(digest in tested for digest in digests)
+    if not n:
+        return []
+    return [f"{n:,} of these photos are the run's own test photos, which have judged it before; the others are new to it"]
 
 
 def _evaluation(

@@ -17,6 +17,7 @@ from headstart.errors import HeadstartError
 from headstart.evaluate import held_out_thresholds
 from headstart.head import Head, counted_weights, is_right, losses
 from headstart.heads import HEADS, Fitter
+from headstart.intervals import one_of_each
 
 MANY_LABELS = ("sigmoid", "hidden")  # the heads that tell several labels an image
 N_FOLDS = 5
@@ -74,10 +75,10 @@ def choose_head(
     """Fit a head with the regularisation that does best on held-out images.
 
     codes: (n, d), or (n, v, d) with other views of each image beside the one that is judged, which comes first. labels: (n,)
-    positions of classes, or (n, k) of 0 and 1. digests: each image's sha256; byte-identical images share a fold. kind: a row
-    of heads.HEADS. parts: how many of the d codes are of each depth. balance: let every class count the same, where an image
-    has one label. threads: cores that linear algebra may use. Five folds are held out in turn; of 2,500 images or more, one,
-    but with balance only where that holds enough of each class.
+    positions of classes, or (n, k) of 0 and 1. digests: the same for images that are one photo (copies.Copies), which share
+    a fold. kind: a row of heads.HEADS. parts: how many of the d codes are of each depth. balance: let every class count the
+    same, where an image has one label. threads: cores that linear algebra may use. Five folds are held out in turn; of 2,500
+    different photos or more, one, but with balance only where that holds enough of each class.
     """
     if balance and labels.ndim == 2:
         raise HeadstartError("several labels an image cannot be balanced: each is learnt, and told, by itself")
@@ -103,7 +104,7 @@ def _choose_head(
     problem: Fitter = HEADS[kind].fitter(rows, labels[of_row], n_classes, parts)
     weights = counted_weights(labels, is_balanced=balance)
     fold = content_folds(digests, labels, N_FOLDS)
-    folds = [fold == i for i in range(1 if _one_is_enough(fold, labels, n_classes, balance) else N_FOLDS)]
+    folds = [fold == i for i in range(1 if _one_is_enough(fold, labels, digests, n_classes, balance) else N_FOLDS)]
     folds = [_of_known_classes(held_out, labels, n_classes) for held_out in folds]
     folds = [held_out for held_out in folds if held_out.any() and not held_out.all()]
     held_out = np.concatenate([np.flatnonzero(f) for f in folds]) if folds else np.arange(0)
@@ -140,12 +141,16 @@ def _choose_head(
     return Choice(problem.head(solution), kind, strengths[best], held_out, turn, logits, trials, balance)
 
 
-def _one_is_enough(fold: np.ndarray, labels: np.ndarray, n_classes: int, balance: bool) -> bool:
-    """Whether the first fold alone tells well enough which head is better.
+def _one_is_enough(fold: np.ndarray, labels: np.ndarray, digests: Sequence[bytes], n_classes: int, balance: bool) -> bool:
+    """Whether the first fold alone tells well enough which head is better; copies of a photo count once.
 
     With balance, the rarest classes say how well: the fold must be as good as one of MANY_IMAGES in classes of equal size
     (Kish 1965), and hold some of every class that can be held out, that is in two folds or more.
     """
+    if len(labels) < MANY_IMAGES:
+        return False
+    ones = one_of_each(digests)
+    fold, labels = fold[ones], labels[ones]
     if not balance or len(labels) < MANY_IMAGES:
         return len(labels) >= MANY_IMAGES
     is_in = np.zeros((n_classes, N_FOLDS), bool)
@@ -216,7 +221,7 @@ def try_all(attempt: Callable[[int, int | None], float], _: int, n: int) -> int:
 
 def content_folds(digests: Sequence[bytes] | Sequence[int], labels: np.ndarray, n_folds: int) -> np.ndarray:
     """Deal each class's images into folds in the order of their hashes: stratified, and the same however images or classes
-    are named or ordered.
+    are named or ordered, but for a group of copies with several labels, which is dealt with the first of them.
 
     labels: (n,), or (n, k) of 0 and 1, of which every combination that occurs is dealt by itself.
     """

@@ -38,7 +38,7 @@ from headstart.likeness import compare
 from headstart.looks import Look, look_at, pixels_for
 from headstart.more_photos import curve_of_run
 from headstart.progress import underway
-from headstart.readings import counted
+from headstart.readings import judges
 from headstart.recognition import keep_learnt
 from headstart.remarks import of_a_strangers_network, of_fixes, of_neighbours, of_single_photos, of_splits
 from headstart.review import review, with_probes, write_issues, write_report
@@ -171,6 +171,7 @@ def train(
                 others=others,
                 views=tried_views,
                 heads=None if head == AUTO else [],
+                contents=[data.digests[i] for i in source.learn],
                 balance=balance,
                 budget=budget,
                 threads=means.threads,
@@ -218,9 +219,9 @@ def train(
         with stages("map"):
             findings = gather_findings(data, learned, trust, learnt, tested, means.threads, progress)
         strange = findings.unfamiliarity[data.splits == TEST]
-        if judged.evaluation.n_images < FEW_TESTED:
-            n = judged.evaluation.n_images
-            data.notes.append(f"only {counted(n, 'photo')} to judge by: mind the interval, and add photos if you can")
+        if judged.evaluation.n_different < FEW_TESTED:
+            judging = judges(judged.evaluation.to_json())
+            data.notes.append(f"only {judging} to judge by: mind the interval, and add photos if you can")
         data.notes.extend(store.notes)
         with stages("build"):
             about = {

@@ -93,7 +93,8 @@ def _build_trust(
     codes: np.ndarray, labels: np.ndarray, classes: Sequence[str], digests: Sequence[bytes], choice: Choice, n_codes: int
 ) -> Trust:
     groups = [digests[i] for i in choice.held_out]
-    ones = one_of_each(groups)  # copies of a photo are right or wrong together, and say no more than one of them
+    # Copies of a photo are right or wrong together, and say no more than one of them.
+    ones = one_of_each(groups, np.column_stack([choice.logits, labels[choice.held_out]]))
     calibration = calibrate(
         choice.logits[ones], labels[choice.held_out[ones]], choice.head.output, is_balanced=choice.is_balanced
     )
