@@ -27,10 +27,9 @@ SAME = 0.78  # similarity: 98 % and more of all copies of photos reach it, no tw
 N_NEAREST = 5  # by codes, and as many by hashes: star fields change their codes when they are resaved, not their hashes
 N_AXES = 64
 FLAT = 0.02  # contrast below which a photo shows nothing that another could share
-SMOOTH = (
-    0.072  # sharpness below which it has no detail to tell copies by: digits of 8 x 8 pixels, enlarged, have 0.065 to 0.071,
-)
-# 1,150 real photos 0.081 and more
+# Sharpness below which a photo has no detail to tell copies by: digits of 8 x 8 pixels, enlarged, have 0.065 to 0.071, some
+# 1,150 real photos 0.081 and more.
+SMOOTH = 0.072
 COARSE = 12  # pixels a side, where pairs are sifted: the sum of correlation and of the codes' cosine must reach LIKELY
 LIKELY = 1.3  # of 2: of photos that are cropped by 10 % 98 in 100 have 1.4 and more
 LEAST = 0.4  # the correlation alone
@@ -67,8 +66,8 @@ class Comparison:
     """Photos made ready to be compared, and what compares them.
 
     kept: the positions of those photos, each content once, ordered by sha256, so that nothing depends on the order that
-    they come in; a photo that is gone, or shows too little (FLAT, SMOOTH), is not among them. Everything else counts in places of kept.
-    Memory: 1 KB a photo, 12 KB more where it resembles another.
+    they come in; a photo that is gone, or shows too little (FLAT, SMOOTH), is not among them.
+    Everything else counts in places of kept. Memory: 1 KB a photo, 12 KB more where it resembles another.
     """
 
     def __init__(self, codes: np.ndarray, glances: Glances, digests: Sequence[bytes], pool: ThreadPoolExecutor) -> None:
