@@ -123,7 +123,7 @@ class Engine:
         self._n_requests = 0
         with COMPILING:
             # OpenVINO's message_manager() has a mutex that such a child may inherit locked: one in 100 to 400 children of a
-            # process that predicts without pause hung; between predictions none did, of 250 with Lite0 and of 400 with a tiny network.
+            # process that predicts without pause hung; between predictions none did (250 of Lite0, 400 of a tiny network).
             if _at_fork["was_busy"]:
                 raise BackboneError(BUSY_FORK)
             self._compiled, self.outputs = _compiled(network, self.device, self.threads, hardware)
