@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,22 @@ def pytest_collection_modifyitems(items):
 def shared():
     """The folder of real photos and weights; tests that use it are marked `shared`."""
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser, which asks nothing of a network by itself; WebGL is drawn without a graphics card."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    if found is None:
+        pytest.skip("there is no chromium, google-chrome or chromium-browser on the PATH")
+    quiet = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox", *quiet, "--enable-unsafe-swiftshader"]
+        )
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ def test_the_mean_of_the_heat_and_the_constant_are_the_score(kind, look, deep):
     classifier = built(Look((deep,), **look), kind)
     explainer = Explainer(classifier)
     for square in PICTURES[:3]:
-        outputs = explainer._engine.infer(square)
+        outputs = explainer.engine.infer(square)
         head = explainer._head
         scores = head.logits(outputs["codes"][None])[0] / head.temperature
         for label in range(3):
@@ -95,7 +95,7 @@ def test_two_backbones_are_explained_together(deep, tmp_path):
     look = Look((deep, other), depth=2, is_mirrored=True)
     explainer = Explainer(built(look, "softmax"))
     heat = explainer.explain(PICTURES[0], 0)
-    scores = explainer._head.logits(explainer._engine.infer(PICTURES[0])["codes"][None])[0] / 1.3
+    scores = explainer._head.logits(explainer.engine.infer(PICTURES[0])["codes"][None])[0] / 1.3
     assert heat.is_exact and heat.values.mean() + heat.constant == pytest.approx(scores[0] - scores.mean(), abs=2e-3)
 
 

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +15,6 @@ from headstart.map_page import MapContents, NewPhotos, map_page
 from test_map import HOSTILE, findings_of, jpeg
 from test_report_page import elsewhere
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no chromium, google-chrome or chromium-browser on the PATH"
-)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 N = 60
 CLASSES = ["daisy", "roses", "tulips"]
 GET_CONTEXT = """const get = HTMLCanvasElement.prototype.getContext;
@@ -37,14 +24,6 @@ HTMLCanvasElement.prototype.getContext = function (kind, options) {
 # The page takes WebGL only where a graphics card draws it; a machine for tests has none, and must not say so.
 HUSH = "\nWebGLRenderingContext.prototype.getExtension = () => null;"
 RENDERERS = {"webgl": GET_CONTEXT % "get.call(this, kind)" + HUSH, "canvas": GET_CONTEXT % "null"}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, "--enable-unsafe-swiftshader"])
-        yield browser
-        browser.close()
 
 
 def grid_of_photos(folder):

@@ -1,7 +1,6 @@
 """The report in a real browser: what it shows, what it does when it is used, and that it asks nothing of a network."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -11,23 +10,7 @@ from headstart.report import Explained, report_page
 from headstart.splits import TEST
 from test_report import CLASSES, HOSTILE, a_picture, about_of, everything_else, issues_of, some_findings
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-]  # fmt: skip
 NAMED = [f"class {i}" for i in range(1_000)]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("there is no chromium, google-chrome or chromium-browser")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

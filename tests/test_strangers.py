@@ -94,16 +94,20 @@ def changed_array(array, draw):
 
 
 def everything_drawn(folder, kinds=tuple(plots.PLOTS)):
-    """All that is made of a run, with these plots; raises what it raises."""
+    """All that is made of a run: the report, the map as a page and a picture, and of these plots those it has.
+
+    Raises what they raise.
+    """
     saved = open_run(folder)
     contents = MapContents(saved.about, saved.findings, (), saved.issues)
-    report_page(saved.about, saved.findings, issues=saved.issues)
-    map_page(contents)
-    map_picture(contents, size=(300, 300))
-    for kind in map(plots.PLOTS.get, kinds):
-        kind.rows(saved.about, saved.findings)
+    pages = report_page(saved.about, saved.findings, issues=saved.issues), map_page(contents)
+    picture, drawn = map_picture(contents, size=(300, 300)), []
+    for kind in kinds:
+        plots.PLOTS[kind].rows(saved.about, saved.findings)
         with contextlib.suppress(HeadstartError):  # what this run has no plot of
-            kind.draw(saved.about, saved.findings, {})
+            plots.PLOTS[kind].draw(saved.about, saved.findings, {})
+            drawn.append(kind)
+    return *pages, picture, drawn
 
 
 def outcome(folder, draw):
@@ -116,7 +120,9 @@ def outcome(folder, draw):
 
 
 def test_a_whole_run_is_drawn(run):
-    everything_drawn(run)
+    report, page, picture, drawn = everything_drawn(run)
+    assert all(name in shown for name in ("blue", "green", "red") for shown in (report, page))
+    assert picture.startswith(b"\x89PNG") and drawn == [kind for kind in plots.PLOTS if kind != "mistakes"]  # it made none
 
 
 @pytest.mark.parametrize("file", ["run.json", "issues.json"])

@@ -8,6 +8,8 @@ text. It decides what stands in such a cell instead, so that nothing is run and 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 # A cell ends at a semicolon, a tab or a line's end as well, where a spreadsheet takes those for separators. The apostrophes
 # count those that stand there already, so that reading takes away just what writing put there.
@@ -18,6 +20,11 @@ WRITTEN = re.compile("(^|[;\t\r\n])'('*[ \u00a0]*[=+\\-@\uff1d\uff0b\uff0d\uff20
 def to_cell(text: str) -> str:
     """Text as it stands in a table: with an apostrophe before what would be a formula."""
     return FORMULA.sub(r"\1'\2", text)
+
+
+def to_cells(values: Iterable[Any]) -> list[Any]:
+    """A row of a table: text as to_cell makes it, all else as it is."""
+    return [to_cell(value) if isinstance(value, str) else value for value in values]
 
 
 def from_cell(cell: str) -> str:

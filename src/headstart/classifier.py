@@ -18,7 +18,7 @@ import numpy as np
 
 from headstart.backbones import Backbone
 from headstart.conformal import SCORES, prediction_sets, strangest_allowed
-from headstart.engine import COMPILING, Engine, Hardware
+from headstart.engine import CompilesOnce, Engine, Hardware
 from headstart.errors import ClassifierError, HeadstartError
 from headstart.files import write_output
 from headstart.head import Head
@@ -69,7 +69,7 @@ class Prediction:
         return {**asdict(self), "top": [list(pair) for pair in self.top], "set": of_set}
 
 
-class Classifier:
+class Classifier(CompilesOnce["Engine | TorchEngine"]):
     """A finished classifier. Make one with `headstart.train`, or load one with `headstart.load`."""
 
     def __init__(self, content: bytes, about: dict[str, Any], hardware: Hardware = Hardware()) -> None:
@@ -79,7 +79,6 @@ class Classifier:
         self.classes: tuple[str, ...] = tuple(about["classes"])
         self.preprocess = _preprocess(about["preprocess"])
         self.hardware = hardware
-        self._engine: Engine | TorchEngine | None = None
         self.thresholds: np.ndarray | None = None
         if about.get("labels") == "many":
             self.thresholds = np.array(about.get("thresholds") or [0.5] * len(self.classes), np.float32)
@@ -214,18 +213,8 @@ class Classifier:
                 f"{codes_wanted:,}; train again"
             )
 
-    @property
-    def engine(self) -> Engine | TorchEngine:
-        """The compiled network; made at the first image, by one thread for all, and again in a process forked after that."""
-        if self._engine is None or self._engine.is_inherited:
-            with COMPILING:
-                if self._engine is None or self._engine.is_inherited:
-                    self._engine = open_engine(self.content, self.hardware)
-        return self._engine
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a copy and a pickle have: all but the compiled network, which each compiles for itself."""
-        return {**self.__dict__, "_engine": None}
+    def _compile(self) -> Engine | TorchEngine:
+        return open_engine(self.content, self.hardware)
 
     def _prediction(self, name: str, probabilities: np.ndarray, unfamiliarity: np.ndarray | None, top: int) -> Prediction:
         likeliest = np.argsort(-probabilities, kind="stable")[: max(1, top)]

@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,6 +223,35 @@ def _compiled(network: bytes, device: str, threads: int, hardware: Hardware) -> 
         return core.compile_model(model, device, options), names
     except RuntimeError as error:
         raise BackboneError(f"OpenVINO cannot run this network on {device}: {_last_line(error)}") from error
+
+
+E = TypeVar("E", bound=Any)
+
+
+class CompilesOnce(ABC, Generic[E]):
+    """What holds a network that is compiled when it is first needed, and again in a process that was forked after that.
+
+    A copy and a pickle have all but the compiled network, which each compiles for itself.
+    """
+
+    _engine: E | None = None
+
+    @abstractmethod
+    def _compile(self) -> E:
+        """Compile the network."""
+
+    @property
+    def engine(self) -> E:
+        """The compiled network, one for all threads."""
+        if self._engine is None or self._engine.is_inherited:
+            with COMPILING:
+                if self._engine is None or self._engine.is_inherited:
+                    self._engine = self._compile()
+        return self._engine
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the compiled network."""
+        return {**self.__dict__, "_engine": None}
 
 
 _alive: weakref.WeakSet[Any] = weakref.WeakSet()  # the engines of this process

@@ -110,9 +110,3 @@ def counted_weights(labels: np.ndarray, *, is_balanced: bool) -> np.ndarray:
     if not is_balanced or labels.ndim == 2 or not len(labels):
         return np.ones(len(labels), np.float32)
     return balanced_weights(labels, int(labels.max()) + 1)
-
-
-def effective_number(weights: np.ndarray) -> float:
-    """How many images that all count the same say as much as these: (sum w)² / sum w² (Kish 1965)."""
-    weights = weights.astype(np.float64)
-    return float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-12))

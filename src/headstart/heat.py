@@ -20,7 +20,7 @@ import numpy as np
 
 from headstart.assembly import part_names
 from headstart.classifier import Classifier
-from headstart.engine import COMPILING, Engine, Hardware
+from headstart.engine import CompilesOnce, Engine, Hardware
 from headstart.errors import ClassifierError, DataError
 from headstart.head import SMALLEST_LENGTH, Head
 from headstart.images import Failure, ImageSource, display_name, load_image
@@ -54,14 +54,13 @@ class Heat:
         return (positive / max(float(positive.max(initial=0)), 1e-9)).astype(np.float32)
 
 
-class Explainer:
+class Explainer(CompilesOnce[Engine]):
     """Explains a classifier's predictions; its network is compiled once more, to give the maps."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
         self._parts = tuple(classifier.about["backbone"]["parts"])
         self._is_mirrored = bool(classifier.about["backbone"]["mirrored"])
-        self._compiled: Engine | None = None
 
     def square_of(self, image: ImageSource) -> np.ndarray:
         """The square that the classifier sees of an image, (size, size, 3) uint8; DataError where it cannot be used."""
@@ -79,7 +78,7 @@ class Explainer:
         size = self.classifier.preprocess.size
         is_square = isinstance(image, np.ndarray) and image.shape == (size, size, 3) and image.dtype == np.uint8
         square: Any = image if is_square else self.square_of(image)
-        outputs = self._engine.infer(square)
+        outputs = self.engine.infer(square)
         label = int(outputs["probabilities"].argmax()) if label is None else label
         with _joined_by_us():
             maps = self._maps(outputs)
@@ -98,7 +97,7 @@ class Explainer:
 
     def outputs(self, square: np.ndarray) -> dict[str, np.ndarray]:
         """What the classifier's network says of a square, a row of each output."""
-        return self._engine.infer(square)
+        return self.engine.infer(square)
 
     def _maps(self, outputs: dict[str, np.ndarray]) -> list[np.ndarray] | None:
         """Each part's map (d, h, w), the mirrored one turned back; None where the codes are not the means of maps."""
@@ -121,13 +120,13 @@ class Explainer:
         return maps
 
     def _by_covering(self, square: np.ndarray, label: int) -> Heat:
-        whole = float(self._engine.infer(square)["probabilities"][label])
+        whole = float(self.engine.infer(square)["probabilities"][label])
         values = np.zeros((N_COVERED, N_COVERED), np.float32)
         edges = np.linspace(0, len(square), N_COVERED + 1).astype(int)
         for i, j in itertools.product(range(N_COVERED), repeat=2):
             covered = square.copy()
             covered[edges[i] : edges[i + 1], edges[j] : edges[j + 1]] = GREY
-            values[i, j] = whole - float(self._engine.infer(covered)["probabilities"][label])
+            values[i, j] = whole - float(self.engine.infer(covered)["probabilities"][label])
         return Heat(label, values, whole, False)
 
     @cached_property
@@ -141,21 +140,11 @@ class Explainer:
         with _joined_by_us():
             return read_head(self._model, self._parts)
 
-    @property
-    def _engine(self) -> Engine:
-        """Compiled as Classifier.engine is; in 32 bits, for a heat is a difference of many numbers."""
-        if self._compiled is None or self._compiled.is_inherited:
-            with COMPILING:
-                if self._compiled is None or self._compiled.is_inherited:
-                    with _joined_by_us():
-                        network = _with_maps(self._model, len(self._parts), 1 + self._is_mirrored)
-                    hardware = Hardware(threads=self.classifier.hardware.threads, precision="f32")
-                    self._compiled = Engine(network, hardware)
-        return self._compiled
-
-    def __getstate__(self) -> dict[str, Any]:
-        """As Classifier's: a copy compiles its own network."""
-        return {**self.__dict__, "_compiled": None}
+    def _compile(self) -> Engine:
+        """In 32 bits, for a heat is a difference of many numbers."""
+        with _joined_by_us():
+            network = _with_maps(self._model, len(self._parts), 1 + self._is_mirrored)
+        return Engine(network, Hardware(threads=self.classifier.hardware.threads, precision="f32"))
 
 
 @contextlib.contextmanager

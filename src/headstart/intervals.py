@@ -52,13 +52,20 @@ def one_of_each(groups: Sequence[bytes] | Sequence[int], rows: np.ndarray | None
     return by_content[np.unique(group[by_content], return_index=True)[1]]
 
 
+def effective_number(weights: np.ndarray) -> float:
+    """How many images that all count the same say as much about a mean as images of these weights: (sum w)² / sum w².
+
+    Kish 1965, section 8.2; 0 for no images.
+    """
+    weights = weights.astype(np.float64)
+    return float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-12))
+
+
 def effective_size(groups: Sequence[bytes] | Sequence[int] | None, n: int) -> float:
     """How many independent photos say as much as n photos, of which those of a group are right or wrong together.
 
-    groups: the same for photos that are one; None where no two are. The variance of a mean of groups of m_i photos is that
-    of (sum m_i)^2 / sum m_i^2 independent ones (Kish 1965, section 8.2, with a correlation of 1 within groups).
+    groups: the same for photos that are one; None where no two are. Each group is one photo that weighs as many as it has.
     """
     if groups is None or n == 0:
         return float(n)
-    sizes = np.bincount(group_numbers(groups)).astype(np.float64)
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
+    return effective_number(np.bincount(group_numbers(groups)))

@@ -45,7 +45,7 @@ CLASSIFIER = fields(
     },
     {
         "labels": one_of("one", "many"),
-        "conformal": maybe(fields({"n": some, **SCORES_KEPT})),
+        "conformal": maybe(fields({"n": some, **SCORES_KEPT}, {"is_balanced": flag})),
         "license_notes": each(text),
     },
 )

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from headstart.cells import to_cell
+from headstart.cells import to_cells
 from headstart.classifier import Prediction
 from headstart.errors import MissingExtra
 from headstart.files import Output, output_file
@@ -39,7 +39,7 @@ def csv_rows(file: IO[bytes]) -> Iterator[Write]:
             row = prediction.to_json()
             for name in AS_JSON:
                 row[name] = None if row[name] is None else json.dumps(row[name], ensure_ascii=False)
-            writer.writerow([to_cell(row[c]) if isinstance(row[c], str) else row[c] for c in COLUMNS])
+            writer.writerow(to_cells(row[name] for name in COLUMNS))
 
         yield write
 
