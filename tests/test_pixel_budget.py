@@ -93,6 +93,14 @@ def test_a_jpeg_counts_at_the_size_that_it_is_decoded_at(budget):
     assert whole == 1600 * 1600 and small <= 400 * 400
 
 
+@pytest.mark.parametrize(("form", "times"), [("PNG", 1), ("BMP", 1), ("WEBP", 2), ("AVIF", 2), ("TIFF", 2)])
+def test_formats_whose_decoders_take_twice_the_memory_count_twice(budget, form, times):
+    file = io.BytesIO()
+    Image.new("RGB", (100, 60), "red").save(file, form)
+    assert decode(file.getvalue()).shape == (60, 100, 3)
+    assert budget.taken == [times * 6000]
+
+
 def test_a_jpeg_that_pillow_has_to_decode_counts_at_its_full_size(budget, monkeypatch):
     file = io.BytesIO()
     Image.new("RGB", (1600, 1600), "red").save(file, "JPEG")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BAND_PIXELS = 1_000_000  # that are converted at once: a large image is held once, not once for each conversion
+HEAVY = ("WEBP", "AVIF", "HEIC", "TIFF")  # up to 16 bytes a pixel while they are decoded, others 7: their pixels count twice
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 2 << 30
 HEADER_BYTES = 64
@@ -308,9 +309,13 @@ def _open_heif(data: bytes, lease: PixelLease) -> Image.Image:
         with contextlib.suppress(ImportError):
             file = importlib.import_module(package).open_heif(io.BytesIO(data))
             _check_size(*file.size)
-            lease.take(file.size[0] * file.size[1])
+            _take(lease, file.size, "HEIC")
             return file.to_pillow()
     raise _Refused("unsupported", "HEIC needs an optional package: pip install 'headstart[heic]'")
+
+
+def _take(lease: PixelLease, size: tuple[int, int], image_format: str | None) -> None:
+    lease.take(size[0] * size[1] * (2 if image_format in HEAVY else 1))
 
 
 def _from_pillow(image: Image.Image, lease: PixelLease) -> np.ndarray:
@@ -340,7 +345,7 @@ def _refusing(what: str) -> Iterator[None]:
 def _upright_rgb(image: Image.Image, lease: PixelLease) -> np.ndarray:
     """Give a Pillow image's (height, width, 3) pixels, transparency on white."""
     _check_size(*image.size)
-    lease.take(image.width * image.height)
+    _take(lease, image.size, image.format)
     image.load()  # first, for it is then that Pillow turns a TIFF upright itself, and takes the tag away
     try:
         orientation = int(image.getexif().get(0x0112, 1))

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MOST_PIXELS = 256_000_000  # in flight: 16 threads have 16 megapixels each; at 7 to 15 bytes a pixel 2 to 4 GB at most
+MOST_PIXELS = 256_000_000  # in flight: 16 threads have 16 megapixels each; at 3 to 12 bytes a pixel 3 GB at most
 
 
 class PixelBudget:
