@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from headstart.errors import OutputError
-from headstart.files import Output, check_new, locked, output_file, writing
+from headstart.files import Output, check_output, locked, output_file, writing
 
 
 def test_a_file_has_its_name_once_it_is_whole(tmp_path):
@@ -41,7 +41,7 @@ def test_the_name_stays_free_of_others_where_a_disk_has_no_links(tmp_path, monke
         file.write(b"whole")
     assert target.read_bytes() == b"whole"
     with pytest.raises(OutputError, match="is there already"):
-        check_new(target, overwrite=False)
+        check_output(target, overwrite=False)
 
 
 def test_a_file_is_replaced_where_that_is_asked_for(tmp_path):
@@ -75,13 +75,42 @@ def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path, name):
         pytest.fail("it cannot be opened")
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe", "below a file", "read-only"])
+def test_a_place_that_no_file_can_have_is_refused_before_any_work(tmp_path, kind, monkeypatch):
+    place = tmp_path / "rows.csv"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no named pipes")
+        os.mkfifo(place)
+    elif kind == "below a file":
+        place.write_text("precious")
+        place /= "rows.csv"
+    else:
+        monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OutputError, match=r"rows\.csv (is a folder|is a pipe or a device|cannot be written)"):
+        check_output(place, overwrite=True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a link is a matter of rights")
+def test_a_link_is_replaced_by_the_file_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "precious.csv").write_text("precious")
+    (tmp_path / "rows.csv").symlink_to("precious.csv")
+    with output_file(tmp_path / "rows.csv", overwrite=True) as file:
+        file.write(b"new")
+    assert not (tmp_path / "rows.csv").is_symlink() and (tmp_path / "precious.csv").read_text() == "precious"
+
+
 def test_a_link_to_nothing_is_a_file_that_is_there(tmp_path):
     try:
         (tmp_path / "rows.csv").symlink_to(tmp_path / "nowhere")
     except OSError:
         pytest.skip("this user may make no links")
     with pytest.raises(OutputError, match="is there already"):
-        check_new(tmp_path / "rows.csv", overwrite=False)
+        check_output(tmp_path / "rows.csv", overwrite=False)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")

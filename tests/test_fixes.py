@@ -118,7 +118,7 @@ def test_no_issues_are_a_table_without_rows(tmp_path):
 def test_what_somebody_has_edited_is_not_overwritten(tmp_path):
     path = tmp_path / "fixes.csv"
     path.write_text("mine")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="is there already"):
         write_fixes(path, [])
     assert path.read_text() == "mine"
     write_fixes(path, [], overwrite=True)

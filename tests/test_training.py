@@ -414,6 +414,33 @@ def test_a_place_where_no_run_can_be_is_refused_before_any_work(train, photos, t
     assert not started
 
 
+@pytest.mark.parametrize("obstacle", ["here", "above", "link", "mount", "not ours"])
+def test_an_empty_folder_whose_place_no_run_can_take_is_refused_before_any_work(
+    train, photos, tmp_path, obstacle, monkeypatch, request
+):
+    place = tmp_path / "empty"
+    place.mkdir()
+    if obstacle in ("here", "above"):
+        monkeypatch.chdir(place)
+        place = Path("." if obstacle == "here" else "../empty/..")
+    elif obstacle == "link":
+        place = tmp_path / "link"
+        try:
+            place.symlink_to(tmp_path / "empty")
+        except OSError:
+            pytest.skip("this user may make no links")
+    elif obstacle == "mount":
+        place = request.getfixturevalue("mounted")("size=1m")
+    else:
+        place.chmod(0o555)
+        if os.access(place, os.W_OK):
+            monkeypatch.setattr("os.access", lambda path, _: Path(path) != place)  # as for another user
+    started = []
+    with pytest.raises(OutputError, match=r"name (a folder in it|another) with -o|never overwritten"):
+        train(photos, run=place, progress=lambda *a: started.append(a))
+    assert not started and place.is_dir() and not list((tmp_path / "empty").iterdir())
+
+
 def test_a_place_that_cannot_be_written_is_told(train, photos, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="name a new folder with -o"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import BackboneError, DataError, OutputError
-from headstart.files import check_new, write_output
+from headstart.files import check_output, write_output
 
 if TYPE_CHECKING:
     from headstart.classifier import Classifier, Prediction
@@ -210,7 +210,7 @@ def _import(options: argparse.Namespace) -> int:
     if source is None:
         raise BackboneError("name the file to import: headstart backbones import FILE")
     target: Path = options.output_file or Path(f"{source.stem}.onnx")
-    check_new(target, options.overwrite)
+    check_output(target, overwrite=options.overwrite)
     model = import_file(source, size=options.size, mean=options.mean, std=options.std, output=options.output)
     write_output(target, model.SerializeToString(deterministic=True))
     about = json.loads(next((p.value for p in model.metadata_props if p.key == IMPORT_KEY), "{}"))
@@ -229,7 +229,7 @@ def views(options: argparse.Namespace) -> int:
     from headstart.augment import parse_views, views_grid
     from headstart.zoo import Wish, find_backbone
 
-    check_new(options.picture, options.overwrite)
+    check_output(options.picture, overwrite=options.overwrite)
     preprocess = find_backbone(Wish(options.backbone), cache_dir_of(options)).preprocess
     grid = views_grid(options.photo, preprocess, parse_views(options.views) if options.views else (), seed=options.seed)
     content = io.BytesIO()

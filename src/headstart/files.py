@@ -42,10 +42,31 @@ def write_output(path: Path, content: bytes | str) -> None:
         write_atomically(path, encoded)
 
 
-def check_new(path: Path, overwrite: bool) -> None:
-    """Raise OutputError where there is a file already, or a link, unless it may be replaced."""
-    if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} is there already; name another file, or add --overwrite")
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError, before any work, where a file is there already and may not be replaced, and where none can be.
+
+    A link is replaced as a file is. A folder never is, nor a pipe or a device, which a file at its place would cut off.
+    """
+    if "\0" in str(path):
+        raise OutputError(f"{str(path)!r} cannot be written: no name has a zero byte")
+    with writing(path):
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; name a file in it")
+        if os.path.lexists(path) and not overwrite:
+            raise OutputError(f"{path} is there already; name another file, or add --overwrite")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path} is a pipe or a device, and no file takes its place; name another")
+    check_folder(path.absolute().parent, path)
+
+
+def check_folder(folder: Path, what: object, advice: str = "") -> None:
+    """Raise OutputError unless something new can be written into a folder, which may have to be made first."""
+    with writing(what, advice):
+        there = next(above for above in (folder, *folder.parents) if os.path.lexists(above) or above == above.parent)
+        if not there.is_dir():
+            raise OutputError(f"{what} cannot be written: {there} is no folder{advice}")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise OutputError(f"{what} cannot be written: you may not write into {there}{advice}")
 
 
 @contextlib.contextmanager
@@ -55,9 +76,7 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     An exception leaves what was written so far beside it, as NAME.(random).partial, and has a note that says so. Raises
     OutputError where the file is there already, unless it may be replaced, and where it cannot be written.
     """
-    check_new(path, overwrite)
-    if "\0" in path.name:
-        raise OutputError(f"{str(path)!r} cannot be written: no name has a zero byte")
+    check_output(path, overwrite=overwrite)
     part = path.with_name(f"{path.name[:40]}.{secrets.token_hex(8)}.partial")  # a name has 255 bytes at most
     try:
         with writing(path):
@@ -84,7 +103,7 @@ def _give_name(part: Path, path: Path, overwrite: bool) -> None:
         try:
             os.link(part, path)  # unlike a rename, it never replaces a file
         except (OSError, NotImplementedError):  # the name is taken, or this disk has no links
-            check_new(path, overwrite)
+            check_output(path, overwrite=overwrite)
         else:
             part.unlink()
             return

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstart.cells import from_cell, to_cell
+from headstart.cells import from_cell, to_cells
 from headstart.datasets import EXCLUDED, Dataset, Skipped, natural_key
-from headstart.errors import DataError, OutputError
+from headstart.errors import DataError
 from headstart.evidence import Issue
-from headstart.files import write_output
+from headstart.files import check_output, write_output
 from headstart.images import display_name
 from headstart.labels import SEPARATOR, are_many, named
 
@@ -103,12 +103,11 @@ def write_fixes(path: str | os.PathLike[str], issues: Sequence[Issue], *, overwr
     Raises OutputError where there is a file already, unless told to overwrite it, and where it cannot be written.
     """
     path = Path(path)
-    if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} exists already, and may have been edited; choose another name, or remove it")
+    check_output(path, overwrite=overwrite)
     content = io.StringIO()
     writer = csv.writer(content)  # its line ends, \r\n, make it quote a name that holds either
     writer.writerow(COLUMNS)
-    writer.writerows([to_cell(text) for text in row[: len(COLUMNS)]] for row in propose(issues))
+    writer.writerows(to_cells(row[: len(COLUMNS)]) for row in propose(issues))
     write_output(path, content.getvalue())
     return path
 

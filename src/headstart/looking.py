@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.commands import cache_dir_of, classifier_of, hardware_of, program, quoted
 from headstart.errors import DataError, OutputError
-from headstart.files import check_new, write_output
+from headstart.files import check_output, write_output
 from headstart.wording import listed
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def check(options: argparse.Namespace) -> int:
 
     chosen = {k: v for k, v in vars(options).items() if k in (*CODES_OPTIONS, "backbone", "seed")}
     for file in filter(None, (options.fix_list, options.csv)):
-        check_new(file, options.overwrite)
+        check_output(file, overwrite=options.overwrite)
     with terminal.Progress(quiet=options.quiet) as progress:
         checked = check_photos(options.photos, progress=progress, **chosen)
     for note in checked.notes:
@@ -92,7 +92,7 @@ def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
     import csv
     import io
 
-    from headstart.cells import to_cell
+    from headstart.cells import to_cells
 
     columns = ("kind", "path", "label", "suggested_label", "score", "sentence", "suggestion", "paths")
     text = io.StringIO()
@@ -100,7 +100,7 @@ def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
     writer.writerow(columns)
     for issue in issues:
         row = {**issue, "paths": json.dumps(issue["paths"], ensure_ascii=False)}
-        writer.writerow([to_cell(row[name]) if isinstance(row[name], str) else row[name] for name in columns])
+        writer.writerow(to_cells(row[name] for name in columns))
     write_output(path, text.getvalue())
 
 
@@ -118,7 +118,7 @@ def draw_map(options: argparse.Namespace) -> int:
     output = options.output or Path(f"{Path(os.path.abspath(options.run)).name}-map.html")
     if output.suffix.lower() not in kinds:
         raise OutputError(f"what is {output} to be? name it {' or '.join(kinds)}")
-    check_new(output, options.overwrite)
+    check_output(output, overwrite=options.overwrite)
     saved = open_run(options.run, photos=options.photos)
     with terminal.Progress(quiet=options.quiet) as progress:
         with underway(progress, "map"):
@@ -231,7 +231,7 @@ def plot(options: argparse.Namespace) -> int:
     from headstart.saved import open_run
 
     output = options.output or Path(f"{options.kind}.png")
-    check_new(output, options.overwrite)
+    check_output(output, overwrite=options.overwrite)
     saved = open_run(options.run, photos=options.photos)
     kind = plots.PLOTS[options.kind]
     rows = kind.rows(saved.about, saved.findings)
@@ -265,7 +265,7 @@ def explain(options: argparse.Namespace) -> int:
     classifier = classifier_of(options)
     output = options.output
     if output is not None:
-        check_new(output, options.overwrite)
+        check_output(output, overwrite=options.overwrite)
     square = load_image(options.photo, classifier.preprocess)
     if isinstance(square, Failure):
         raise DataError(f"{options.photo} cannot be used: {square.reason}")

@@ -16,9 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from headstart.cells import to_cell
+from headstart.cells import to_cells
 from headstart.errors import OutputError
-from headstart.files import locked, write_output, writing
+from headstart.files import check_folder, locked, write_output, writing
 
 ELSEWHERE = "; name another place with -o"
 LONGEST_NAME = 200  # bytes, of the 255 that systems allow, so that a lock's name has room
@@ -49,6 +49,17 @@ def check_free(folder: Path) -> None:
         raise OutputError(f"{folder} is there already and is never overwritten; name another with -o, or remove it")
 
 
+def _check_place(folder: Path) -> None:
+    """Raise OutputError where no run could have a folder's name at the end: a run is moved to its place when it is whole."""
+    check_free(folder)
+    if folder.name in ("", "..") or os.path.islink(folder) or os.path.ismount(folder):
+        kind = "a link" if os.path.islink(folder) else "a mounted disk" if folder.name not in ("", "..") else "no new name"
+        raise OutputError(f"{folder} is {kind}, whose place no run folder can take; name a folder in it with -o")
+    if folder.exists() and not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder} is there already, and you may not write into it; name another with -o")
+    check_folder(folder.absolute().parent, folder, ELSEWHERE)
+
+
 @contextmanager
 def reserve(run: str | os.PathLike[str] | None, photos: str | os.PathLike[str], kind: str = "run") -> Iterator[Path]:
     """Give a run's folder, which no other run gets meanwhile; nothing is made at its place yet.
@@ -58,7 +69,7 @@ def reserve(run: str | os.PathLike[str] | None, photos: str | os.PathLike[str], 
     run takes it. Raises OutputError where the folder is there already, cannot be made, or is another run's.
     """
     if run is not None:
-        check_free(Path(run))
+        _check_place(Path(run))
     for folder in [Path(run)] if run is not None else _names(photos, kind):
         missing = [parent for parent in folder.parents if not os.path.lexists(parent)]
         with ExitStack() as stack:
@@ -133,7 +144,7 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([to_cell(text) for text in row] for row in rows)
+    writer.writerows(map(to_cells, rows))
     return text.getvalue()
 
 
