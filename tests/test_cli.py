@@ -149,6 +149,13 @@ def test_an_empty_folder_leaves_no_file_behind(run, tmp_path, capsys):
     assert "no files" in capsys.readouterr().err and not list(tmp_path.glob("rows.csv*"))
 
 
+def test_an_empty_folder_beside_others_is_told(run, photos, tmp_path, capsys):
+    (tmp_path / "nothing" / "deeper").mkdir(parents=True)
+    assert cli.main(["predict", str(run), str(tmp_path / "nothing"), str(photos / "red" / "red 1.png")]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1 and err.strip() == f"headstart: {tmp_path / 'nothing'} holds no files"
+
+
 def test_a_file_name_that_tells_no_format_is_refused(run, photos, tmp_path, capsys):
     assert cli.main(["predict", str(run), str(photos), "-o", str(tmp_path / "rows.xlsx")]) == 1
     assert ".csv" in capsys.readouterr().err and not (tmp_path / "rows.xlsx").exists()

@@ -123,7 +123,8 @@ def predict(options: argparse.Namespace) -> int:
     is_shown = form is None and not options.output
     is_quiet = options.quiet or (is_shown and sys.stdout.isatty())
     total = 0 if is_quiet else sources.count(options.paths)
-    photos = sources.open_up(options.paths)
+    empty: list[str] = []
+    photos = sources.open_up(options.paths, empty)
     if (first := next(photos, None)) is None:
         raise DataError(f"there are no files in {', '.join(options.paths)}")
     n, n_bad = 0, 0
@@ -146,6 +147,8 @@ def predict(options: argparse.Namespace) -> int:
                     progress("predict", n, total)
     if options.output:
         print(f"{options.output}: {counted(n, 'row')}", file=sys.stderr)
+    for folder in empty:
+        terminal.tell(f"{folder} holds no files")
     if n_bad:
         print(f"headstart: {n_bad:,} of {n:,} images could not be used; their rows say why", file=sys.stderr)
     return 1 if n_bad else 0

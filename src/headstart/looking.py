@@ -164,12 +164,12 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
 
     classifier = saved.classifier(hardware_of(options))
     names, rows, pictures = [], [], []
-    total = sources.count(options.add)
+    total, empty = sources.count(options.add), list[str]()
 
     def load(_: int, image: Any) -> Any:
         return load_image(image, classifier.preprocess)
 
-    for n, result in enumerate(classifier.engine.stream(sources.open_up(options.add), load), start=1):
+    for n, result in enumerate(classifier.engine.stream(sources.open_up(options.add, empty), load), start=1):
         progress("photos", n, total)
         if result.outputs is None:
             terminal.tell(f"{display_name(result.item)} is left out: {result.instead.reason}")
@@ -179,6 +179,8 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
         rows.append(result.outputs)
         square = load_image(result.item, classifier.preprocess)
         pictures.append(None if isinstance(square, Failure) else picture_of(square))
+    for folder in empty:
+        terminal.tell(f"{folder} holds no files")
     if not rows:
         raise DataError(f"none of {', '.join(options.add)} can be used as an image")
     codes = np.stack([row["codes"][: len(findings.space_mean)] for row in rows])
