@@ -256,7 +256,18 @@ def test_check_with_one_unreadable_file_and_any_name(tmp_path, tiny_onnx, tell):
     status, out, _ = tell("explain", run, odd, "-o", tmp_path / "why.png")
     assert status == 0 and "\x1b" not in out and len([line for line in out.splitlines() if line.startswith("  like ")]) == 3
     status, out, err = tell("evaluate", run, tmp_path / "odd", "-o", tmp_path / "again")
-    assert status == 0 and "1 files cannot be used as photos; the first: " in err and "note.jpg" in err
+    assert status == 0 and "1 file cannot be used as a photo; the first: " in err and "note.jpg" in err
+
+
+def test_photos_that_judged_the_run_before_are_told(tmp_path, tiny_onnx, tell):
+    photos = write_photos(tmp_path / "photos")
+    run = learn(photos, tmp_path / "run", tiny_onnx)
+    n_test = told_by(run)["images"]["test"]
+    _, _, err = tell("evaluate", run, photos, "-o", tmp_path / "again")
+    assert "all photos that judge here are the run's own test photos, which have judged it before" in err
+    Image.fromarray(picture((200, 50, 40), 999)).save(photos / "red" / "new.png")
+    _, _, err = tell("evaluate", run, photos, "-o", tmp_path / "more")
+    assert f"{n_test} of these photos are the run's own test photos" in err and "the others are new to it" in err
 
 
 def test_an_empty_folder_and_no_folder_are_told(tmp_path, tiny_onnx, refused):

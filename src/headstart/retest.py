@@ -218,7 +218,8 @@ def _kept(
     notes = [*dataset.notes, *_notes(dataset, seen, classifier, Counter(why for _, why in left_out), is_known)]
     notes += dict.fromkeys(note for known in recognised for note in known.notes)
     if failed:
-        notes.append(f"{len(failed):,} files cannot be used as photos; the first: {failed[0][0]}: {failed[0][1]}")
+        what = "1 file cannot be used as a photo" if len(failed) == 1 else f"{len(failed):,} files cannot be used as photos"
+        notes.append(f"{what}; the first: {failed[0][0]}: {failed[0][1]}")
     kept = np.flatnonzero(is_left)
     if not len(kept):
         raise DataError(
@@ -256,6 +257,8 @@ def _of_test(saved: SavedRun, digests: Sequence[bytes]) -> list[str]:
     n = sum(digest in tested for digest in digests)
     if not n:
         return []
+    if n == len(digests):
+        return ["all photos that judge here are the run's own test photos, which have judged it before"]
     return [f"{n:,} of these photos are the run's own test photos, which have judged it before; the others are new to it"]
 
 
