@@ -20,14 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from headstart.backbones import Backbone
-from headstart.codes import Store
-from headstart.datasets import load_dataset
-from headstart.evaluate import mcnemar, wilson_interval
-from headstart.ladder import Candidate, Ladder
-from headstart.looks import Look, look_at, pixels_for
-from headstart.select import content_folds
-from headstart.zoo import AUTO, Wish, find_backbones, wider_backbone
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.find import AUTO, BackboneSpec, find_backbones, wider_backbone
+from headstart.codes.representation import Representation, pixels_for, represent
+from headstart.codes.store import Store
+from headstart.data.datasets import load_dataset
+from headstart.data.splits import content_folds
+from headstart.evaluation.comparison import mcnemar
+from headstart.numerics.intervals import wilson_interval
+from headstart.selection.ladder import Ladder
+from headstart.selection.rungs import Candidate
 from machine import arguments, machine, report, table
 from recipe import recipe_codes, recipe_head
 
@@ -41,20 +43,20 @@ def run_set(folder: Path, network: Path, seeds: int) -> dict[str, np.ndarray]:
     """Whether each held-out photo was labelled rightly, (seeds, n) booleans for the recipe and for each rung."""
     data = load_dataset(folder)
     with tempfile.TemporaryDirectory() as name, Store(Path(name)) as store:
-        first, others = find_backbones(Wish(AUTO), Path(name))
-        looked = look_at(data.images, Look((first,)), store)
+        first, others = find_backbones(BackboneSpec(AUTO), Path(name))
+        looked = represent(data.images, Representation((first,)), store)
         images = [data.images[i] for i in looked.index]
         theirs = recipe_codes(images, network)
         labels, k = data.labels[looked.index], len(data.classes)
-        known: dict[Look, np.ndarray] = {}
+        known: dict[Representation, np.ndarray] = {}
 
-        def codes_of(look: Look, rows: np.ndarray) -> np.ndarray:
+        def codes_of(look: Representation, rows: np.ndarray) -> np.ndarray:
             if look not in known:
-                known[look] = look_at(images, look, store).values
+                known[look] = represent(images, look, store).values
             return known[look][rows]
 
         pixels = pixels_for(images, first.preprocess.size)
-        wider = partial(wider_backbone, wish=Wish(AUTO), cache_dir=Path(name), pixels=pixels)
+        wider = partial(wider_backbone, spec=BackboneSpec(AUTO), cache_dir=Path(name), pixels=pixels)
         right = {rung: np.zeros((seeds, len(labels)), bool) for rung in ("recipe", *RUNGS)}
         for seed in range(seeds):
             salted = [sha256(f"{seed} ".encode() + digest).digest() for digest in looked.digests]
@@ -65,7 +67,7 @@ def run_set(folder: Path, network: Path, seeds: int) -> dict[str, np.ndarray]:
                 right["recipe"][seed, held_out] = dense.logits(theirs[held_out]).argmax(axis=1) == labels[held_out]
                 for rung in RUNGS:
                     ladder = ladder_of(rung, codes_of, labels, k, looked.digests, learn, wider, others)
-                    learned = ladder.learn(Candidate(Look((first,)), "softmax"))
+                    learned = ladder.learn(Candidate(Representation((first,)), "softmax"))
                     codes = codes_of(learned.look, np.flatnonzero(held_out))
                     right[rung][seed, held_out] = learned.choice.head.logits(codes).argmax(axis=1) == labels[held_out]
     return right
@@ -73,7 +75,7 @@ def run_set(folder: Path, network: Path, seeds: int) -> dict[str, np.ndarray]:
 
 def ladder_of(
     rung: str,
-    codes_of: Callable[[Look, np.ndarray], np.ndarray],
+    codes_of: Callable[[Representation, np.ndarray], np.ndarray],
     labels: np.ndarray,
     k: int,
     digests: Sequence[bytes],

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart import datasets
-from headstart.backbones import load_backbone
-from headstart.calibration import calibrate
-from headstart.looks import Look, look_at
-from headstart.select import choose_head
-from headstart.store import Store
+from headstart.backbones.builtin import load_backbone
+from headstart.codes.representation import Representation, represent
+from headstart.codes.store import Store
+from headstart.data import datasets
+from headstart.selection.cross_validation import choose_head
+from headstart.trust.calibration import calibrate
 from machine import arguments, machine, report, table
 
 SETS = ("flowers", "alpaca", "ants_bees", "star_clusters", "cifar10")
@@ -34,8 +34,8 @@ def rows(shared: Path, cache: Path) -> Iterator[dict[str, object]]:
             data = datasets.load_dataset(folder / "train.parquet" if name == "cifar10" else folder)
             for n in SIZES if name == "cifar10" else (len(data.images),):
                 drawn = np.sort(np.random.default_rng(0).permutation(len(data.images))[:n])
-                look = Look((backbone,), depth=2)
-                codes = look_at([data.images[i] for i in drawn], look, store)
+                look = Representation((backbone,), depth=2)
+                codes = represent([data.images[i] for i in drawn], look, store)
                 labels = data.labels[drawn[codes.index]]
                 for head in HEADS:
                     if head == "hidden" and n != SIZES[1]:  # minutes; it is tried from 20,000 images on

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from headstart.backbones import Backbone
-from headstart.engine import Engine, Result, available_cores, in_order
-from headstart.images import load_image
+from headstart.backbones.backbone import Backbone
+from headstart.data.images import load_image
+from headstart.engines.hardware import available_cores
+from headstart.engines.openvino_engine import OpenVINOEngine
+from headstart.engines.ordered import Result, in_order
 from machine import Line, seconds
 
 BATCHES = (1, 8, 32)
@@ -26,7 +28,7 @@ def in_turns(work: dict[Any, Callable[[], Any]], repeats: int) -> dict[Any, floa
     return {key: median(values) for key, values in took.items()}
 
 
-def run_threads(paths: Sequence[str], backbone: Backbone, engine: Engine | None, n_threads: int) -> None:
+def run_threads(paths: Sequence[str], backbone: Backbone, engine: OpenVINOEngine | None, n_threads: int) -> None:
     """Decode photos, and infer where there is an engine, in so many threads."""
 
     def work(i: int, path: str) -> Result[str]:
@@ -39,8 +41,8 @@ def run_threads(paths: Sequence[str], backbone: Backbone, engine: Engine | None,
 
 def threads(paths: Sequence[str], backbone: Backbone, repeats: int) -> Iterator[Line]:
     """How many threads decode and infer; engine.py has two a core. And what every process pays before its first image."""
-    engine = Engine(backbone.network)
-    compiling = median(seconds(lambda: Engine(backbone.network)) for _ in range(repeats))
+    engine = OpenVINOEngine(backbone.network)
+    compiling = median(seconds(lambda: OpenVINOEngine(backbone.network)) for _ in range(repeats))
     yield Line("engine: compiling the network, once a process", compiling, "s")
     counts = {a_core: round(a_core * engine.threads) for a_core in THREADS}
     took = in_turns({c: lambda n=n: run_threads(paths, backbone, engine, n) for c, n in counts.items()}, repeats)
@@ -52,7 +54,7 @@ def threads(paths: Sequence[str], backbone: Backbone, repeats: int) -> Iterator[
 
 def batches(backbone: Backbone, n: int, repeats: int) -> Iterator[Line]:
     """How many images a request takes, in OpenVINO's own queue of requests; engine.py has one."""
-    Engine(backbone.network)  # imports OpenVINO first, without its telemetry
+    OpenVINOEngine(backbone.network)  # imports OpenVINO first, without its telemetry
     import openvino
     from openvino import properties
 

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 import headstart
-from headstart.backbones import load_backbone
-from headstart.codes import Store, compute_codes
-from headstart.datasets import load_dataset
-from headstart.engine import Engine, available_cores
-from headstart.select import choose_head
-from headstart.splits import TEST
+from headstart.backbones.builtin import load_backbone
+from headstart.codes.compute import compute_codes
+from headstart.codes.store import Store
+from headstart.data.datasets import load_dataset
+from headstart.data.splits import TEST
+from headstart.engines.hardware import available_cores
+from headstart.engines.openvino_engine import OpenVINOEngine
+from headstart.selection.cross_validation import choose_head
 from machine import Line, arguments, infer_alone, lines_table, machine, report, seconds, table
 
 N_IMAGES = 60_000
@@ -158,7 +160,7 @@ def main() -> None:
         if options.limit:
             source = limited(source, folder / "photos", options.limit)
         result = experiment(source, folder)
-        engine = Engine(load_backbone(cache_dir=folder / "cache").network)
+        engine = OpenVINOEngine(load_backbone(cache_dir=folder / "cache").network)
     n = min(N_IMAGES // 20, result["images"]["computed"])
     result["infer_rate"] = n / sorted(seconds(lambda: infer_alone(engine, n)) for _ in range(3))[1]
     lines = held(result)

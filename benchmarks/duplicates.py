@@ -18,13 +18,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from headstart.backbones import load_backbone
-from headstart.codes import Store, compute_codes, default_cache_dir
-from headstart.datasets import load_dataset
-from headstart.duplicates import Pair, near_duplicates
-from headstart.glance import glance_at
-from headstart.images import Failure, decode, read_bytes
-from headstart.tables import ImageRef, TableImage
+from headstart.backbones.builtin import load_backbone
+from headstart.cache_folder import default_cache_dir
+from headstart.checks.duplicates import Pair, near_duplicates
+from headstart.codes.compute import compute_codes
+from headstart.codes.image_stats import compute_image_stats
+from headstart.codes.store import Store
+from headstart.data.datasets import load_dataset
+from headstart.data.decoding import Failure, decode, read_bytes
+from headstart.data.tables import ImageRef, TableImage
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SETS = [DATA / name for name in ("flowers", "alpaca", "ants_bees", "star_clusters", "cifar10")]
@@ -112,7 +114,7 @@ def measure(path: Path, limit: int, n_copied: int, pictures: Path | None) -> dic
 
     def pairs_among(which: Sequence[int]) -> list[Pair]:
         chosen_digests = [digests[i] for i in which]
-        glances = glance_at([contents[i] for i in which], chosen_digests, None)
+        glances = compute_image_stats([contents[i] for i in which], chosen_digests, None)
         cpu = time.process_time()
         found = near_duplicates(codes[which], glances, chosen_digests)
         seconds.append(time.process_time() - cpu)
@@ -132,7 +134,7 @@ def measure(path: Path, limit: int, n_copied: int, pictures: Path | None) -> dic
         n_others += sum(a != b and frozenset((a, b)) not in related for a, b in source)
     blurred = [jpeg(cv2.GaussianBlur(p, (0, 0), max(p.shape) / 100)) for p in pixels]
     shares = [
-        np.mean(glance_at(photos, [sha256(c).digest() for c in photos], None).sharpness < BLURRED)
+        np.mean(compute_image_stats(photos, [sha256(c).digest() for c in photos], None).sharpness < BLURRED)
         for photos in ([originals[i] for i in copied], blurred)
     ]
     if pictures and alike:

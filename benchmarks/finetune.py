@@ -22,16 +22,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from headstart.backbones import DEFAULT, Backbone, load_backbone
-from headstart.codes import compute_codes
-from headstart.datasets import load_dataset
-from headstart.engine import available_cores
-from headstart.evaluate import wilson_interval
-from headstart.finetune import FineTuning, finetune
-from headstart.head import Head, losses
-from headstart.select import choose_head, content_folds
-from headstart.splits import TEST, TRAIN, VALIDATION, assign_splits
-from headstart.torch_networks import TorchNetwork, torch_network
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.builtin import DEFAULT, load_backbone
+from headstart.backbones.torch_modules import TorchNetwork, torch_network
+from headstart.codes.compute import compute_codes
+from headstart.data.datasets import load_dataset
+from headstart.data.splits import TEST, TRAIN, VALIDATION, assign_splits, content_folds
+from headstart.engines.hardware import available_cores
+from headstart.finetune.loop import finetune
+from headstart.finetune.recipe import FineTuning
+from headstart.heads.head import Head
+from headstart.numerics.intervals import wilson_interval
+from headstart.numerics.losses import losses
+from headstart.selection.cross_validation import choose_head
 from machine import Line, arguments, lines_table, machine, report, table
 
 N_FOLDS, N_PARTS = 4, 5  # a quarter is tested on; a fifth of the rest is validation

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart import datasets
-from headstart.backbones import load_backbone
-from headstart.heads import HEADS
-from headstart.ladder import Learned
-from headstart.learning_curve import QUICK, THOROUGH
-from headstart.looks import Look, look_at
-from headstart.more_photos import curve_of_run
-from headstart.select import choose_head
-from headstart.splits import TEST, TRAIN
-from headstart.store import Store
-from headstart.usable import Usable
+from headstart.backbones.builtin import load_backbone
+from headstart.codes.representation import Representation, represent
+from headstart.codes.store import Store
+from headstart.data import datasets
+from headstart.data.splits import TEST, TRAIN
+from headstart.heads.kinds import HEADS
+from headstart.selection.cross_validation import choose_head
+from headstart.selection.learning_curve import QUICK, THOROUGH
+from headstart.selection.rungs import Learned
+from headstart.training.learnable import TrainingSet
+from headstart.training.more_photos import curve_of_run
 from machine import arguments, machine, report, table
 
 CASES = ((3, 50), (3, 150), (5, 100), (5, 250), (10, 100), (10, 250))  # classes, photos of each that are learnt from
@@ -38,7 +38,7 @@ def rows(shared: Path, cache: Path, n_seeds: int) -> Iterator[dict[str, object]]
     with Store(cache) as store:
         data = datasets.load_dataset(shared / "data" / "cifar10" / "train.parquet")
         drawn = np.sort(np.random.default_rng(0).permutation(len(data.images))[:12_000])
-        codes = look_at([data.images[i] for i in drawn], Look((backbone,)), store)
+        codes = represent([data.images[i] for i in drawn], Representation((backbone,)), store)
     of_image = data.labels[drawn[codes.index]]
     for n_classes, n in CASES:
         for effort in (QUICK, THOROUGH):
@@ -47,7 +47,9 @@ def rows(shared: Path, cache: Path, n_seeds: int) -> Iterator[dict[str, object]]
                 rng = np.random.default_rng((n_classes, n, seed))
                 classes = rng.permutation(10)[:n_classes]
                 of_class = [rng.permutation(np.flatnonzero(of_image == c)) for c in classes]
-                made.append(_forecast(codes.values, codes.digests, of_class, n, effort is THOROUGH, look=Look((backbone,))))
+                made.append(
+                    _forecast(codes.values, codes.digests, of_class, n, effort is THOROUGH, look=Representation((backbone,)))
+                )
             told = [m for m in made if m is not None]
             held = [low <= gain <= high for low, high, gain in told]
             yield {
@@ -63,7 +65,7 @@ def rows(shared: Path, cache: Path, n_seeds: int) -> Iterator[dict[str, object]]
 
 
 def _forecast(
-    codes: np.ndarray, digests: list[bytes], of_class: list[np.ndarray], n: int, is_thorough: bool, *, look: Look
+    codes: np.ndarray, digests: list[bytes], of_class: list[np.ndarray], n: int, is_thorough: bool, *, look: Representation
 ) -> tuple[float, float, float] | None:
     """The range of the gain that is forecast, and the gain that came; None where nothing is forecast."""
     k, n_test = len(of_class), n // 4
@@ -76,7 +78,7 @@ def _forecast(
     splits = np.repeat([TRAIN, TEST], [len(learn), len(test)])
     both = np.concatenate([labels, of_test])
     photos = [str(i) for i in used]
-    run = Usable(used, photos, photos, codes[used], both, tuple(map(str, range(k))), known, known, splits, [], [])
+    run = TrainingSet(used, photos, photos, codes[used], both, tuple(map(str, range(k))), known, known, splits, [], [])
     learned = Learned(look, choice, ())
     curve = curve_of_run(run, learned, codes[learn], codes[test], is_thorough=is_thorough)
     if curve is None or curve["forecast"] is None:

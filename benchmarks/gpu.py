@@ -19,11 +19,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from headstart.backbones import DEFAULT, Backbone, load_backbone
-from headstart.codes import CHUNK
-from headstart.engine import Engine, Hardware, Result, in_order
-from headstart.images import load_image
-from headstart.torch_engine import TorchEngine
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.builtin import DEFAULT, load_backbone
+from headstart.codes.compute import CHUNK
+from headstart.data.images import load_image
+from headstart.engines.hardware import Hardware
+from headstart.engines.openvino_engine import OpenVINOEngine
+from headstart.engines.ordered import Result, in_order
+from headstart.engines.torch_engine import TorchEngine
 from machine import Line, arguments, lines_table, machine, report, seconds
 
 N_IMAGES = 60_000
@@ -75,7 +78,7 @@ def whole(engine: TorchEngine, files: Sequence[bytes], n: int, backbone: Backbon
 
 def difference(engine: TorchEngine, files: Sequence[bytes], backbone: Backbone) -> tuple[float, float]:
     """How far codes are from the CPU's float32: the largest as a share of the largest code, and the least correlation."""
-    cpu = Engine(backbone.network, Hardware(precision="f32"))
+    cpu = OpenVINOEngine(backbone.network, Hardware(precision="f32"))
     images = [load_image(file, backbone.preprocess) for file in files[:N_COMPARED]]
     results = engine.stream(range(len(images)), lambda i, _: images[i])
     pairs = [(r.outputs["codes"], cpu.infer(images[r.item])["codes"]) for r in results]
@@ -90,7 +93,7 @@ def gpu_jpeg(files: Sequence[bytes], device: str) -> list[Line]:
     import torch
     from torchvision.io import decode_jpeg
 
-    from headstart.images import decode
+    from headstart.data.decoding import decode
 
     encoded = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
     decode_jpeg(encoded[:8], device=device)

@@ -19,15 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from headstart import label_errors
-from headstart.codes import Store
-from headstart.datasets import load_dataset
-from headstart.engine import available_cores
-from headstart.heads import HEADS
-from headstart.label_errors import confident_classes, find_label_errors, out_of_fold
-from headstart.looks import Look, look_at, pixels_for
-from headstart.select import choose_head, content_folds
-from headstart.zoo import Wish, find_backbone, wider_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone, wider_backbone
+from headstart.checks import label_errors
+from headstart.checks.label_errors import confident_classes, find_label_errors, out_of_fold
+from headstart.codes.representation import Representation, pixels_for, represent
+from headstart.codes.store import Store
+from headstart.data.datasets import load_dataset
+from headstart.data.splits import content_folds
+from headstart.engines.hardware import available_cores
+from headstart.heads.kinds import HEADS
+from headstart.selection.cross_validation import choose_head
 from machine import Line, arguments, clocked, lines_table, machine, report, table
 
 SETS = ("flowers", "ants_bees", "alpaca", "star_clusters", "cifar10")
@@ -54,11 +55,11 @@ def look(folder: Path, store: Store, cache: Path) -> Photos:
     data = load_dataset(folder)
     some = np.sort(np.random.default_rng(0).permutation(len(data.images))[:MOST])
     images = [data.images[i] for i in some]
-    wish = Wish()
-    first = find_backbone(wish, cache)
-    wider = wider_backbone(first, wish, cache, pixels_for(images, first.preprocess.size)) or first
-    deep = look_at(images, Look((first,), len(first.widths)), store)
-    whole = look_at(images, Look((wider,), len(wider.widths), is_mirrored=True), store)
+    spec = BackboneSpec()
+    first = find_backbone(spec, cache)
+    wider = wider_backbone(first, spec, cache, pixels_for(images, first.preprocess.size)) or first
+    deep = represent(images, Representation((first,), len(first.widths)), store)
+    whole = represent(images, Representation((wider,), len(wider.widths), is_mirrored=True), store)
     n_last, all_widths = first.widths[0], first.widths
     codes = {
         DEFAULT: (deep.values[:, :n_last], ()),
@@ -174,7 +175,7 @@ def run_set(name: str, photos: Photos, seeds: int) -> dict[str, Any]:
 def speed(shared: Path, store: Store, cache: Path) -> list[Line]:
     """How long out_of_fold takes: wall clock, and seconds of all cores, which other programs disturb less."""
     data = load_dataset(shared / "data" / "cifar10")
-    codes = look_at(data.images, Look((find_backbone(Wish(), cache),)), store)
+    codes = represent(data.images, Representation((find_backbone(BackboneSpec(), cache),)), store)
     lines = []
     for n, hold in ((3_670, 1.0), (WHOLE, 8.0)):
         part = codes.values[:n], data.labels[codes.index][:n], len(data.classes), codes.digests[:n]

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from headstart.engine import Engine, available_cores
+from headstart.engines.hardware import available_cores
+from headstart.engines.openvino_engine import OpenVINOEngine
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
@@ -128,7 +129,7 @@ def clocked(work: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - start, time.process_time() - cpu_start
 
 
-def infer_alone(engine: Engine, n: int, photos: Sequence[np.ndarray] = ()) -> None:
+def infer_alone(engine: OpenVINOEngine, n: int, photos: Sequence[np.ndarray] = ()) -> None:
     """Run the network n times on all cores: pixels that are there already go in, and codes come out."""
     pixels = photos or [np.random.default_rng(i).integers(0, 256, (224, 224, 3), np.uint8) for i in range(16)]
     for _ in engine.stream(range(n), lambda i, _: pixels[i % len(pixels)]):

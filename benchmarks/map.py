@@ -13,17 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.map import (
-    FEW_STAGES,
-    MANY,
-    MANY_STAGES,
-    PERPLEXITY,
-    Stage,
-    nearest_neighbours,
-    place,
-    place_on,
-    principal_axes,
-)
+from headstart.numerics.neighbours import nearest_neighbours
+from headstart.numerics.pca import principal_axes
+from headstart.report.maps.layout import FEW_STAGES, MANY, MANY_STAGES, PERPLEXITY, Stage, place, place_on
 
 USUAL = (Stage(250, 12, None), Stage(500, 1, None))
 N_ASKED, N_NEIGHBOURS = 1_000, 10

@@ -14,11 +14,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from headstart.backbones import load_backbone
-from headstart.engine import Engine, Hardware
-from headstart.head import Head, softmax
-from headstart.images import decode, read_bytes
-from headstart.tables import ImageRef, TableImage
+from headstart.backbones.builtin import load_backbone
+from headstart.data.decoding import decode, read_bytes
+from headstart.data.tables import ImageRef, TableImage
+from headstart.engines.hardware import Hardware
+from headstart.engines.openvino_engine import OpenVINOEngine
+from headstart.heads.head import Head
+from headstart.numerics.losses import softmax
 
 RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-7  # Keras' Adam
 EPOCHS, BATCH, DROPOUT = 20, 32, 0.2
@@ -32,7 +34,7 @@ def recipe_codes(images: Sequence[ImageRef], network: Path) -> np.ndarray:
         pixels = decode(image.read() if isinstance(image, TableImage) else read_bytes(image))
         return cv2.resize(pixels, (backbone.preprocess.size,) * 2, interpolation=cv2.INTER_LINEAR)
 
-    engine = Engine(backbone.network, Hardware(precision="f32"))
+    engine = OpenVINOEngine(backbone.network, Hardware(precision="f32"))
     return np.stack([result.outputs["codes"] for result in engine.stream(images, load)])
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.backbones import load_backbone
-from headstart.codes import Store, compute_codes, default_cache_dir
-from headstart.datasets import load_dataset
-from headstart.head import softmax
-from headstart.heads import HALF_DECADES
-from headstart.regression import SoftmaxRegression
+from headstart.backbones.builtin import load_backbone
+from headstart.cache_folder import default_cache_dir
+from headstart.codes.compute import compute_codes
+from headstart.codes.store import Store
+from headstart.data.datasets import load_dataset
+from headstart.heads.kinds import HALF_DECADES
+from headstart.heads.logistic import SoftmaxRegression
+from headstart.numerics.losses import softmax
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SETS = [DATA / name for name in ("flowers", "alpaca", "ants_bees", "star_clusters")]

@@ -19,12 +19,14 @@ import numpy as np
 
 import headstart
 from choices import batches, run_threads, threads
-from headstart.backbones import Backbone, load_backbone
-from headstart.codes import Store, compute_codes
-from headstart.datasets import load_dataset
-from headstart.engine import Engine
-from headstart.images import load_image
-from headstart.select import choose_head
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.builtin import load_backbone
+from headstart.codes.compute import compute_codes
+from headstart.codes.store import Store
+from headstart.data.datasets import load_dataset
+from headstart.data.images import load_image
+from headstart.engines.openvino_engine import OpenVINOEngine
+from headstart.selection.cross_validation import choose_head
 from machine import Line, arguments, clocked, infer_alone, lines_table, machine, report, seconds
 
 COMMAND = str(Path(sys.executable).with_name("headstart"))
@@ -51,7 +53,7 @@ def copies(source: Path, folder: Path, n: int) -> list[str]:
 
 def pipeline(name: str, paths: Sequence[str], backbone: Backbone, tmp: Path, repeats: int) -> Iterator[Line]:
     """Rates of decoding, of inference and of both with all that lies between, taken in turns."""
-    engine = Engine(backbone.network)
+    engine = OpenVINOEngine(backbone.network)
     pixels = [p for path in paths[:64] if isinstance(p := load_image(path, backbone.preprocess), np.ndarray)]
     took = []
     for i in range(repeats):

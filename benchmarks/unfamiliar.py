@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstart import datasets
-from headstart.backbones import load_backbone
-from headstart.codes import compute_codes
-from headstart.head import softmax, unit_rows
-from headstart.select import choose_head, content_folds
-from headstart.trust import build_trust
-from headstart.unfamiliar import energy, learn_distance, roc_auc
+from headstart.backbones.builtin import load_backbone
+from headstart.codes.compute import compute_codes
+from headstart.data import datasets
+from headstart.data.splits import content_folds
+from headstart.numerics.losses import softmax, unit_rows
+from headstart.selection.cross_validation import choose_head
+from headstart.trust.fit import build_trust
+from headstart.trust.unfamiliarity import energy, learn_distance, roc_auc
 from machine import arguments, machine, report, table
 
 SETS = ("flowers", "alpaca", "ants_bees", "star_clusters", "cifar10")

@@ -3,16 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headstart.classifier import Classifier, Prediction, load
+    from headstart.checks.check_photos import Checked, check_photos
+    from headstart.checks.issue import Issue
+    from headstart.classifier.classifier import Classifier, load
+    from headstart.classifier.explain import Explainer, Heat
+    from headstart.classifier.imagenet import imagenet_classifier
+    from headstart.classifier.prediction import Prediction
     from headstart.errors import HeadstartError
-    from headstart.estimator import HeadstartClassifier
-    from headstart.evaluate import Evaluation
-    from headstart.evidence import Issue
-    from headstart.heat import Explainer, Heat
-    from headstart.imagenet import imagenet_classifier
-    from headstart.likeness import Checked, check_photos
-    from headstart.retest import Retest, evaluate_run
-    from headstart.training import Run, train
+    from headstart.evaluation.metrics import Evaluation
+    from headstart.training.estimator import HeadstartClassifier
+    from headstart.training.evaluate_run import RunEvaluation, evaluate_run
+    from headstart.training.train import Run, train
 
 __all__ = [
     "Checked",
@@ -24,7 +25,7 @@ __all__ = [
     "Heat",
     "Issue",
     "Prediction",
-    "Retest",
+    "RunEvaluation",
     "Run",
     "check_photos",
     "evaluate_run",
@@ -34,22 +35,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Checked": "likeness",
-    "Classifier": "classifier",
-    "Evaluation": "evaluate",
-    "Explainer": "heat",
-    "HeadstartClassifier": "estimator",
+    "Checked": "checks.check_photos",
+    "Classifier": "classifier.classifier",
+    "Evaluation": "evaluation.metrics",
+    "Explainer": "classifier.explain",
+    "HeadstartClassifier": "training.estimator",
     "HeadstartError": "errors",
-    "Heat": "heat",
-    "Issue": "evidence",
-    "Prediction": "classifier",
-    "Retest": "retest",
-    "Run": "training",
-    "check_photos": "likeness",
-    "evaluate_run": "retest",
-    "imagenet_classifier": "imagenet",
-    "load": "classifier",
-    "train": "training",
+    "Heat": "classifier.explain",
+    "Issue": "checks.issue",
+    "Prediction": "classifier.prediction",
+    "RunEvaluation": "training.evaluate_run",
+    "Run": "training.train",
+    "check_photos": "checks.check_photos",
+    "evaluate_run": "training.evaluate_run",
+    "imagenet_classifier": "classifier.imagenet",
+    "load": "classifier.classifier",
+    "train": "training.train",
 }
 
 

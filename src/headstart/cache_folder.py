@@ -53,3 +53,10 @@ def check_owner(path: Path) -> None:
             f"the cache {path} belongs to another user (id {owner}, and this is {own}), so what lies there is not believed; "
             "choose another with --cache DIR or HEADSTART_CACHE, or make it yours with chown"
         )
+
+
+def default_cache_dir() -> Path:
+    """HEADSTART_CACHE, else the user's cache folder as the system has it; no folder is made yet."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("HEADSTART_CACHE") or user_cache_path("headstart", appauthor=False))

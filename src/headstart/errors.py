@@ -1,5 +1,7 @@
 """Every error that headstart raises on purpose; a traceback of anything else is a bug."""
 
+from __future__ import annotations
+
 
 class HeadstartError(Exception):
     """Something that the user can mend; the message says what was found, what was expected and what to do.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 MOST_NAMED = 5
 
@@ -13,3 +14,33 @@ def listed(names: Iterable[str], word: str = "and", most: int = MOST_NAMED) -> s
     if len(names) > most:
         return f"{', '.join(names[:most])} {word} {len(names) - most:,} more"
     return f" {word} ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def whole_percent(share: float) -> str:
+    """A share as people read it where tenths say nothing."""
+    return f"{100 * share:.0f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares as people read it."""
+    return f"{100 * abs(difference):.1f} points"
+
+
+def counted(n: int, thing: str) -> str:
+    """A number and what it counts: `1 photo`, `1,200 photos`."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
+def are_several(about: dict[str, Any]) -> bool:
+    """Whether a photo may have several labels."""
+    return about.get("thresholds") is not None
+
+
+def quoted(name: str) -> str:
+    """A class's name within a sentence; isolated, so that one written from right to left turns nothing else around."""
+    return f"“\u2068{name}\u2069”"

@@ -14,11 +14,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from conftest import DEPTHWISE_WIDTHS, write_deep_backbone
-from headstart import backbones
-from headstart.backbones import BACKBONES, MORE, WHOLE, Backbone, is_installed, lite_weights, load_backbone
+from headstart.backbones import builtin
+from headstart.backbones.backbone import MORE, WHOLE, Backbone
+from headstart.backbones.builtin import BACKBONES, is_installed, lite_weights, load_backbone
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
+from support.networks import DEPTHWISE_WIDTHS, write_deep_backbone
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 POOL = [
@@ -153,7 +154,7 @@ def test_a_network_is_built_once_and_a_damaged_one_again(load, tmp_path, monkeyp
     (built,) = (tmp_path / "cache" / "backbones").iterdir()
     assert built.read_bytes() == first.network
     with monkeypatch.context() as context:
-        context.setattr(backbones, "lite_weights", lambda row: pytest.fail("it is built already"))
+        context.setattr(builtin, "lite_weights", lambda row: pytest.fail("it is built already"))
         assert load("efficientnet-lite0").network == first.network
     content = bytearray(first.network)
     content[len(content) // 2] ^= 1
@@ -171,13 +172,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(backbones, "write_atomically", refuse)
+    monkeypatch.setattr(builtin, "write_atomically", refuse)
     assert load_backbone("efficientnet-lite0", cache_dir=tmp_path / "cache").network == first.network
 
 
 def test_processes_that_build_at_once_agree(tmp_path):
     command = (
-        "from pathlib import Path; from headstart.backbones import load_backbone;"
+        "from pathlib import Path; from headstart.backbones.builtin import load_backbone;"
         f"print(load_backbone('efficientnet-lite0', cache_dir=Path({str(tmp_path)!r})).sha256)"
     )
     processes = [subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True) for _ in range(3)]

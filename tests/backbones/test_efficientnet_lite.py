@@ -12,11 +12,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from headstart.backbones import BACKBONES, is_installed, lite_weights, load_backbone
-from headstart.efficientnet_lite import MAGIC, build_network, imagenet_layer, read_weights
+from headstart.backbones.builtin import BACKBONES, is_installed, lite_weights, load_backbone
+from headstart.backbones.efficientnet_lite import MAGIC, build_network, imagenet_layer, read_weights
+from headstart.classifier.imagenet import imagenet_classes
+from headstart.data.images import load_image
 from headstart.errors import BackboneError
-from headstart.imagenet import imagenet_classes
-from headstart.images import load_image
 
 EVERY_LITE = [
     pytest.param(row, id=row.name, marks=pytest.mark.skipif(not is_installed(row), reason=f"{row.package} is not installed"))

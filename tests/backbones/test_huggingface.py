@@ -18,12 +18,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from headstart import aliases, hub
-from headstart.aliases import ALIASES, resolve_alias
-from headstart.backbones import BACKBONES
+from headstart.backbones import huggingface, tutorial_names
+from headstart.backbones.builtin import BACKBONES
+from headstart.backbones.huggingface import fetch, license_note, parse, preprocess_from
+from headstart.backbones.standard_form import read_onnx
+from headstart.backbones.tutorial_names import ALIASES, resolve_alias
 from headstart.errors import BackboneError, CacheError, MissingExtra
-from headstart.hub import fetch, license_note, parse, preprocess_from
-from headstart.networks import read_onnx
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "hf:somebody/photos/onnx/model.onnx"
@@ -316,7 +316,7 @@ def test_a_missing_package_is_an_extra(cache, monkeypatch):
 KILLED = """
 import sys
 from pathlib import Path
-from headstart.hub import fetch
+from headstart.backbones.huggingface import fetch
 print("begun", flush=True)
 fetch({name!r}, Path({cache!r}))
 """
@@ -383,7 +383,9 @@ def test_a_tutorials_name_is_an_alias_or_names_the_nearest(alias):
         assert target.removeprefix("timm:") in timm.list_pretrained()
 
 
-@pytest.mark.parametrize("name, nearest", [("1.0_160", "mobilenet_1.0_224"), ("0.50_224_quantized", aliases._HALF_WIDTH)])
+@pytest.mark.parametrize(
+    "name, nearest", [("1.0_160", "mobilenet_1.0_224"), ("0.50_224_quantized", tutorial_names._HALF_WIDTH)]
+)
 def test_every_size_of_retrain_py_names_the_nearest(name, nearest):
     with pytest.raises(BackboneError, match=f"mobilenet_{name} .* the nearest is {nearest}"):
         resolve_alias(f"mobilenet_{name}")
@@ -500,6 +502,8 @@ def test_configs_that_leave_a_doubt_are_not_guessed_at(change):
 
 
 def test_the_hub_is_not_imported_by_its_module():
-    code = "import sys, headstart.hub; print([m for m in ('huggingface_hub', 'onnx', 'torch', 'timm') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
-    assert hub.PREFIX == "hf:"
+    code = (
+        "import sys, headstart.backbones.huggingface\nprint({'huggingface_hub', 'onnx', 'torch', 'timm'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    assert huggingface.PREFIX == "hf:"

@@ -6,12 +6,13 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from conftest import DEPTHWISE_WIDTHS, picture, write_deep_backbone
-from headstart.assembly import assemble, part_names
-from headstart.backbones import load_backbone
-from headstart.images import Preprocess
-from headstart.networks import opset, standard_form, with_shapes
-from headstart.taps import N_TAPS, find_taps
+from headstart.backbones.builtin import load_backbone
+from headstart.backbones.combine import assemble, part_names
+from headstart.backbones.layers import N_TAPS, find_taps
+from headstart.backbones.standard_form import opset, standard_form, with_shapes
+from headstart.data.images import Preprocess
+from support.networks import DEPTHWISE_WIDTHS, write_deep_backbone
+from support.photos import picture
 
 
 class Net:

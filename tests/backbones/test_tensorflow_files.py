@@ -17,12 +17,13 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from headstart import tensorflow_files
-from headstart.backbones import load_backbone
-from headstart.engine import Engine, Hardware
+from headstart.backbones import tensorflow_files
+from headstart.backbones.builtin import load_backbone
+from headstart.backbones.standard_form import preprocess_of
+from headstart.backbones.tensorflow_files import import_file, recognised, without_rounding
+from headstart.engines.hardware import Hardware
+from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import BackboneError, MissingExtra
-from headstart.networks import preprocess_of
-from headstart.tensorflow_files import import_file, recognised, without_rounding
 
 HAS_TENSORFLOW = all(importlib.util.find_spec(package) for package in ("tensorflow", "tf2onnx"))
 needs_tensorflow = pytest.mark.skipif(not HAS_TENSORFLOW, reason="needs the extra tensorflow")
@@ -129,7 +130,7 @@ def codes(model: onnx.ModelProto, pixels: np.ndarray, folder: Path, **options) -
     about = {"size": preprocess.size, "mean": preprocess.mean, "std": preprocess.std}
     backbone = load_backbone(str(folder / "imported.onnx"), cache_dir=folder, **about, **options)
     assert backbone.preprocess == preprocess
-    return Engine(backbone.network, Hardware(precision="f32")).infer(pixels)["codes"]
+    return OpenVINOEngine(backbone.network, Hardware(precision="f32")).infer(pixels)["codes"]
 
 
 # ---- every kind
@@ -245,7 +246,7 @@ def test_the_quantised_mobilenet(shared, tmp_path):
     preprocess = preprocess_of(model)
     assert (preprocess.size, preprocess.mean, preprocess.std) == (224, (0.0,) * 3, pytest.approx((1 / 255,) * 3))
     photo = next((shared / "data" / "alpaca").rglob("*.jpg"), None) or next((shared / "data" / "alpaca").rglob("*.png"))
-    from headstart.images import load_image
+    from headstart.data.images import load_image
 
     row = codes(model, load_image(photo, preprocess), tmp_path)
     assert row.shape == (1024,) and row.min() == 0 and row.max() > 1
@@ -382,7 +383,5 @@ def test_what_a_model_does_not_say_is_none(tiny_onnx, tmp_path):
 
 
 def test_tensorflow_is_not_imported_by_the_module():
-    code = (
-        "import sys, headstart.tensorflow_files; print([m for m in ('tensorflow', 'keras', 'tf2onnx') if m in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+    code = "import sys, headstart.backbones.tensorflow_files\nprint({'tensorflow', 'keras', 'tf2onnx'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

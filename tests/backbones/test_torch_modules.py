@@ -10,12 +10,13 @@ import pytest
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 
-from headstart import torch_networks  # noqa: E402
-from headstart.backbones import BACKBONES, load_backbone  # noqa: E402
-from headstart.engine import Engine, Hardware  # noqa: E402
-from headstart.errors import BackboneError, MissingExtra  # noqa: E402
-from headstart.networks import standard_form  # noqa: E402
-from headstart.torch_networks import normalised, to_onnx, torch_network  # noqa: E402
+from headstart.backbones import torch_modules
+from headstart.backbones.builtin import BACKBONES, load_backbone
+from headstart.backbones.standard_form import standard_form
+from headstart.backbones.torch_modules import normalised, to_onnx, torch_network
+from headstart.engines.hardware import Hardware
+from headstart.engines.openvino_engine import OpenVINOEngine
+from headstart.errors import BackboneError, MissingExtra
 
 SMALL = "timm:test_resnet.r160_in1k"  # 160 px, 0.5 million weights: timm keeps it for tests
 
@@ -32,7 +33,7 @@ def small_weights(tmp_path):
 
 
 def codes_of(network, pixels):
-    engine = Engine(network, Hardware(precision="f32"))
+    engine = OpenVINOEngine(network, Hardware(precision="f32"))
     return np.stack([engine.infer(image)["codes"] for image in pixels])
 
 
@@ -66,17 +67,17 @@ def test_an_exported_network_gives_the_codes_of_the_backbone_it_was(tmp_path):
 
 
 def test_weights_that_lack_a_tensor_or_have_one_too_many_are_refused(monkeypatch):
-    whole = torch_networks.lite_weights(BACKBONES["efficientnet-lite0"])
+    whole = torch_modules.lite_weights(BACKBONES["efficientnet-lite0"])
     lacking = {name: array for name, array in whole.items() if name != "_conv_stem.weight"}
     for weights in (
         lacking,
         {**whole, "_blocks.3._expand_conv.gain": np.ones(3)},
         {**whole, "_conv_stem.weight": np.ones(3)},
     ):
-        monkeypatch.setattr(torch_networks, "lite_weights", lambda _, weights=weights: weights)
+        monkeypatch.setattr(torch_modules, "lite_weights", lambda _, weights=weights: weights)
         with pytest.raises(BackboneError, match="do not fit timm's tf_efficientnet_lite0"):
             torch_network("efficientnet-lite0")
-    monkeypatch.setattr(torch_networks, "lite_weights", lambda _: {**whole, "_blocks.99._bn1.bias": np.ones(3)})
+    monkeypatch.setattr(torch_modules, "lite_weights", lambda _: {**whole, "_blocks.99._bn1.bias": np.ones(3)})
     with pytest.raises(BackboneError, match="more blocks"):
         torch_network("efficientnet-lite0")
 

@@ -7,19 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from headstart.copies import CHAIN, _linked, _parts, find_copies
-from headstart.duplicates import N_NEAREST, near_duplicates
-from headstart.glance import glance_at
-from test_duplicates import codes_of, jpeg, looked_at, scene
-
-
-def resaved(pixels: np.ndarray, n: int, seed: int = 0) -> list[bytes]:
-    """A photo n times over, each of another size and quality."""
-    rng = np.random.default_rng(seed)
-    height, width, _ = pixels.shape
-    sizes = [(int(width * scale), int(height * scale)) for scale in rng.uniform(0.6, 1.0, n)]
-    qualities = rng.permutation(np.linspace(40, 95, n)).round(3)
-    return [jpeg(cv2.resize(pixels, s, interpolation=cv2.INTER_AREA), int(q)) for s, q in zip(sizes, qualities, strict=True)]
+from headstart.checks.copies import CHAIN, _linked, _parts, find_copies
+from headstart.checks.duplicates import N_NEAREST, near_duplicates
+from headstart.codes.image_stats import compute_image_stats
+from support.photos import codes_of, jpeg, looked_at, resaved, scene
 
 
 def film(n: int, step: int = 6) -> list[bytes]:
@@ -124,7 +115,7 @@ def test_copies_of_nothing_and_of_one_photo():
 def test_photos_that_are_gone_are_alone():
     contents = resaved(scene(0), 25)
     digests = [sha256(content).digest() for content in contents]
-    glances = glance_at([*contents[:24], b"gone"], digests, None)
+    glances = compute_image_stats([*contents[:24], b"gone"], digests, None)
     copies = find_copies(codes_of(glances), glances, digests)
     assert len(set(copies.groups[:24])) == 1 and copies.groups[24] == digests[24]
 

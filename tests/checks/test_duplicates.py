@@ -1,29 +1,13 @@
 """Duplicates: copies of a photo are found whatever was done to them, other photos are not, and no group swallows a class."""
 
-from hashlib import sha256
-
 import cv2
 import numpy as np
 import pytest
 import simplejpeg
 
-from headstart.copies import find_copies
-from headstart.duplicates import exact_groups, near_duplicates
-from headstart.glance import Glances, glance_at
-
-
-def scene(seed: int, width: int = 256, height: int = 192) -> np.ndarray:
-    """A picture with edges at every size, another one for each seed: dead leaves, a model of photos (Lee et al. 2001)."""
-    rng = np.random.default_rng(seed)
-    pixels = np.full((height, width, 3), rng.integers(90, 160, 3), np.uint8)
-    for radius in np.sort(rng.pareto(1.5, 200) * 4 + 2)[::-1]:
-        centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
-        cv2.circle(pixels, centre, int(min(radius, 60)), (rng.integers(20, 236) + rng.integers(-20, 20, 3)).tolist(), -1)
-    return pixels
-
-
-def jpeg(pixels: np.ndarray, quality: int = 90) -> bytes:
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="444")
+from headstart.checks.copies import find_copies
+from headstart.checks.duplicates import exact_groups, near_duplicates
+from support.photos import jpeg, looked_at, scene
 
 
 def with_text(pixels: np.ndarray) -> np.ndarray:
@@ -41,22 +25,6 @@ CHANGES = {
     "with text": lambda p: jpeg(with_text(p)),
     "all of it": lambda p: jpeg(cv2.resize(with_text(p)[4:-4, 6:-6][:, ::-1], (180, 135), interpolation=cv2.INTER_AREA), 50),
 }
-
-
-def codes_of(glances: Glances) -> np.ndarray:
-    """Codes that mirroring leaves alone: the mean colours of five rings of the small picture. They tell little apart."""
-    rows = []
-    for picture in glances.pictures:
-        small = np.full((16, 16, 3), 128.0) if picture is None else simplejpeg.decode_jpeg(picture, "RGB")
-        small = cv2.resize(small, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float64)
-        rows.append(np.concatenate([(small[i : 16 - i, i : 16 - i].mean((0, 1))) for i in (0, 2, 4, 6)]))
-    return np.array(rows, np.float16)
-
-
-def looked_at(contents):
-    digests = [sha256(content).digest() for content in contents]
-    glances = glance_at(contents, digests, None)
-    return codes_of(glances), glances, digests
 
 
 def found(contents):

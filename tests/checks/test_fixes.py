@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headstart.datasets import Dataset, Skipped, load_dataset
+from headstart.checks.fixes import COLUMNS, apply_fixes, propose, read_fixes, write_fixes
+from headstart.checks.issue import Issue
+from headstart.data.datasets import Dataset, Skipped, load_dataset
 from headstart.errors import DataError, OutputError
-from headstart.evidence import Issue
-from headstart.fixes import COLUMNS, apply_fixes, propose, read_fixes, write_fixes
 
 ODD_NAMES = [
     "<script>.jpg",

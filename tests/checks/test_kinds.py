@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import COLOURS, picture, write_photos
-from headstart.check import KINDS, Evidence, Issue, find_issues
-from headstart.datasets import NO_CLASS, Skipped
-from headstart.duplicates import Pair
+from headstart.checks.check_photos import check_photos
+from headstart.checks.duplicates import Pair
+from headstart.checks.issue import BORDER, CheckInputs, Issue
+from headstart.checks.kinds import KINDS, find_issues
+from headstart.codes.image_stats import ImageStats
+from headstart.data.datasets import NO_CLASS, Skipped
+from headstart.data.splits import TEST, TRAIN, UNASSIGNED
 from headstart.errors import DataError, HeadstartError
-from headstart.evidence import BORDER
-from headstart.glance import Glances
-from headstart.likeness import check_photos
-from headstart.splits import TEST, TRAIN, UNASSIGNED
+from support.photos import COLOURS, picture, write_photos
 
 ODD_NAMES = ["<script>alert(1)</script>.jpg", 'a "b", c.jpg', "🌷.jpg", "\u202bورد\u202c.jpg", "caf\udce9.jpg"]
 
@@ -31,7 +31,7 @@ def glances(n, seed=0, **other):
         "sharpness": rng.normal(0.2, 0.04, n).clip(0.1, 0.5).astype(np.float32),
         "hashes": rng.integers(0, 2**63, n).astype(np.uint64),
     }
-    return Glances(**{**numbers, **other}, pictures=(None,) * n)
+    return ImageStats(**{**numbers, **other}, pictures=(None,) * n)
 
 
 def evidence(n=60, k=3, **other):
@@ -58,7 +58,7 @@ def evidence(n=60, k=3, **other):
     for first, second, _ in of_photos["pairs"]:
         joined = {groups[first], groups[second]}
         groups = [min(joined) if group in joined else group for group in groups]
-    return Evidence(**{"groups": groups, **of_photos})
+    return CheckInputs(**{"groups": groups, **of_photos})
 
 
 def one(issues, kind):

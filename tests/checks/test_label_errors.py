@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 
-from headstart.head import is_right
-from headstart.label_errors import (
-    CLEAR,
-    MANY_IMAGES,
-    confident_classes,
-    find_label_errors,
-    out_of_fold,
-)
+from headstart.checks.label_errors import CLEAR, MANY_IMAGES, confident_classes, find_label_errors, out_of_fold
+from headstart.numerics.losses import is_right
 
 
 def digests(n, start=0):
@@ -80,7 +74,7 @@ def test_nothing_is_certain_in_small_classes_or_to_fits_that_are_not(n, sure):
 def test_of_more_photos_than_are_compared_the_doubted_ones_are_asked_about(monkeypatch):
     codes, labels = clusters(400)
     given, is_swapped = swapped(labels, 3, 20)
-    monkeypatch.setattr("headstart.label_errors.MOST_COMPARED", 100)
+    monkeypatch.setattr("headstart.checks.label_errors.MOST_COMPARED", 100)
     found = find_label_errors(out_of_fold(codes, given, 3, digests(400)), given)
     assert is_swapped[np.argsort(found.quality)[:20]].mean() >= 0.9
     assert is_swapped[found.is_flagged].mean() >= 0.9 and found.is_flagged.sum() >= 8  # of 20: with few neighbours, careful
@@ -190,7 +184,7 @@ def test_several_labels_an_image_are_judged_each_by_itself():
 
 
 def test_very_many_classes_are_judged_by_their_means(monkeypatch):
-    monkeypatch.setattr("headstart.label_errors.MOST_WORK", 0)
+    monkeypatch.setattr("headstart.checks.label_errors.MOST_WORK", 0)
     codes, labels = clusters(300, k=10, apart=2.0)
     probabilities = out_of_fold(codes, labels, 10, digests(300))
     assert is_right(np.log(probabilities + 1e-9), labels).mean() > 0.9
@@ -201,7 +195,7 @@ def test_the_confident_joint_by_hand(monkeypatch):
     probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6], [0.85, 0.15]], np.float32)
     labels = np.array([0, 0, 0, 1, 1, 1])  # thresholds (0.9 + 0.7 + 0.2) / 3 = 0.6 and (0.9 + 0.6 + 0.15) / 3 = 0.55
     np.testing.assert_array_equal(confident_classes(probabilities, labels), [0, 0, 1, 1, 1, 0])
-    monkeypatch.setattr("headstart.label_errors.WEAK", 1.0)
+    monkeypatch.setattr("headstart.checks.label_errors.WEAK", 1.0)
     found = find_label_errors(np.tile(probabilities, (4, 1)), np.tile(labels, 4))
     np.testing.assert_allclose(found.quality[:6], [0.9, 0.7, 0.2, 0.9, 0.6, 0.15], atol=1e-6)
     np.testing.assert_array_equal(found.is_flagged[:6], found.quality[:6] < CLEAR)  # 0.2 is, as float32, just above it
@@ -227,12 +221,12 @@ def test_progress_is_told():
 @pytest.mark.shared
 def test_of_the_first_twentieth_of_real_flowers_most_are_truly_swapped(shared, tmp_path):
     """The claim of benchmarks/label_errors.py, on fewer seeds: at least 80 % there; 0.06 is a seed's standard deviation."""
-    from headstart.backbones import load_backbone
-    from headstart.datasets import load_dataset
-    from headstart.looks import Look, look_at
+    from headstart.backbones.builtin import load_backbone
+    from headstart.codes.representation import Representation, represent
+    from headstart.data.datasets import load_dataset
 
     data = load_dataset(shared / "data" / "flowers")
-    codes = look_at(data.images, Look((load_backbone("efficientnet-lite0", cache_dir=tmp_path),)), None)
+    codes = represent(data.images, Representation((load_backbone("efficientnet-lite0", cache_dir=tmp_path),)), None)
     precise = []
     for seed in range(6):
         given, is_swapped = swapped(data.labels[codes.index], 5, 20, seed)

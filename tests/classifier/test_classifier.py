@@ -17,17 +17,20 @@ from onnx import numpy_helper
 from PIL import Image
 
 import headstart
-from conftest import picture, write_deep_backbone
-from headstart import hidden_layer
-from headstart.backbones import load_backbone
-from headstart.classifier import Classifier, _seal, _sealed
-from headstart.codes import Store
-from headstart.engine import Engine, Hardware
+from headstart.backbones.builtin import load_backbone
+from headstart.classifier.classifier import Classifier
+from headstart.classifier.model_file import _seal_entry, seal
+from headstart.codes.representation import Representation, represent
+from headstart.codes.store import Store
+from headstart.data.images import load_image
+from headstart.engines.hardware import Hardware
+from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import BackboneError, ClassifierError
-from headstart.head import Head
-from headstart.heads import HEADS
-from headstart.images import load_image
-from headstart.looks import Look, look_at
+from headstart.heads import mlp
+from headstart.heads.head import Head
+from headstart.heads.kinds import HEADS
+from support.networks import write_deep_backbone
+from support.photos import picture
 
 EXACT = Hardware(precision="f32")
 
@@ -163,7 +166,7 @@ def resealed(classifier, change, about=None):
     model = onnx.load_from_string(classifier.content)
     del model.metadata_props[:]
     change(model)
-    return _sealed(model, classifier.about if about is None else about)
+    return seal(model, classifier.about if about is None else about)
 
 
 def test_weights_in_other_files(classifier, tmp_path):
@@ -280,7 +283,7 @@ def test_metadata_that_is_no_json_or_too_odd(classifier, tmp_path, metadata):
     del model.metadata_props[:]
     model.metadata_props.add(key="headstart", value=metadata)
     body = model.SerializeToString()
-    assert_refused(tmp_path, body + _seal(hashlib.sha256(body).hexdigest()), "does not describe itself")
+    assert_refused(tmp_path, body + _seal_entry(hashlib.sha256(body).hexdigest()), "does not describe itself")
 
 
 def test_a_network_that_gives_other_numbers_than_it_says(classifier, photo, tmp_path):
@@ -336,14 +339,14 @@ def test_threads_that_come_at_once_wait_for_one_compilation(classifier, photo, m
 
     def slowly(network, hardware):
         time.sleep(0.05)
-        made.append(Engine(network, hardware))
+        made.append(OpenVINOEngine(network, hardware))
         return made[-1]
 
     def predict(_):
         together.wait()
         return classifier.predict(photo)[0]
 
-    monkeypatch.setattr("headstart.classifier.open_engine", slowly)
+    monkeypatch.setattr("headstart.classifier.classifier.open_engine", slowly)
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(predict, range(16)))
     assert len(made) == 1 and len(set(answers)) == 1
@@ -360,9 +363,9 @@ def test_a_copy_of_one_that_has_predicted_says_the_same(copied, classifier, phot
 FORKED = """
 import os, sys, threading, time
 import numpy as np
-from headstart.classifier import Classifier
+from headstart.classifier.classifier import Classifier
 from headstart.errors import HeadstartError
-from headstart.heat import Explainer
+from headstart.classifier.explain import Explainer
 
 def in_child(work):
     child = os.fork()
@@ -437,7 +440,7 @@ def test_any_runtime_gives_these_probabilities_in_the_way_that_the_documents_tel
     pytest.importorskip("onnxruntime")
     from pathlib import Path
 
-    text = (Path(__file__).resolve().parents[1] / "docs" / "commands.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "docs" / "commands.md").read_text()
     recipe = text.split("```python\n")[1].split("```")[0]
     classifier = headstart.imagenet_classifier(hardware=EXACT)
     classifier.save(tmp_path / "RUN" / "model.onnx")
@@ -458,7 +461,7 @@ def test_any_runtime_gives_these_probabilities_in_the_way_that_the_documents_tel
 
 @pytest.fixture
 def few_steps(monkeypatch):
-    monkeypatch.setattr(hidden_layer, "STEPS", 100)
+    monkeypatch.setattr(mlp, "STEPS", 100)
 
 
 @pytest.fixture
@@ -467,11 +470,11 @@ def other_deep(tmp_path):
 
 
 LOOKS = {
-    "one backbone": lambda deep, other: Look((deep,)),
-    "two backbones": lambda deep, other: Look((deep, other)),
-    "mirrored": lambda deep, other: Look((deep,), is_mirrored=True),
-    "deep": lambda deep, other: Look((deep,), depth=3),
-    "all of it": lambda deep, other: Look((deep, other), depth=9, is_mirrored=True, views=("rotation=15",)),
+    "one backbone": lambda deep, other: Representation((deep,)),
+    "two backbones": lambda deep, other: Representation((deep, other)),
+    "mirrored": lambda deep, other: Representation((deep,), is_mirrored=True),
+    "deep": lambda deep, other: Representation((deep,), depth=3),
+    "all of it": lambda deep, other: Representation((deep, other), depth=9, is_mirrored=True, views=("rotation=15",)),
 }
 PICTURES = [picture(colour, seed) for seed in range(10) for colour in ((200, 60, 50), (60, 180, 60), (50, 60, 200))]
 LABELS = np.arange(30) % 3
@@ -501,8 +504,8 @@ def in_another_runtime(classifier, images):
 @pytest.mark.parametrize("name", LOOKS)
 def test_every_head_behind_every_look(kind, name, deep, other_deep, kept, few_steps):
     look = LOOKS[name](deep, other_deep)
-    alone = Look(look.backbones, look.depth, look.is_mirrored)  # views are for learning
-    codes = look_at(PICTURES, alone, kept, hardware=EXACT).values
+    alone = Representation(look.backbones, look.depth, look.is_mirrored)  # views are for learning
+    codes = represent(PICTURES, alone, kept, hardware=EXACT).values
     head = learnt(kind, codes, look.parts)
     classifier = Classifier.build(look, head, ["red", "green", "blue"], hardware=EXACT)
     onnx.checker.check_model(onnx.load_from_string(classifier.content), full_check=True)
@@ -526,16 +529,16 @@ MERGED = "engine.py asks the compiled network for its outputs' names, which Open
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_the_engine_gives_codes_under_their_name(depth, deep):
-    look = Look((deep,), depth)
-    codes = look_at(PICTURES, look, None, hardware=EXACT).values
+    look = Representation((deep,), depth)
+    codes = represent(PICTURES, look, None, hardware=EXACT).values
     classifier = Classifier.build(look, learnt("softmax", codes, look.parts), ["a", "b", "c"], hardware=EXACT)
     outputs = classifier.engine.infer(load_image(PICTURES[0], classifier.preprocess))
     np.testing.assert_allclose(outputs["codes"], codes[0], rtol=1e-3, atol=1e-3)
 
 
 def test_the_file_says_which_look_it_is_of(deep, other_deep, tmp_path):
-    look = Look((deep, other_deep), depth=2, is_mirrored=True)
-    head = learnt("softmax", look_at(PICTURES, look, None).values, look.parts)
+    look = Representation((deep, other_deep), depth=2, is_mirrored=True)
+    head = learnt("softmax", represent(PICTURES, look, None).values, look.parts)
     Classifier.build(look, head, ["a", "b", "c"]).save(tmp_path / "model.onnx")
     about = headstart.load(tmp_path).about
     assert (about["format"], about["labels"]) == (3, "one")
@@ -548,14 +551,14 @@ def test_the_file_says_which_look_it_is_of(deep, other_deep, tmp_path):
         "n_parameters": deep.n_parameters + other_deep.n_parameters,
         "license": "unknown",
     }
-    several = learnt("sigmoid", look_at(PICTURES, look, None).values, look.parts)
+    several = learnt("sigmoid", represent(PICTURES, look, None).values, look.parts)
     assert Classifier.build(look, several, ["a", "b", "c"]).about["labels"] == "many"
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_the_file_holds_what_its_head_uses_and_nothing_else(depth, deep):
-    look = Look((deep,), depth)
-    head = learnt("softmax", look_at(PICTURES, look, None).values, look.parts)
+    look = Representation((deep,), depth)
+    head = learnt("softmax", represent(PICTURES, look, None).values, look.parts)
     graph = onnx.load_from_string(Classifier.build(look, head, ["a", "b", "c"]).content).graph
     made = {name for node in graph.node for name in node.output}
     used = {name for node in graph.node for name in node.input}
@@ -571,8 +574,8 @@ def test_codes_that_are_all_zero_are_told_alike_everywhere(deep, tmp_path):
         if weight.name == "depthwise3.bias":
             weight.CopyFrom(numpy_helper.from_array(np.full(16, -100, np.float32), weight.name))
     onnx.save(network, tmp_path / "silent.onnx")
-    look = Look((load_backbone(str(tmp_path / "silent.onnx"), cache_dir=tmp_path),), depth=2)
-    codes = look_at(PICTURES, look, None, hardware=EXACT).values
+    look = Representation((load_backbone(str(tmp_path / "silent.onnx"), cache_dir=tmp_path),), depth=2)
+    codes = represent(PICTURES, look, None, hardware=EXACT).values
     assert (codes[:, 24:] == 0).all()
     head = learnt("softmax", codes, look.parts)
     classifier = Classifier.build(look, head, ["a", "b", "c"], hardware=EXACT)
@@ -588,19 +591,19 @@ def test_codes_that_are_all_zero_are_told_alike_everywhere(deep, tmp_path):
 def test_networks_of_every_age_carry_every_head_or_say_why_not(opset, kind, tmp_path, few_steps):
     path = write_deep_backbone(tmp_path / "aged.onnx", opset=opset)
     backbone = load_backbone(str(path), cache_dir=tmp_path)
-    look = Look((backbone,), depth=2, is_mirrored=True)
+    look = Representation((backbone,), depth=2, is_mirrored=True)
     assert (backbone.opset, backbone.can_mirror) == (opset, opset >= 10)
-    codes = look_at(PICTURES, look, None, hardware=EXACT).values  # codes themselves can always be had
+    codes = represent(PICTURES, look, None, hardware=EXACT).values  # codes themselves can always be had
     head = learnt(kind, codes, look.parts)
     if kind == "nearest" and opset < 11:
         with pytest.raises(BackboneError, match=f"opset 11 or later; this one has {opset}: export it again, or choose"):
-            Classifier.build(Look((backbone,), depth=2), head, ["a", "b", "c"])
+            Classifier.build(Representation((backbone,), depth=2), head, ["a", "b", "c"])
         return
     if opset < 10:
         with pytest.raises(BackboneError, match="mirror"):
             Classifier.build(look, head, ["a", "b", "c"])
-        look = Look((backbone,), depth=2)
-        codes = look_at(PICTURES, look, None, hardware=EXACT).values
+        look = Representation((backbone,), depth=2)
+        codes = represent(PICTURES, look, None, hardware=EXACT).values
         head = learnt(kind, codes, look.parts)
     classifier = Classifier.build(look, head, ["a", "b", "c"], hardware=EXACT)
     _, pixels, probabilities, _ = in_another_runtime(classifier, PICTURES)
@@ -611,24 +614,24 @@ def test_networks_of_every_age_carry_every_head_or_say_why_not(opset, kind, tmp_
 def test_a_network_of_one_image_at_a_time_cannot_average_its_mirror_image(tmp_path):
     path = write_deep_backbone(tmp_path / "single.onnx", batch=1)
     backbone = load_backbone(str(path), cache_dir=tmp_path)
-    look = Look((backbone,), depth=2, is_mirrored=True)
-    head = learnt("softmax", look_at(PICTURES, look, None).values, look.parts)
+    look = Representation((backbone,), depth=2, is_mirrored=True)
+    head = learnt("softmax", represent(PICTURES, look, None).values, look.parts)
     assert not backbone.can_mirror
     with pytest.raises(
         BackboneError,
         match="single takes one image at a time, and so cannot be given a photo together with its mirror image",
     ):
         Classifier.build(look, head, ["a", "b", "c"])
-    (prediction,) = Classifier.build(Look((backbone,), depth=2), head, ["a", "b", "c"]).predict(PICTURES[0])
+    (prediction,) = Classifier.build(Representation((backbone,), depth=2), head, ["a", "b", "c"]).predict(PICTURES[0])
     assert prediction.status == "ok"
 
 
 def test_mirrored_averaging_tells_a_picture_and_its_mirror_image_alike(deep):
-    look = Look((deep,), is_mirrored=True)
-    head = learnt("softmax", look_at(PICTURES, look, None).values, look.parts)
+    look = Representation((deep,), is_mirrored=True)
+    head = learnt("softmax", represent(PICTURES, look, None).values, look.parts)
     classifier = Classifier.build(look, head, ["a", "b", "c"], hardware=EXACT)
     square = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     one, other = (classifier.engine.infer(p)["probabilities"] for p in (square, square[:, ::-1].copy()))
-    plain = Engine(deep.network, EXACT)
+    plain = OpenVINOEngine(deep.network, EXACT)
     assert np.abs(plain.infer(square)["codes"] - plain.infer(square[:, ::-1].copy())["codes"]).max() > 1e-3
     np.testing.assert_allclose(one, other, atol=1e-5)

@@ -5,14 +5,14 @@ import onnx
 import pytest
 from onnx import helper
 
-from conftest import picture
-from headstart.backbones import load_backbone
-from headstart.classifier import Classifier
-from headstart.engine import Hardware
-from headstart.head import Head
-from headstart.heads import HEADS
-from headstart.heat import Explainer
-from headstart.looks import Look, look_at
+from headstart.backbones.builtin import load_backbone
+from headstart.classifier.classifier import Classifier
+from headstart.classifier.explain import Explainer
+from headstart.codes.representation import Representation, represent
+from headstart.engines.hardware import Hardware
+from headstart.heads.head import Head
+from headstart.heads.kinds import HEADS
+from support.photos import picture
 
 EXACT = Hardware(precision="f32")
 COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 200)]
@@ -20,8 +20,8 @@ PICTURES = [picture(colour, seed, (32, 32)) for seed in range(15) for colour in 
 LABELS = np.tile(np.arange(3), 15)
 
 
-def built(look: Look, kind: str, strength: float = 0.01, *, parts: bool = True) -> Classifier:
-    codes = look_at(PICTURES, look, None).values
+def built(look: Representation, kind: str, strength: float = 0.01, *, parts: bool = True) -> Classifier:
+    codes = represent(PICTURES, look, None).values
     fitter = HEADS[kind].fitter(codes, LABELS, 3, look.parts if parts else ())
     head = fitter.head(fitter.fit(3 if kind == "nearest" else strength))
     return Classifier.build(look, Head(**{**vars(head), "temperature": 1.3}), ["red", "green", "blue"], hardware=EXACT)
@@ -30,7 +30,7 @@ def built(look: Look, kind: str, strength: float = 0.01, *, parts: bool = True) 
 @pytest.mark.parametrize("kind", ["softmax", "class-mean", "hidden"])
 @pytest.mark.parametrize("look", [{"depth": 1}, {"depth": 4}, {"depth": 2, "is_mirrored": True}], ids=str)
 def test_the_mean_of_the_heat_and_the_constant_are_the_score(kind, look, deep):
-    classifier = built(Look((deep,), **look), kind)
+    classifier = built(Representation((deep,), **look), kind)
     explainer = Explainer(classifier)
     for square in PICTURES[:3]:
         outputs = explainer.engine.infer(square)
@@ -43,7 +43,7 @@ def test_the_mean_of_the_heat_and_the_constant_are_the_score(kind, look, deep):
 
 
 def test_the_likeliest_class_is_explained_by_default(deep):
-    classifier = built(Look((deep,)), "softmax")
+    classifier = built(Representation((deep,)), "softmax")
     (prediction,) = classifier.predict(PICTURES[1])
     heat = Explainer(classifier).explain(PICTURES[1])
     assert classifier.classes[heat.label] == prediction.prediction
@@ -73,7 +73,7 @@ def colours(tmp_path):
 def test_the_heat_lies_where_the_class_is(colours, is_mirrored):
     square = np.full((32, 32, 3), 30, np.uint8)
     square[8:20, :12] = COLOURS[0]  # red at the upper left alone
-    explainer = Explainer(built(Look((colours,), is_mirrored=is_mirrored), "softmax"))
+    explainer = Explainer(built(Representation((colours,), is_mirrored=is_mirrored), "softmax"))
     heat = explainer.explain(square, 0)
     hot = np.argwhere(heat.shown > 0.5)
     assert heat.is_exact and heat.shown.shape == (8, 8)
@@ -83,16 +83,16 @@ def test_the_heat_lies_where_the_class_is(colours, is_mirrored):
 
 def test_what_is_no_mean_of_a_map_is_explained_by_covering(tiny, deep):
     """The tiny backbone's codes are the fields of a grid; nearest neighbours are no linear head."""
-    for classifier in (built(Look((tiny,)), "softmax"), built(Look((deep,)), "nearest")):
+    for classifier in (built(Representation((tiny,)), "softmax"), built(Representation((deep,)), "nearest")):
         heat = Explainer(classifier).explain(PICTURES[0])
         assert not heat.is_exact and heat.values.shape == (8, 8) and np.isfinite(heat.values).all()
 
 
 def test_two_backbones_are_explained_together(deep, tmp_path):
-    from conftest import write_deep_backbone
+    from support.networks import write_deep_backbone
 
     other = load_backbone(str(write_deep_backbone(tmp_path / "other.onnx", seed=1)), cache_dir=tmp_path)
-    look = Look((deep, other), depth=2, is_mirrored=True)
+    look = Representation((deep, other), depth=2, is_mirrored=True)
     explainer = Explainer(built(look, "softmax"))
     heat = explainer.explain(PICTURES[0], 0)
     scores = explainer._head.logits(explainer.engine.infer(PICTURES[0])["codes"][None])[0] / 1.3
@@ -101,15 +101,15 @@ def test_two_backbones_are_explained_together(deep, tmp_path):
 
 @pytest.mark.shared
 def test_a_real_photo(shared, tmp_path):
-    from headstart.images import load_image
+    from headstart.data.images import load_image
 
     backbone = load_backbone("efficientnet-lite0", cache_dir=tmp_path)
     photos = (
         sorted((shared / "data" / "flowers" / "tulips").iterdir())[:6]
         + sorted((shared / "data" / "flowers" / "daisy").iterdir())[:6]
     )
-    look = Look((backbone,), depth=2)
-    codes = look_at(photos, look, None).values
+    look = Representation((backbone,), depth=2)
+    codes = represent(photos, look, None).values
     fitter = HEADS["softmax"].fitter(codes, np.repeat([0, 1], 6), 2, look.parts)
     classifier = Classifier.build(look, fitter.head(fitter.fit(0.01)), ["tulips", "daisy"])
     heat = Explainer(classifier).explain(load_image(photos[0], classifier.preprocess))

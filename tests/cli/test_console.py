@@ -7,15 +7,15 @@ import time
 import numpy as np
 import pytest
 
-from headstart import terminal
-from headstart.evaluate import evaluate
+from headstart.cli import console, summaries
+from headstart.evaluation.metrics import evaluate
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that the test moves."""
     now = [0.0]
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -27,7 +27,7 @@ def run(progress, clock, *, n=100, seconds_each=0.2):
 
 
 def test_a_log_gets_a_line_every_few_seconds_with_rate_and_time_left(clock, capsys):
-    run(terminal.Progress(), clock)
+    run(console.Progress(), clock)
     lines = capsys.readouterr().err.splitlines()
     assert 3 <= len(lines) <= 6
     assert re.fullmatch(r"codes: \d+ of 100  5 images/s  \d+ s, about \d+ s left", lines[0])
@@ -35,13 +35,13 @@ def test_a_log_gets_a_line_every_few_seconds_with_rate_and_time_left(clock, caps
 
 
 def test_what_is_quick_needs_no_line_and_quiet_gets_none(clock, capsys):
-    run(terminal.Progress(), clock, n=5, seconds_each=0.01)
-    run(terminal.Progress(quiet=True), clock)
+    run(console.Progress(), clock, n=5, seconds_each=0.01)
+    run(console.Progress(quiet=True), clock)
     assert capsys.readouterr() == ("", "")
 
 
 def test_the_second_time_a_stage_has_a_rate_of_its_own(clock, capsys):
-    with terminal.Progress() as progress:
+    with console.Progress() as progress:
         for seconds, n in ((1.0, 10), (0.25, 40)):
             for done in range(n + 1):
                 progress("codes", done, n)
@@ -51,7 +51,7 @@ def test_the_second_time_a_stage_has_a_rate_of_its_own(clock, capsys):
 
 
 def test_only_images_are_told_in_images(clock, capsys):
-    with terminal.Progress() as progress:
+    with console.Progress() as progress:
         for stage, n in (("map", 4), ("head", 4), ("trust", 1)):
             for done in range(n + 1):
                 progress(stage, done, n)
@@ -62,19 +62,19 @@ def test_only_images_are_told_in_images(clock, capsys):
 
 
 def test_the_time_left_grows_where_a_piece_takes_longer_than_those_before(clock):
-    stage = terminal._Stage(0.0, 0.0, 10.0, done=1, total=4)  # the first of four took 10 s
+    stage = console._Stage(0.0, 0.0, 10.0, done=1, total=4)  # the first of four took 10 s
     assert [stage.seconds_left(now) for now in (10.0, 20.0, 40.0, 80.0)] == [30.0, 20.0, 40.0, 80.0]
-    burst = terminal._Stage(0.0, 0.0, 10.0, done=1_000, total=2_000)  # images come in bursts: that says nothing of the rest
+    burst = console._Stage(0.0, 0.0, 10.0, done=1_000, total=2_000)  # images come in bursts: that says nothing of the rest
     assert 9 < burst.seconds_left(12.0) < 13
-    assert terminal._Stage(0.0, 0.0, 0.0, done=0, total=4).seconds_left(5.0) is None
-    assert terminal._Stage(0.0, 0.0, 0.0, done=9, total=0).seconds_left(5.0) is None
+    assert console._Stage(0.0, 0.0, 0.0, done=0, total=4).seconds_left(5.0) is None
+    assert console._Stage(0.0, 0.0, 0.0, done=9, total=0).seconds_left(5.0) is None
 
 
 def test_a_log_is_told_of_a_stage_that_says_nothing(capsys, monkeypatch):
-    monkeypatch.setattr(terminal, "PLAIN_SECONDS", 0.01)
-    monkeypatch.setattr(terminal, "QUICK_SECONDS", 0.0)
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.01)
+    monkeypatch.setattr(console, "QUICK_SECONDS", 0.0)
     told = ""
-    with terminal.Progress() as progress:
+    with console.Progress() as progress:
         progress("choose", 0, 0)
         progress("head", 2, 4)
         for _ in range(500):
@@ -87,7 +87,7 @@ def test_a_log_is_told_of_a_stage_that_says_nothing(capsys, monkeypatch):
 
 
 def test_a_stage_goes_on_when_those_within_it_are_over(clock, monkeypatch, capsys):
-    with terminal.Progress() as progress:
+    with console.Progress() as progress:
         progress("choose", 0, 0)
         progress("rung", 0, 3)
         progress("head", 1, 4)  # this one never says that it is over
@@ -100,9 +100,9 @@ def test_a_stage_goes_on_when_those_within_it_are_over(clock, monkeypatch, capsy
 
 
 def test_a_terminal_gets_bars_of_what_is_under_way(clock, capsys, monkeypatch):
-    monkeypatch.setattr(terminal.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with terminal.Progress() as progress:
+    with console.Progress() as progress:
         progress("glance", 0, 0)
         progress("glance", 1, 1)
         progress("trust", 0, 0)
@@ -116,7 +116,7 @@ def test_a_terminal_gets_bars_of_what_is_under_way(clock, capsys, monkeypatch):
 
 def test_the_result_has_interval_cross_entropy_scores_and_confusion():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
-    text = terminal.evaluation_text(evaluate(probabilities, np.array([0, 0, 1, 1]), ["cat", "dog"]))
+    text = summaries.evaluation_text(evaluate(probabilities, np.array([0, 0, 1, 1]), ["cat", "dog"]))
     assert "accuracy 75.0 % on 4 test photos" in text and "95 % interval: 30.1 % to 95.4 %" in text
     assert "cross entropy 0.3" in text or "cross entropy 0.4" in text
     assert re.search(r"cat +66\.7 % +100\.0 %", text)
@@ -127,18 +127,18 @@ def test_the_result_has_interval_cross_entropy_scores_and_confusion():
 def test_no_number_is_a_negative_zero():
     evaluation = evaluate(np.eye(2) * np.float32(1.0000001), np.arange(2), ["cat", "dog"])
     assert evaluation.cross_entropy <= 0
-    text = terminal.evaluation_text(evaluation)
+    text = summaries.evaluation_text(evaluation)
     assert "cross entropy 0.000" in text and "-0.0" not in text
 
 
 def test_many_classes_show_the_worst_and_say_so():
     probabilities, labels = np.eye(30)[np.r_[1, 1:30]], np.arange(30)
-    text = terminal.evaluation_text(evaluate(probabilities, labels, [f"class {i}" for i in range(30)]))
+    text = summaries.evaluation_text(evaluate(probabilities, labels, [f"class {i}" for i in range(30)]))
     assert "the 10 worst of 30 classes" in text and "class 0" in text and "prediction" not in text
 
 
 def test_columns_line_up_whatever_the_names_are():
-    lines = terminal.table(("class", "n"), [("日本", "1"), ("\x1b[31mred", "22"), ("é", "333")]).splitlines()
+    lines = console.table(("class", "n"), [("日本", "1"), ("\x1b[31mred", "22"), ("é", "333")]).splitlines()
     from rich.cells import cell_len
 
     assert len({cell_len(line) for line in lines}) == 1 and "\x1b" not in "".join(lines)
@@ -146,13 +146,13 @@ def test_columns_line_up_whatever_the_names_are():
 
 def test_copies_are_told_where_they_narrow_no_interval():
     probabilities, labels = np.tile([[0.9, 0.1]], (12, 1)), np.zeros(12, int)
-    told = terminal.evaluation_text(evaluate(probabilities, labels, ["cat", "dog"], groups=[b"a"] * 6 + [b"b"] * 6))
+    told = summaries.evaluation_text(evaluate(probabilities, labels, ["cat", "dog"], groups=[b"a"] * 6 + [b"b"] * 6))
     assert "on 12 test photos" in told and "2 different photos, copies count as one" in told and "34.2 % to 100.0 %" in told
-    assert "different" not in terminal.evaluation_text(evaluate(probabilities, labels, ["cat", "dog"]))
+    assert "different" not in summaries.evaluation_text(evaluate(probabilities, labels, ["cat", "dog"]))
 
 
 def test_a_ladder_on_a_sample_says_so():
     rung = {"name": "last layer", "look": "", "accuracy": 0.9, "interval": (0.8, 0.95), "cross_entropy": 0.3, "seconds": 1.0}
     rungs = [rung | {"n_images": 1_500, "is_taken": True, "why": "where the climb begins"}]
-    assert "among a sample of 1,500 of the 2,936 to learn from:" in terminal.ladder_text(rungs, 2_936)
-    assert "among 1,500:" in terminal.ladder_text(rungs, 1_500)
+    assert "among a sample of 1,500 of the 2,936 to learn from:" in summaries.ladder_text(rungs, 2_936)
+    assert "among 1,500:" in summaries.ladder_text(rungs, 1_500)

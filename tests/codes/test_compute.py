@@ -22,17 +22,20 @@ import onnx
 import pytest
 from PIL import Image
 
-from conftest import fill, picture, write_deep_backbone, write_tiny_backbone
 from headstart import cache_folder
-from headstart import codes as module
-from headstart import store as store_module
-from headstart.backbones import load_backbone
-from headstart.cache_folder import check_owner, is_usable
-from headstart.codes import Store, compute_codes, default_cache_dir
-from headstart.datasets import load_dataset
-from headstart.engine import Hardware
+from headstart.backbones.builtin import load_backbone
+from headstart.cache_folder import check_owner, default_cache_dir, is_usable
+from headstart.codes import compute as module
+from headstart.codes import store as store_module
+from headstart.codes.compute import compute_codes
+from headstart.codes.store import Store
+from headstart.data.datasets import load_dataset
+from headstart.data.decoding import read_bytes
+from headstart.engines.hardware import Hardware
 from headstart.errors import BackboneError, CacheError
-from headstart.images import read_bytes
+from support.disk import fill
+from support.networks import write_deep_backbone, write_tiny_backbone
+from support.photos import picture
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="signals and mounts are sent and made as POSIX does")
 
@@ -49,7 +52,7 @@ def many_pictures(n) -> list[np.ndarray]:
 def opened(monkeypatch):
     """The paths that are opened to be read, as they are."""
     paths = []
-    monkeypatch.setattr("headstart.tables.read_bytes", lambda path: (paths.append(path), read_bytes(path))[1])
+    monkeypatch.setattr("headstart.data.tables.read_bytes", lambda path: (paths.append(path), read_bytes(path))[1])
     return paths
 
 
@@ -193,7 +196,7 @@ def test_a_file_system_of_whole_seconds_hides_no_change(tiny, store, tmp_path, m
     now[0] += 3 * 10**9  # no change can hide there any more
     for n_new in (0, 0):
         assert compute_codes([str(path)], tiny, store).n_computed == n_new
-    monkeypatch.setattr("headstart.tables.read_bytes", lambda path: pytest.fail("it is known"))
+    monkeypatch.setattr("headstart.data.tables.read_bytes", lambda path: pytest.fail("it is known"))
     assert compute_codes([str(path)], tiny, store).digests == again.digests
 
 
@@ -461,7 +464,7 @@ def write_table(path, images, *, row_group_size=4, by_path=()):
 def tables_read(monkeypatch):
     """The rows that are read, one by one."""
     pytest.importorskip("pyarrow")
-    from headstart.tables import ParquetImages
+    from headstart.data.tables import ParquetImages
 
     rows, real = [], ParquetImages.read
     monkeypatch.setattr(ParquetImages, "read", lambda self, row: (rows.append(row), real(self, row))[1])
@@ -549,15 +552,16 @@ SCRIPT = """
 import json, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from headstart import codes, store
-from headstart.backbones import load_backbone
+from headstart.codes import compute, shelf
+from headstart.codes.store import Store
+from headstart.backbones.builtin import load_backbone
 
 network, cache, seconds, commit_seconds, *photos = sys.argv[1:]
-store.COMMIT_SECONDS, load_image = float(commit_seconds), codes.load_image
-codes.load_image = lambda *arguments: (time.sleep(float(seconds)), load_image(*arguments))[1]
-kept = codes.Store(Path(cache))
+shelf.COMMIT_SECONDS, load_image = float(commit_seconds), compute.load_image
+compute.load_image = lambda *arguments: (time.sleep(float(seconds)), load_image(*arguments))[1]
+kept = Store(Path(cache))
 told = lambda stage, done, total: print(done, flush=True)
-done = codes.compute_codes(photos, load_backbone(network, cache_dir=Path(cache)), kept, progress=told)
+done = compute.compute_codes(photos, load_backbone(network, cache_dir=Path(cache)), kept, progress=told)
 print(json.dumps({"n": len(done.index), "failures": len(done.failures)}))
 """
 
@@ -785,7 +789,7 @@ def test_kept_rows_that_are_no_numbers_are_computed_anew(full_store, work, tiny,
         for digest in expected.digests[:3]:
             row = expected.values[0].copy()
             row[7] = odd
-            content = row.tobytes() + store_module._check(digest, row.tobytes())
+            content = row.tobytes() + store_module.check_rows(digest, row.tobytes())
             connection.execute("UPDATE codes SET codes = ? WHERE digest = ?", (content, digest))
     with contextlib.closing(Store(full_store.parent)) as store:
         done = compute_codes(work, tiny, store)
@@ -796,7 +800,7 @@ def test_kept_rows_that_are_no_numbers_are_computed_anew(full_store, work, tiny,
 @on_posix
 @pytest.mark.parametrize("whose", ["the folder", "the file"])
 def test_a_cache_of_another_user_is_not_used(full_store, work, tiny, tmp_path, monkeypatch, capsys, whose):
-    from headstart import cli
+    from headstart.cli import main
 
     folder, real = full_store.parent, os.stat
     (folder / "backbones").mkdir()
@@ -817,7 +821,7 @@ def test_a_cache_of_another_user_is_not_used(full_store, work, tiny, tmp_path, m
     with contextlib.closing(Store(folder)) as store:
         assert "belongs to another user" in store.notes[0] and compute_codes(work, tiny, store).n_computed == len(work)
     assert is_usable(folder) is (whose == "the file")
-    assert cli.main(["cache", "--cache", str(folder)]) == 1
+    assert main.main(["cache", "--cache", str(folder)]) == 1
     assert "belongs to another user" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     for owner in (0, os.geteuid()):  # what root has is as safe as the system is

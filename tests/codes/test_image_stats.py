@@ -1,4 +1,4 @@
-"""Glances: every number says what it claims, is computed once, and outlives photos that go, change or were never whole."""
+"""Image statistics: every number says what it claims, is computed once, and outlives photos that go or change."""
 
 import io
 import os
@@ -13,10 +13,11 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from headstart import glance
-from headstart.codes import Store, compute_codes
-from headstart.glance import MIRROR_BITS, ROW, glance_at, picture_of
-from headstart.tables import digest_of, read_table
+from headstart.codes import image_stats
+from headstart.codes.compute import compute_codes
+from headstart.codes.image_stats import MIRROR_BITS, ROW, compute_image_stats, picture_of
+from headstart.codes.store import Store
+from headstart.data.tables import digest_of, read_table
 
 ARRAYS = ("widths", "heights", "brightness", "contrast", "sharpness", "hashes")
 
@@ -35,8 +36,8 @@ def jpeg(pixels: np.ndarray, quality: int = 90) -> bytes:
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="444")
 
 
-def look(*contents: bytes) -> glance.Glances:
-    return glance_at(contents, [sha256(content).digest() for content in contents], None)
+def look(*contents: bytes) -> image_stats.ImageStats:
+    return compute_image_stats(contents, [sha256(content).digest() for content in contents], None)
 
 
 def n_bits(a: int, b: int) -> int:
@@ -105,11 +106,11 @@ def test_arrays_and_pillow_images_are_photos_as_well():
     grey, clear = pixels[:, :, 0], np.dstack([pixels, np.full((240, 320), 255, np.uint8)])
     images = [pixels, grey, clear, Image.fromarray(pixels)]
     digests = [digest_of(image) for image in images]
-    seen = glance_at(images, digests, None)
+    seen = compute_image_stats(images, digests, None)
     assert None not in seen.pictures and (seen.widths == 320).all()
     assert seen.hashes[0] == seen.hashes[2] == seen.hashes[3]
     pixels[:] = 0  # another photo by now, of which nothing is said
-    assert glance_at(images, digests, None).pictures[0] is None
+    assert compute_image_stats(images, digests, None).pictures[0] is None
 
 
 def test_blurred_photos_are_less_sharp_than_sharp_ones_at_any_size():
@@ -145,13 +146,13 @@ def test_a_hash_survives_resaving_and_tells_photos_apart():
 def test_what_the_store_knows_is_not_read_again(files, store):
     digests = digests_of(files)
     told = []
-    first = glance_at(files, digests, store, progress=lambda *said: told.append(said))
+    first = compute_image_stats(files, digests, store, progress=lambda *said: told.append(said))
     assert told == [("glance", i, 6) for i in range(1, 7)]
     for path in files:
         os.remove(path)
-    again = glance_at(files[::-1], digests[::-1], store, progress=lambda *_: pytest.fail("nothing is left to do"))
-    assert same(first, glance_at(files, digests, store)) and again.pictures == first.pictures[::-1]
-    assert first.pictures[0] and same(first, glance_at(["moved"] * 6, digests, store))
+    again = compute_image_stats(files[::-1], digests[::-1], store, progress=lambda *_: pytest.fail("nothing is left to do"))
+    assert same(first, compute_image_stats(files, digests, store)) and again.pictures == first.pictures[::-1]
+    assert first.pictures[0] and same(first, compute_image_stats(["moved"] * 6, digests, store))
 
 
 def test_photos_that_are_gone_or_others_by_now_show_nothing_and_are_not_kept(files, store, tmp_path):
@@ -162,12 +163,12 @@ def test_photos_that_are_gone_or_others_by_now_show_nothing_and_are_not_kept(fil
             file.write(content)
     os.remove(files[4])
     os.mkdir(files[4])
-    seen = glance_at(files, digests, store)
+    seen = compute_image_stats(files, digests, store)
     assert [picture is None for picture in seen.pictures] == [True] * 5 + [False]
     assert not any(getattr(seen, name)[:5].any() for name in ARRAYS)
     with open(files[3], "wb") as file:
         file.write(jpeg(scene(3)))
-    assert glance_at(files, digests, store).pictures[3]
+    assert compute_image_stats(files, digests, store).pictures[3]
 
 
 def test_bytes_that_are_no_photo_show_nothing():
@@ -179,7 +180,7 @@ def test_of_copies_one_is_read_and_any_will_do(tmp_path):
     content = jpeg(scene(5))
     path = tmp_path / "photo \udcff <script>.jpg"
     path.write_bytes(content)
-    seen = glance_at([str(tmp_path / "gone.jpg"), path, path], [sha256(content).digest()] * 3, None)
+    seen = compute_image_stats([str(tmp_path / "gone.jpg"), path, path], [sha256(content).digest()] * 3, None)
     assert seen.pictures[0] == seen.pictures[1] == seen.pictures[2] is not None
 
 
@@ -191,27 +192,27 @@ def test_rows_of_a_table(tmp_path, store):
     table = pyarrow.table({"image": [{"bytes": c, "path": None} for c in contents], "label": ["a", "b", "a"]})
     parquet.write_table(table, tmp_path / "t.parquet")
     images = [row.image for row in read_table(tmp_path / "t.parquet")]
-    assert same(glance_at(images, [sha256(c).digest() for c in contents], store), look(*contents))
+    assert same(compute_image_stats(images, [sha256(c).digest() for c in contents], store), look(*contents))
 
 
 def test_nothing_at_all(store):
-    seen = glance_at([], [], store)
+    seen = compute_image_stats([], [], store)
     assert seen.pictures == () and len(seen.hashes) == 0
 
 
 def test_a_damaged_row_is_computed_again(files, store):
     digests = digests_of(files)
-    first = glance_at(files, digests, store)
+    first = compute_image_stats(files, digests, store)
     store.write(lambda connection: connection.execute("UPDATE codes SET codes = substr(codes, 1, 100)"))
-    assert same(first, glance_at(files, digests, store))
+    assert same(first, compute_image_stats(files, digests, store))
 
 
 def test_another_version_is_computed_again(files, store, monkeypatch):
     digests = digests_of(files)
-    glance_at(files, digests, store)
-    monkeypatch.setattr(glance, "VERSION", glance.VERSION + 1)
+    compute_image_stats(files, digests, store)
+    monkeypatch.setattr(image_stats, "VERSION", image_stats.VERSION + 1)
     told = []
-    glance_at(files, digests, store, progress=lambda *said: told.append(said))
+    compute_image_stats(files, digests, store, progress=lambda *said: told.append(said))
     assert len(told) == 6
 
 
@@ -223,9 +224,9 @@ def test_what_was_done_before_a_stop_is_kept(files, store):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        glance_at(files, digests, store, threads=2, progress=stop)
+        compute_image_stats(files, digests, store, threads=2, progress=stop)
     told = []
-    glance_at(files, digests, store, progress=lambda *said: told.append(said))
+    compute_image_stats(files, digests, store, progress=lambda *said: told.append(said))
     assert len(told) <= 3
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("headstart-")]
 
@@ -235,7 +236,7 @@ def test_many_at_once_agree(files, tmp_path):
 
     def one(_):
         with Store(tmp_path / "one cache") as own:
-            return glance_at(files, digests, own, threads=3)
+            return compute_image_stats(files, digests, own, threads=3)
 
     with ThreadPoolExecutor(4) as pool:
         seen = list(pool.map(one, range(4)))
@@ -245,7 +246,7 @@ def test_many_at_once_agree(files, tmp_path):
 def test_glances_and_codes_share_a_store(photos, tiny, store):
     paths = sorted(str(path) for path in photos.rglob("*.png"))
     codes = compute_codes(paths, tiny, store)
-    glance_at(paths, codes.digests, store)
+    compute_image_stats(paths, codes.digests, store)
     assert compute_codes(paths, tiny, store).n_computed == 0
     assert {recipe["name"] for recipe in store.summary()["recipes"]} == {tiny.name, "glance"}
     for recipe in store.summary()["recipes"]:  # what `headstart cache` shows of each

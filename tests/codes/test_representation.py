@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import picture, write_deep_backbone
-from headstart import codes as codes_module
-from headstart.backbones import MORE, WHOLE, load_backbone
-from headstart.codes import compute_codes
-from headstart.engine import Hardware
+from headstart.backbones.backbone import MORE, WHOLE
+from headstart.backbones.builtin import load_backbone
+from headstart.codes import compute as codes_module
+from headstart.codes.compute import compute_codes
+from headstart.codes.representation import Representation, _mean, pixels_for, represent
+from headstart.engines.hardware import Hardware
 from headstart.errors import DataError
-from headstart.looks import Look, _mean, look_at, pixels_for
+from support.networks import write_deep_backbone
+from support.photos import picture
 
 EXACT = Hardware(precision="f32")
 PICTURES = [picture((40 * i, 200 - 30 * i, 90), i) for i in range(5)]
@@ -27,8 +29,8 @@ def other(tmp_path):
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 9])
 def test_a_look_reads_as_many_layers_as_it_says(depth, deep, store):
-    look = Look((deep,), depth)
-    looked = look_at(PICTURES, look, store)
+    look = Representation((deep,), depth)
+    looked = represent(PICTURES, look, store)
     everything = compute_codes(PICTURES, deep, store, is_deep=True)
     assert look.parts == looked.widths == deep.widths[:depth]
     np.testing.assert_array_equal(looked.values, everything.values[:, : sum(look.parts)])
@@ -36,9 +38,9 @@ def test_a_look_reads_as_many_layers_as_it_says(depth, deep, store):
 
 
 def test_backbones_stand_side_by_side(deep, other, store):
-    look = Look((deep, other), 2)
-    looked = look_at(PICTURES, look, store)
-    each = [look_at(PICTURES, Look((b,), 2), store).values for b in (deep, other)]
+    look = Representation((deep, other), 2)
+    looked = represent(PICTURES, look, store)
+    each = [represent(PICTURES, Representation((b,), 2), store).values for b in (deep, other)]
     np.testing.assert_array_equal(looked.values, np.hstack(each))
     assert (look.name, look.parts, looked.widths) == ("deep+other", (24, 16, 24, 16), (24, 16, 24, 16))
     assert not np.allclose(*each)
@@ -47,7 +49,7 @@ def test_backbones_stand_side_by_side(deep, other, store):
 def test_mirrored_is_the_mean_of_both(deep, store):
     plain = compute_codes(PICTURES, deep, store, is_deep=True).values.astype(np.float32)
     turned = compute_codes(PICTURES, deep, store, view="mirrored", is_deep=True).values.astype(np.float32)
-    looked = look_at(PICTURES, Look((deep,), 4, is_mirrored=True), store)
+    looked = represent(PICTURES, Representation((deep,), 4, is_mirrored=True), store)
     assert looked.values.dtype == np.float16
     np.testing.assert_allclose(looked.values, (plain + turned) / 2, rtol=1e-3, atol=1e-6)
     assert np.abs(plain - turned).max() > 0.01
@@ -62,12 +64,14 @@ def test_many_rows_are_averaged_as_few_are():
 def test_mirrored_looks_see_a_picture_and_its_mirror_image_alike(deep):
     square = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     whole = replace(deep, preprocess=replace(deep.preprocess, crop=1.0))
-    one, other = look_at([square, square[:, ::-1].copy()], Look((whole,), 4, is_mirrored=True), None, hardware=EXACT).values
+    one, other = represent(
+        [square, square[:, ::-1].copy()], Representation((whole,), 4, is_mirrored=True), None, hardware=EXACT
+    ).values
     np.testing.assert_allclose(one, other, atol=2e-3)
 
 
 def test_views_come_after_the_photo_itself(deep, store):
-    looked = look_at(PICTURES, Look((deep,), 2, views=("mirrored", "rotation=30")), store, seed=3)
+    looked = represent(PICTURES, Representation((deep,), 2, views=("mirrored", "rotation=30")), store, seed=3)
     assert looked.values.shape == (5, 3, 40)
     for i, view in enumerate(("original", "mirrored", "rotation=30")):
         expected = compute_codes(PICTURES, deep, store, view=view, seed=3, is_deep=True)
@@ -76,29 +80,31 @@ def test_views_come_after_the_photo_itself(deep, store):
 
 
 def test_another_seed_gives_other_views_and_the_same_photo(deep, store):
-    one, same, another = (look_at(PICTURES, Look((deep,), views=("rotation=30",)), store, seed=s).values for s in (1, 1, 2))
+    one, same, another = (
+        represent(PICTURES, Representation((deep,), views=("rotation=30",)), store, seed=s).values for s in (1, 1, 2)
+    )
     np.testing.assert_array_equal(one, same)
     np.testing.assert_array_equal(one[:, 0], another[:, 0])
     assert (one[:, 1] != another[:, 1]).any(axis=1).all()
 
 
 def test_a_mirrored_look_judges_the_mean_and_learns_from_views_beside_it(deep, store):
-    looked = look_at(PICTURES, Look((deep,), is_mirrored=True, views=("crop=20",)), store)
-    mean = look_at(PICTURES, Look((deep,), is_mirrored=True), store)
+    looked = represent(PICTURES, Representation((deep,), is_mirrored=True, views=("crop=20",)), store)
+    mean = represent(PICTURES, Representation((deep,), is_mirrored=True), store)
     np.testing.assert_array_equal(looked.values[:, 0], mean.values)
 
 
 @pytest.mark.parametrize("changes", [{"depth": 3}, {"is_mirrored": True}, {"views": ("shear=10", "zoom=20")}])
 def test_what_was_looked_at_is_not_computed_again(changes, deep, other, store):
-    look = replace(Look((deep, other)), **changes)
-    first, again = (look_at(PICTURES, look, store) for _ in range(2))
+    look = replace(Representation((deep, other)), **changes)
+    first, again = (represent(PICTURES, look, store) for _ in range(2))
     assert first.n_computed > 0 and again.n_computed == 0
     np.testing.assert_array_equal(first.values, again.values)
 
 
 def test_images_that_cannot_be_used_are_told_whatever_the_look(deep, other, store, tmp_path):
     images = [PICTURES[0], b"text", PICTURES[1], str(tmp_path / "none.png")]
-    looked = look_at(images, Look((deep, other), 2, is_mirrored=True, views=("rotation=15",)), store)
+    looked = represent(images, Representation((deep, other), 2, is_mirrored=True, views=("rotation=15",)), store)
     assert looked.index.tolist() == [0, 2] and looked.values.shape == (2, 2, 80)
     assert {i: f.status for i, f in looked.failures.items()} == {1: "not an image", 3: "missing"}
 
@@ -113,7 +119,7 @@ def test_a_photo_that_changes_between_two_views_stops(deep, store, tmp_path):
             Image.fromarray(PICTURES[1]).save(path)
 
     with pytest.raises(DataError, match=r"photo\.png changed while their codes were computed.*start again"):
-        look_at([str(path)], Look((deep,), is_mirrored=True), store, progress=change)
+        represent([str(path)], Representation((deep,), is_mirrored=True), store, progress=change)
 
 
 def test_a_photo_that_vanishes_between_two_backbones_stops_with_its_name(deep, other, store, tmp_path):
@@ -125,7 +131,7 @@ def test_a_photo_that_vanishes_between_two_backbones_stops_with_its_name(deep, o
             Path(path).unlink(missing_ok=True)
 
     with pytest.raises(DataError, match=r"photo\.png could not be read again"):
-        look_at([str(path)], Look((deep, other)), store, progress=remove)
+        represent([str(path)], Representation((deep, other)), store, progress=remove)
 
 
 @pytest.mark.parametrize(("shorter", "expected"), [(40, WHOLE), (300, MORE)])

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from headstart import heads, hidden_layer
 from headstart.errors import HeadstartError
-from headstart.head import Head, balanced_weights, is_right, losses, sigmoid, softmax, unit_rows
-from headstart.heads import HEADS
-from headstart.regression import SigmoidRegression, SoftmaxRegression
+from headstart.heads import mlp, nearest
+from headstart.heads.head import Head
+from headstart.heads.kinds import HEADS
+from headstart.heads.logistic import SigmoidRegression, SoftmaxRegression
+from headstart.numerics.losses import balanced_weights, is_right, losses, sigmoid, softmax, unit_rows
 
 STRENGTH = {"softmax": 1e-3, "sigmoid": 1e-3, "hidden": 0.5, "class-mean": 0.03, "nearest": 5}
 every_head = pytest.mark.parametrize("kind", HEADS)
@@ -16,7 +17,7 @@ every_head = pytest.mark.parametrize("kind", HEADS)
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
     """Blobs need no 1,500 steps of a hidden layer."""
-    monkeypatch.setattr(hidden_layer, "STEPS", 150)
+    monkeypatch.setattr(mlp, "STEPS", 150)
 
 
 def blobs(n, d, k, *, seed=0, spread=1.0):
@@ -193,7 +194,7 @@ def test_the_table_names_its_rows(kind):
 
 @pytest.mark.parametrize("kind", ["sigmoid", "hidden"])
 def test_several_labels_an_image_are_learnt(kind, monkeypatch):
-    monkeypatch.setattr(hidden_layer, "STEPS", 400)
+    monkeypatch.setattr(mlp, "STEPS", 400)
     codes, labels = two_labels()
     head = learn(kind, codes[:120], labels[:120], 3)
     probabilities = head.probabilities(codes[120:])
@@ -206,7 +207,7 @@ def test_several_labels_an_image_are_learnt(kind, monkeypatch):
 @pytest.mark.parametrize("kind", ["sigmoid", "hidden"])
 def test_labels_that_may_be_several_and_never_are_stay_independent(kind, monkeypatch):
     """Where each image happens to have one label, what is no class at all must still be told as none."""
-    monkeypatch.setattr(hidden_layer, "STEPS", 400)
+    monkeypatch.setattr(mlp, "STEPS", 400)
     codes, labels = blobs(200, 24, 3, spread=0.2)
     multi_hot = np.eye(3, dtype=np.float32)[labels]
     kept = (np.arange(200) < 160).astype(np.float32)
@@ -366,7 +367,7 @@ def test_the_nearest_are_asked_and_no_others():
 
 
 def test_the_nearest_are_too_many_to_carry_along(monkeypatch):
-    monkeypatch.setattr(heads, "MOST_NEIGHBOURS", 50)
+    monkeypatch.setattr(nearest, "MOST_NEIGHBOURS", 50)
     codes, labels = blobs(60, 5, 2)
     with pytest.raises(HeadstartError, match="all 60 images along; it takes 50 at most: use softmax"):
         HEADS["nearest"].fitter(codes, labels, 2)

@@ -18,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from headstart.images import FAILURES, FORMATS, Failure, Preprocess, decode, display_name, fit, load_image, read_bytes
+from headstart.data.decoding import FAILURES, Failure, decode, read_bytes
+from headstart.data.formats import FORMATS
+from headstart.data.images import Preprocess, display_name, fit, load_image
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "yellow": (240, 240, 60)}
 NAMES = list(COLOURS)

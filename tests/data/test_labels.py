@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from headstart import labels
-from headstart.splits import TEST, TRAIN, UNASSIGNED, assign_splits, contradictions
+from headstart.data import labels
+from headstart.data.splits import TEST, TRAIN, UNASSIGNED, assign_splits, contradictions
 
 ONE = np.array([2, 0, 2, 2])
 MANY = np.array([[0, 0, 1], [1, 0, 1], [0, 0, 0], [1, 0, 1]], np.uint8)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart import images
-from headstart.images import Failure, Preprocess, decode, load_image, see
-from headstart.pixel_budget import PixelBudget
+from headstart.data import decoding
+from headstart.data.decoding import Failure, decode, see
+from headstart.data.images import Preprocess, load_image
+from headstart.data.pixel_budget import PixelBudget
 
 
 class Watched(PixelBudget):
@@ -40,7 +41,7 @@ def png(side, mode="RGBA", seed=0):
 @pytest.fixture
 def budget(monkeypatch):
     watched = Watched(2 * 400 * 400)
-    monkeypatch.setattr(images, "IN_FLIGHT", watched)
+    monkeypatch.setattr(decoding, "IN_FLIGHT", watched)
     return watched
 
 
@@ -186,6 +187,6 @@ def test_an_image_that_is_converted_some_rows_at_a_time_looks_the_same(mode, mon
         return see(in_mode(mode), lambda pixels: pixels)
 
     whole = seen()
-    monkeypatch.setattr(images, "BAND_PIXELS", 90 * 9)
+    monkeypatch.setattr(decoding, "BAND_PIXELS", 90 * 9)
     np.testing.assert_array_equal(seen(), whole)
     assert whole.shape == (70, 90, 3) and len(np.unique(whole)) > 1

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.augment import ORIGINAL, VIEWS, View, parse_views, view_key, view_pixels, views_grid
+from headstart.data.images import Preprocess
+from headstart.data.views import ORIGINAL, VIEWS, View, parse_views, view_key, view_pixels, views_grid
 from headstart.errors import DataError, HeadstartError
-from headstart.images import Preprocess
 
 DIGEST = hashlib.sha256(b"a photo").digest()
 OTHER = hashlib.sha256(b"another photo").digest()

@@ -12,10 +12,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from conftest import picture
-from headstart.backbones import load_backbone
-from headstart.engine import Engine, Hardware, Result, available_cores, in_order
+from headstart.backbones.builtin import load_backbone
+from headstart.engines.hardware import Hardware, available_cores
+from headstart.engines.openvino_engine import OpenVINOEngine
+from headstart.engines.ordered import Result, in_order
 from headstart.errors import BackboneError, HeadstartError
+from support.photos import picture
 
 EXACT = Hardware(precision="f32")
 
@@ -179,7 +181,7 @@ def test_a_source_that_waits_for_ever_holds_up_no_end():
 
 INTERRUPTED = """
 import itertools, os, signal, threading, time
-from headstart.engine import Result, in_order
+from headstart.engines.openvino_engine import Result, in_order
 threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 def work(index, item):
     time.sleep(0.01)
@@ -199,11 +201,11 @@ def test_an_interrupt_ends_the_stream_and_its_workers():
     assert (done.stdout, done.stderr, done.returncode) == ("interrupted, left: []\n", "", 0)
 
 
-# ---- Engine
+# ---- OpenVINOEngine
 
 
 def test_many_answer_as_one_does(tiny):
-    engine = Engine(tiny.network)
+    engine = OpenVINOEngine(tiny.network)
     many = [pixels(seed) for seed in range(100)]
     results = list(engine.stream(range(100), lambda _, i: many[i]))
     assert [r.item for r in results] == list(range(100))
@@ -217,7 +219,7 @@ def test_many_answer_as_one_does(tiny):
 def test_what_is_no_picture_is_passed_through(tiny):
     known = np.arange(48, dtype=np.float16)
     loaded = [pixels(0), "a failure", known, pixels(1), None]
-    results = list(Engine(tiny.network).stream(loaded, lambda _, item: item))
+    results = list(OpenVINOEngine(tiny.network).stream(loaded, lambda _, item: item))
     assert [r.outputs is not None for r in results] == [True, False, False, True, False]
     assert results[1].instead == "a failure"
     assert results[2].instead is known
@@ -228,21 +230,21 @@ def test_f32_is_exact(tmp_path):
     image = pixels(3, 224)
     (expected,) = onnxruntime.InferenceSession(network).run(["codes"], {"image": image[None]})
     assert expected.max() > 1
-    assert Engine(network, EXACT).infer(image)["codes"] == pytest.approx(expected[0], abs=1e-5, rel=1e-5)
+    assert OpenVINOEngine(network, EXACT).infer(image)["codes"] == pytest.approx(expected[0], abs=1e-5, rel=1e-5)
     # `auto` may be bfloat16, with 8 bits of precision: the same picture, if not the same numbers.
-    about = Engine(network).infer(image)["codes"]
+    about = OpenVINOEngine(network).infer(image)["codes"]
     assert np.corrcoef(about, expected[0])[0, 1] > 0.99
 
 
 def test_outputs_are_called_as_the_file_calls_them(tiny, tiny_onnx, tmp_path):
-    assert Engine(tiny.network).outputs == ["codes"]
+    assert OpenVINOEngine(tiny.network).outputs == ["codes"]
     a_map = load_backbone(str(tiny_onnx), cache_dir=tmp_path, output="grid")
-    assert Engine(a_map.network).outputs == ["codes"]
+    assert OpenVINOEngine(a_map.network).outputs == ["codes"]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_any_number_of_threads(threads, tiny):
-    engine = Engine(tiny.network, Hardware(threads=threads))
+    engine = OpenVINOEngine(tiny.network, Hardware(threads=threads))
     assert engine.threads == threads
     seen = set()
 
@@ -256,7 +258,7 @@ def test_any_number_of_threads(threads, tiny):
 
 
 def test_many_threads_may_infer_at_once(tiny):
-    engine, wrong = Engine(tiny.network, EXACT), []
+    engine, wrong = OpenVINOEngine(tiny.network, EXACT), []
     images = [pixels(seed) for seed in range(16)]
     expected = [engine.infer(image)["codes"] for image in images]
     together = threading.Barrier(16)
@@ -277,7 +279,7 @@ def test_many_threads_may_infer_at_once(tiny):
 
 def test_two_engines_at_once(tiny, tiny_onnx, tmp_path):
     other = load_backbone(str(tiny_onnx), cache_dir=tmp_path, mean=(0, 0, 0), std=(1, 1, 1))
-    one, two = (Engine(backbone.network, EXACT) for backbone in (tiny, other))
+    one, two = (OpenVINOEngine(backbone.network, EXACT) for backbone in (tiny, other))
     for a, b in zip(
         one.stream(range(50), lambda _, i: pixels(i)), two.stream(range(50), lambda _, i: pixels(i)), strict=True
     ):
@@ -289,7 +291,7 @@ def test_a_load_that_fails_ends_the_stream(tiny):
         raise HeadstartError("no")
 
     with pytest.raises(HeadstartError, match="^no$"):
-        list(Engine(tiny.network).stream(range(10), load))
+        list(OpenVINOEngine(tiny.network).stream(range(10), load))
 
 
 @pytest.mark.parametrize(
@@ -308,17 +310,17 @@ def test_impossible_hardware_is_refused_at_once(options, reason):
 @pytest.mark.parametrize("device", ["TOASTER", "", "GPU.99"])
 def test_a_missing_device_lists_those_that_are_there(device, tiny):
     with pytest.raises(BackboneError, match=f"there is no device '{device}' here; OpenVINO finds: .*CPU|cannot run"):
-        Engine(tiny.network, Hardware(device=device))
+        OpenVINOEngine(tiny.network, Hardware(device=device))
 
 
 def test_a_device_may_be_written_in_any_case(tiny):
-    assert Engine(tiny.network, Hardware(device="cpu")).device == "CPU"
+    assert OpenVINOEngine(tiny.network, Hardware(device="cpu")).device == "CPU"
 
 
 @pytest.mark.parametrize("network", [b"", b"garbage", b"\x08\x08\x12\x00"])
 def test_what_is_no_network_cannot_be_run(network):
     with pytest.raises(BackboneError, match="OpenVINO cannot run this network on CPU: ."):
-        Engine(network)
+        OpenVINOEngine(network)
 
 
 # ---- the machine's other users
@@ -328,7 +330,7 @@ def test_what_is_no_network_cannot_be_run(network):
 def test_affinity_is_respected():
     command = (
         "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
-        "from headstart.engine import available_cores; print(available_cores())"
+        "from headstart.engines.openvino_engine import available_cores; print(available_cores())"
     )
     assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True).stdout == "1\n"
 
@@ -391,10 +393,10 @@ def refuse(event, arguments):
 
 sys.addaudithook(refuse)
 import numpy as np
-from headstart.backbones import load_backbone
-from headstart.engine import Engine
+from headstart.backbones.builtin import load_backbone
+from headstart.engines.openvino_engine import OpenVINOEngine
 backbone = load_backbone({network!r}, cache_dir=Path({cache!r}))
-codes = Engine(backbone.network).infer(np.zeros((32, 32, 3), np.uint8))["codes"]
+codes = OpenVINOEngine(backbone.network).infer(np.zeros((32, 32, 3), np.uint8))["codes"]
 assert not any(name.startswith("openvino_telemetry") for name in sys.modules)
 print("codes", len(codes))
 """

@@ -13,18 +13,21 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from conftest import picture, write_tiny_backbone
-from headstart.backbones import load_backbone
-from headstart.engine import Engine, Hardware
+from headstart.backbones.builtin import load_backbone
+from headstart.engines.engine import open_engine
+from headstart.engines.hardware import Hardware, is_torch_device
+from headstart.engines.openvino_engine import OpenVINOEngine
+from headstart.engines.torch_engine import TorchEngine
 from headstart.errors import BackboneError, HeadstartError, MissingExtra
-from headstart.torch_engine import TorchEngine, is_torch_device, open_engine
+from support.networks import write_tiny_backbone
+from support.photos import picture
 
 torch = pytest.importorskip("torch")
 HERE = Hardware(device="torch-cpu", threads=2)
 
 
 def to_torch(network, batch, dtype=None):
-    from headstart.torch_graph import to_torch
+    from headstart.engines.torch_graph import to_torch
 
     return to_torch(network, batch, dtype or torch.float32)
 
@@ -193,7 +196,7 @@ def test_an_operation_gives_what_onnx_runtime_gives(case):
 
 
 def test_every_operation_is_tested():
-    from headstart.torch_operations import OPERATIONS
+    from headstart.engines.torch_operations import OPERATIONS
 
     tested = {node.op_type for case in CASES.values() for node in case[0]} | {"Cast", "Mul", "Sub", "Transpose"}
     assert not set(OPERATIONS) - tested
@@ -208,7 +211,7 @@ def test_every_operation_is_tested():
     ],
 )
 def test_an_operation_that_torch_is_not_trusted_with_is_named(nodes, reason):
-    from headstart.torch_graph import UnknownOperation
+    from headstart.engines.torch_graph import UnknownOperation
 
     with pytest.raises(UnknownOperation, match=reason):
         to_torch(network(nodes, {"pads": ints(0, 0, 1, 0, 0, 0, 0, 0)}), 2)
@@ -228,7 +231,7 @@ def lite0(tmp_path_factory):
 
 def test_the_codes_are_those_of_the_cpu(lite0):
     images = [pixels(seed, 224) for seed in range(5)]
-    cpu = Engine(lite0.network, Hardware(precision="f32"))
+    cpu = OpenVINOEngine(lite0.network, Hardware(precision="f32"))
     engine = TorchEngine(lite0.network, HERE, batch=2)
     assert (engine.outputs, engine.batch, engine.device, engine.threads) == (cpu.outputs, 2, "TORCH-CPU", 2)
     for result in engine.stream(range(5), lambda _, i: images[i]):
@@ -251,7 +254,7 @@ def test_sixteen_bits_are_the_same_picture(lite0):
 @pytest.mark.shared
 def test_a_network_that_computes_its_shapes(shared, tmp_path):
     backbone = load_backbone(str(shared / "weights" / "mobilenet_v2_1.0_224.onnx"), cache_dir=tmp_path)
-    expected = Engine(backbone.network, Hardware(precision="f32")).infer(pixels(1, 224))["codes"]
+    expected = OpenVINOEngine(backbone.network, Hardware(precision="f32")).infer(pixels(1, 224))["codes"]
     codes = TorchEngine(backbone.network, HERE).infer(pixels(1, 224))["codes"]
     assert np.abs(codes - expected).max() <= 1e-3 * np.abs(expected).max()
 
@@ -344,7 +347,7 @@ def test_long_jobs_are_compiled_and_short_ones_not(engine, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
     list(engine.stream(range(9), lambda _, i: pixels(i)))
     assert not compiled
-    monkeypatch.setattr("headstart.torch_engine.COMPILE_FROM", 9)
+    monkeypatch.setattr("headstart.engines.torch_engine.COMPILE_FROM", 9)
     assert len(list(engine.stream(range(9), lambda _, i: pixels(i)))) == 9
     assert len(compiled) == 1
 
@@ -417,17 +420,17 @@ def test_other_devices_are_openvinos(device, tiny):
 
 
 def test_the_engine_is_chosen_by_the_device(tiny):
-    assert isinstance(open_engine(tiny.network), Engine)
+    assert isinstance(open_engine(tiny.network), OpenVINOEngine)
     engine = open_engine(tiny.network, HERE)
     assert isinstance(engine, TorchEngine)
     assert engine.infer(pixels(0))["codes"] == pytest.approx(
-        Engine(tiny.network, Hardware(precision="f32")).infer(pixels(0))["codes"], abs=1e-5
+        OpenVINOEngine(tiny.network, Hardware(precision="f32")).infer(pixels(0))["codes"], abs=1e-5
     )
 
 
 def test_a_network_that_torch_cannot_run_runs_on_the_cpu_and_says_so(caplog):
     engine = open_engine(network([n("Sin", "x")]).SerializeToString(), HERE)
-    assert isinstance(engine, Engine)
+    assert isinstance(engine, OpenVINOEngine)
     assert engine.device == "CPU"
     assert "cannot run on torch-cpu, for lack of Sin; it runs on the CPU" in caplog.text
 
@@ -448,10 +451,10 @@ FORKED = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from headstart.backbones import load_backbone
-from headstart.engine import Hardware
+from headstart.backbones.builtin import load_backbone
+from headstart.engines.openvino_engine import Hardware
 from headstart.errors import BackboneError
-from headstart.torch_engine import TorchEngine
+from headstart.engines.torch_engine import TorchEngine
 
 network = load_backbone(sys.argv[1], cache_dir=Path(sys.argv[2])).network
 engine = TorchEngine(network, Hardware(device="torch-cpu"))
@@ -477,22 +480,22 @@ def test_a_forked_child_is_told_that_torch_does_not_work_there(tiny_onnx, tmp_pa
 
 
 def test_a_missing_torch_is_an_extra(tiny, monkeypatch):
-    for name in ("torch", "headstart.torch_graph", "headstart.torch_operations"):
+    for name in ("torch", "headstart.engines.torch_graph", "headstart.engines.torch_operations"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtra, match=r"the device cuda .*pip install 'headstart\[torch\]'"):
         open_engine(tiny.network, Hardware(device="cuda"))
-    assert isinstance(open_engine(tiny.network), Engine)
+    assert isinstance(open_engine(tiny.network), OpenVINOEngine)
 
 
 def test_torch_is_not_imported_by_the_module():
-    code = "import sys, headstart.torch_engine; print('torch' in sys.modules)"
+    code = "import sys, headstart.engines.torch_engine; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("precision, least", [("auto", 0.99), ("f32", 0.99999)])
 def test_on_a_gpu_the_codes_are_those_of_the_cpu(precision, least, lite0):
-    cpu = Engine(lite0.network, Hardware(precision="f32"))
+    cpu = OpenVINOEngine(lite0.network, Hardware(precision="f32"))
     engine = TorchEngine(lite0.network, Hardware(device="cuda", precision=precision))
     for result in engine.stream(range(20), lambda _, i: pixels(i, 224)):
         assert np.corrcoef(result.outputs["codes"], cpu.infer(pixels(result.item, 224))["codes"])[0, 1] > least

@@ -13,47 +13,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.networks import tiny_network
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 
-from conftest import COLOURS, write_photos  # noqa: E402
-from headstart import finetune as finetuning  # noqa: E402
-from headstart import finetune_images, finetune_recipe, finetune_views, team, unfrozen  # noqa: E402
-from headstart.classifier import Classifier  # noqa: E402
-from headstart.errors import DataError, HeadstartError, MissingExtra  # noqa: E402
-from headstart.finetune import Epoch, FineTuning, finetune  # noqa: E402
-from headstart.head import Head  # noqa: E402
-from headstart.images import Preprocess, load_image  # noqa: E402
-from headstart.splits import TEST, TRAIN, VALIDATION  # noqa: E402
-from headstart.torch_networks import TorchNetwork  # noqa: E402
+from headstart.classifier.classifier import Classifier
+from headstart.data.images import Preprocess, load_image
+from headstart.data.splits import TEST, TRAIN, VALIDATION
+from headstart.errors import DataError, HeadstartError, MissingExtra
+from headstart.finetune import (
+    augment,
+    batches,
+    partial,
+    processes,
+    recipe,
+)
+from headstart.finetune import loop as finetuning
+from headstart.finetune.loop import Epoch, finetune
+from headstart.finetune.recipe import FineTuning
+from headstart.heads.head import Head
+from support.photos import COLOURS, write_photos
 
 CLASSES = tuple(COLOURS)
 N_TRAIN, N_VALIDATION = 10, 4  # of each class
-
-
-def tiny_network(n_codes=16):
-    """Four layers from images of 32 pixels to codes; the second is a block, the last a norm of its own."""
-    nn = torch.nn
-    torch.manual_seed(0)
-    block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
-    module = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        block,
-        nn.Conv2d(8, 12, 3, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(12, n_codes, 1),
-        nn.BatchNorm2d(n_codes),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-    )
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):  # as after training: statistics that batches of ours would change
-            part.running_mean.uniform_(-0.1, 0.1)
-            part.running_var.uniform_(0.5, 1.5)
-    return TorchNetwork("tiny", module.eval(), Preprocess(32), n_codes, "MIT", "random")
 
 
 def head_of(weight, bias=(0, 0, 0), parts=()):
@@ -92,7 +75,7 @@ class Photos:
         given = {"epochs": 2, "batch": 8, "lr": 0.01, "unfreeze": "all", "precision": "f32", "threads": 1, "device": "cpu"}
         hooks = {name: options.pop(name) for name in ("on_epoch", "progress") if name in options}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(finetune_recipe, "FEW_TO_JUDGE", judged_from)
+            patch.setattr(recipe, "FEW_TO_JUDGE", judged_from)
             return finetune(*self.job(network, head), options=FineTuning(**{**given, **options}), **hooks)
 
 
@@ -161,12 +144,12 @@ def test_a_network_that_cannot_be_cut_is_fine_tuned_whole(data, last_training):
 
 
 def test_lower_layers_learn_more_slowly():
-    net = unfrozen.Unfrozen(tiny_network(), head_of(np.zeros((16, 3))), 1)
+    net = partial.Unfrozen(tiny_network(), head_of(np.zeros((16, 3))), 1)
     groups = net.groups(0.01)
     assert len({id(p) for g in groups for p in g["params"]}) == len(list(net.whole.parameters()))
     rates = [g["lr"] for g in groups]
     assert rates == sorted(rates, reverse=True) and rates[0] == 0.01
-    assert rates[-1] == pytest.approx(0.01 * unfrozen.LAYER_DECAY**4)
+    assert rates[-1] == pytest.approx(0.01 * partial.LAYER_DECAY**4)
     assert all(g["weight_decay"] == 0 for g in groups for p in g["params"] if p.ndim < 2)
 
 
@@ -186,7 +169,7 @@ def test_heads_on_codes_of_length_one_and_of_many_labels(data, last_training):
 
 @pytest.mark.parametrize("n, unfreeze", [(3, "head"), (300, "last"), (5_000, "half"), (50_000, "all")])
 def test_more_photos_unfreeze_more(n, unfreeze):
-    assert finetune_recipe.default_unfreeze(n) == unfreeze
+    assert recipe.default_unfreeze(n) == unfreeze
 
 
 def test_the_rate_rises_and_falls():
@@ -239,15 +222,15 @@ def test_a_killed_run_goes_on_to_the_same_end(data, tmp_path, monkeypatch, unfre
 def test_a_process_that_is_killed_leaves_a_checkpoint_that_is_whole(data, tmp_path):
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 from pathlib import Path
 import os, signal
-import test_finetune
+import test_loop
 def die(epoch):
     if epoch.epoch == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-data = object.__new__(test_finetune.Photos)
-data.__dict__.update(test_finetune.read_photos(Path({str(Path(data.images[0]).parents[1])!r})))
+data = object.__new__(test_loop.Photos)
+data.__dict__.update(test_loop.read_photos(Path({str(Path(data.images[0]).parents[1])!r})))
 data.finetuned(epochs=3, checkpoint_dir=Path({str(tmp_path)!r}), on_epoch=die)
 """
     done = subprocess.run(
@@ -352,9 +335,9 @@ def test_part_of_the_way_is_gone_where_all_of_it_is_too_far(data, last_training,
 def good_module(data):
     """The tiny network after fine-tuning, as a torch module."""
     training = finetuning._Training(
-        team.Job(*data.job()),
+        processes.Job(*data.job()),
         FineTuning(epochs=8, lr=0.02, batch=8, unfreeze="all", precision="f32", threads=1, device="cpu"),
-        team.Team(0, 1, torch.device("cpu")),
+        processes.Team(0, 1, torch.device("cpu")),
         lambda *_: None,
         lambda _: None,
     )
@@ -445,23 +428,23 @@ def test_the_middle_view_is_what_the_backbone_sees():
     down, across = np.mgrid[:300, :400] // 2
     picture = np.stack([down, across, 255 - down], axis=2).astype(np.uint8)
     whole = load_image(picture, replace(preprocess, size=73, crop=1.0))
-    seen = finetune_views.seen(torch.from_numpy(whole[None]), finetune_views.middle_views(1, 0.875), preprocess)
+    seen = augment.seen(torch.from_numpy(whole[None]), augment.middle_views(1, 0.875), preprocess)
     difference = (seen[0].permute(1, 2, 0).numpy() + 1) * 127.5 - load_image(picture, preprocess)
     assert np.abs(difference).max() < 2
 
 
 def test_views_are_drawn_anew_within_the_image_and_half_of_them_mirrored():
-    views = finetune_views.drawn_views(1000, np.random.default_rng(0), is_strong=False)
+    views = augment.drawn_views(1000, np.random.default_rng(0), is_strong=False)
     corners = views.theta @ np.array([[-1, -1, 1], [1, 1, 1]]).T
     assert np.abs(corners).max() <= 1 + 1e-6 and (views.colour == 1).all()
     assert 0.4 < (views.theta[:, 0, 0] < 0).mean() < 0.6
     area = np.abs(views.theta[:, 0, 0] * views.theta[:, 1, 1])
     assert area.min() > 0.3 and area.std() > 0.1
-    strong = finetune_views.drawn_views(1000, np.random.default_rng(0), is_strong=True)
+    strong = augment.drawn_views(1000, np.random.default_rng(0), is_strong=True)
     turned = strong.theta[:, 1, 0] != 0
     assert 0.2 < turned.mean() < 0.8 and ((strong.colour != 1).sum(axis=1) <= 2).all() and (strong.colour != 1).any()
     squares = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 36, 36, 3), np.uint8))
-    seen = finetune_views.seen(squares, strong.of(slice(5)), Preprocess(32))
+    seen = augment.seen(squares, strong.of(slice(5)), Preprocess(32))
     assert seen.shape == (5, 3, 32, 32) and seen.abs().max() <= 1
 
 
@@ -470,7 +453,7 @@ def test_mixed_batches_mix_the_labels_as_the_pixels():
     x = y[:, :, None, None].expand(3, 3, 16, 16).contiguous()  # each image has its label's colour
     kinds = set()
     for seed in range(30):
-        mixed, labels = finetune_views.mixed(x, y, np.random.default_rng(seed))
+        mixed, labels = augment.mixed(x, y, np.random.default_rng(seed))
         assert torch.allclose(mixed.mean(dim=(2, 3)), labels, atol=1e-4)
         is_box = len(mixed[0].unique()) == 2 and mixed[0].unique().tolist() == [0, 1]
         kinds.add("same" if torch.equal(mixed, x) else "box" if is_box else "whole")
@@ -484,7 +467,7 @@ def free_port():
 
 
 def test_two_processes_learn_what_one_learns_with_twice_the_batch(data, tmp_path, monkeypatch, last_training):
-    monkeypatch.setattr(team, "PATIENT_SECONDS", 100)
+    monkeypatch.setattr(processes, "PATIENT_SECONDS", 100)
     data.finetuned(batch=8, unfreeze="half")
     alone = {name: p.clone() for name, p in last_training().average.items()}
     for name, value in {
@@ -496,16 +479,16 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(data, tmp_path
         monkeypatch.setenv(name, str(value))
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import torch
-from headstart import finetune
-from test_finetune import tiny_network
-run = finetune._Training.run
+from headstart.finetune import loop
+from support.networks import tiny_network
+run = loop._Training.run
 def saved(self):
     assert run(self) is None
     torch.save(dict(self.average), {str(tmp_path / "other.pt")!r})
-finetune._Training.run = saved
-finetune.finetune_worker(lambda name: tiny_network(), device="cpu")
+loop._Training.run = saved
+loop.finetune_worker(lambda name: tiny_network(), device="cpu")
 """
     other = subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "RANK": "1"}, stderr=subprocess.PIPE, text=True
@@ -529,28 +512,28 @@ finetune.finetune_worker(lambda name: tiny_network(), device="cpu")
 
 
 def test_images_in_memory_are_not_for_several_processes(data):
-    job = team.Job([np.zeros((3, 3, 3), np.uint8)], *data.job()[1:])
+    job = processes.Job([np.zeros((3, 3, 3), np.uint8)], *data.job()[1:])
     with pytest.raises(DataError, match="not from images in memory"):
-        team.packed(job, FineTuning())
+        processes.packed(job, FineTuning())
 
 
 def test_a_job_reaches_other_processes_whole(data, tmp_path):
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    from headstart.datasets import load_dataset
+    from headstart.data.datasets import load_dataset
 
     contents = [Path(path).read_bytes() for path in data.images]
     table = pa.table({"image": contents, "label": [CLASSES[y] for y in data.labels]})
     parquet.write_table(table, tmp_path / "train.parquet", row_group_size=4)
     dataset = load_dataset(tmp_path / "train.parquet")
     finer = replace(tiny_network(), preprocess=Preprocess(48, crop=1.0))
-    job = team.Job(list(dataset.images), *data.job(finer)[1:])
-    packed = team.packed(job, FineTuning(epochs=3, seed=5, checkpoint_dir=tmp_path))
-    same, options = team.unpacked(packed, lambda name: tiny_network())
+    job = processes.Job(list(dataset.images), *data.job(finer)[1:])
+    packed = processes.packed(job, FineTuning(epochs=3, seed=5, checkpoint_dir=tmp_path))
+    same, options = processes.unpacked(packed, lambda name: tiny_network())
     assert [image.read() for image in same.images] == contents
     assert np.array_equal(same.labels, job.labels) and same.digests == job.digests
     assert same.network.preprocess == finer.preprocess and same.head.parts == job.head.parts
     assert (options.epochs, options.seed, options.checkpoint_dir) == (3, 5, None)
-    assert finetune_images._table_contents(same.images) == dict(enumerate(contents))
+    assert batches._table_contents(same.images) == dict(enumerate(contents))
 
 
 def test_without_torch_the_line_that_installs_it_is_told(monkeypatch):

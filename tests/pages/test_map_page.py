@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.cells import from_cell, to_cell
-from headstart.map_page import MapContents, NewPhotos, map_page
-from test_map import HOSTILE, findings_of, jpeg
-from test_report_page import elsewhere
+from headstart.report.maps.page import MapContents, NewPhotos, map_page
+from headstart.safety.csv_cells import from_cell, to_cell
+from support.maps import HOSTILE_NAMES as HOSTILE
+from support.maps import findings_of
+from support.maps import jpeg_of_colour as jpeg
+from support.records import elsewhere
 
 N = 60
 CLASSES = ["daisy", "roses", "tulips"]
@@ -436,7 +438,7 @@ def test_a_thousand_classes_have_a_legend_with_a_filter(browser, tmp_path):
 
 def test_it_can_be_part_of_another_page(browser, tmp_path):
     """One global, plain lists, no sprites, the wheel left to the page until the map was clicked; and it goes away again."""
-    web = Path(map_page.__globals__["__file__"]).parent / "web"
+    web = Path(map_page.__globals__["__file__"]).parents[1] / "web"
     data = {
         "x": [0, 1, None],
         "y": [0, 1, 2],
@@ -474,6 +476,6 @@ def test_it_can_be_part_of_another_page(browser, tmp_path):
 
 
 def test_the_script_has_one_global_and_never_writes_html():
-    script = (Path(map_page.__globals__["__file__"]).parent / "web" / "map.js").read_text()
+    script = (Path(map_page.__globals__["__file__"]).parents[1] / "web" / "map.js").read_text()
     assert re.findall(r"^(?:const|let|var|function|class) (\w+)", script, re.M) == ["headstartMap"]
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|fetch\(|XMLHttp|import\(", script)

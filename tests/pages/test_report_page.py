@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from headstart import readings
-from headstart.report import Explained, report_page
-from headstart.splits import TEST
-from test_report import CLASSES, HOSTILE, a_picture, about_of, everything_else, issues_of, some_findings
+from headstart import wording
+from headstart.data.splits import TEST
+from headstart.report.page import Explained, report_page
+from support.records import CLASSES, HOSTILE, a_picture, about_of, elsewhere, everything_else, issues_of, some_findings
 
 NAMED = [f"class {i}" for i in range(1_000)]
 
@@ -141,15 +141,6 @@ def test_the_original_photo_is_shown_where_it_lies(show, tmp_path):
         assert page.evaluate("document.querySelector('#large-picture img').naturalWidth") == 120  # small pictures have 64
 
 
-def elsewhere(folder):
-    """Names that lead out of a folder, or to another machine."""
-    return [
-        str(folder.parent / "other.jpg"), f"{folder}/../other.jpg", "/etc/passwd", "//host/share/x.jpg",
-        r"\\host\share\x.jpg", r"\\?\UNC\host\share\x.jpg", rf"{folder}/..\..\x.jpg", rf"{folder}/\\host\x.jpg",
-        r"C:\photos\x.jpg", "http://host/x.jpg", "file://host/x.jpg", "javascript:alert(1)", "../other.jpg",
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize("base", [None, "photos"])
 def test_no_photo_is_opened_that_lies_elsewhere(show, tmp_path, base):
     folder = tmp_path / "photos"
@@ -198,7 +189,7 @@ def test_a_share_is_rounded_as_python_rounds_it(show, share):
     about["evaluation"]["accuracy"] = share
     about["evaluation"]["classes"][0]["recall"] = share
     page = show(report_page(about, f))
-    said = readings.percent(share).replace(" ", "\u00a0")
+    said = wording.percent(share).replace(" ", "\u00a0")
     assert page.inner_text("#accuracy") == said
     assert page.evaluate("document.querySelector('#scores tbody tr').cells[2].querySelector('.n').textContent") == said
 

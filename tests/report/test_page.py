@@ -9,147 +9,14 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from headstart import readings, report
-from headstart.evaluate import evaluate, evaluate_multilabel
-from headstart.findings import Findings
-from headstart.report import Explained, report_page
-from headstart.splits import TEST, TRAIN, VALIDATION
-from headstart.to_do import to_do
+from headstart.data.splits import TEST
+from headstart.report import page
+from headstart.report.advice import to_do
+from headstart.report.page import Explained, report_page
+from headstart.report.sentences import classes, learning, result, trust
+from headstart.runs.findings import Findings
 from headstart.wording import listed
-
-HOSTILE = ("</script><script>alert(1)</script>", "\"'&<b>bold</b>", "🌻 sunflower", "وردة", "caf\udce9", "{{data}}", "")
-CLASSES = ("daisy", "roses", "tulips")
-
-
-def a_picture(seed, size=64):
-    """A smooth JPEG of one colour that turns into another, as photos compress."""
-    rng = np.random.default_rng(seed)
-    ramp = np.linspace(0, 1, size)[:, None, None]
-    pixels = rng.integers(0, 255, 3) * ramp + rng.integers(0, 255, 3) * (1 - ramp) + rng.normal(0, 6, (size, size, 3))
-    return simplejpeg.encode_jpeg(np.clip(pixels, 0, 255).astype(np.uint8), quality=80, colorspace="RGB")
-
-
-def some_findings(n=60, classes=CLASSES, *, right=0.8, test=0.3, many=False, names=None, seed=0, is_mapped=False):
-    """Findings of n photos, of which about `right` are told rightly."""
-    rng, k = np.random.default_rng(seed), len(classes)
-    answers = np.arange(n) % k
-    said = np.where(rng.random(n) < right, answers, rng.integers(0, k, n))
-    logits = rng.normal(0, 0.4, (n, k)).astype(np.float32)
-    logits[np.arange(n), said] += 4 + np.log(k)
-    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    splits = np.where(rng.random(n) < test, TEST, np.where(rng.random(n) < 0.2, VALIDATION, TRAIN)).astype(np.int8)
-    if many:
-        labels = (np.eye(k)[answers] + np.eye(k)[(answers + 1) % k] * (rng.random(n) < 0.4)[:, None] > 0).astype(np.uint8)
-        p = np.clip(labels * 0.8 + rng.normal(0.1, 0.25, (n, k)), 0, 1).astype(np.float32)
-    return Findings(
-        names=tuple(names) if names else tuple(f"/photos/{i % 7}/photo {i}.jpg" for i in range(n)),
-        labels=labels if many else answers.astype(np.int64),
-        splits=splits,
-        digests=np.zeros((n, 32), np.uint8),
-        groups=np.arange(n),
-        held_out=np.arange(n),
-        probabilities=p.astype(np.float32),
-        unfamiliarity=rng.gamma(6, 0.1, n).astype(np.float32),
-        space=np.zeros((n, 2), np.float16),
-        space_mean=np.zeros(4, np.float32),
-        space_axes=np.zeros((4, 2), np.float32),
-        positions=(rng.normal(size=(n, 2)) if is_mapped else np.full((n, 2), np.nan)).astype(np.float32),
-    )
-
-
-def about_of(f, classes=CLASSES, **more):
-    """What run.json would say of them."""
-    judged = np.flatnonzero(f.splits[f.held_out] == TEST)
-    split = "test" if len(judged) else "cross-validation"
-    judged = judged if len(judged) else np.arange(len(f.held_out))
-    p, labels, many = f.probabilities[judged], f.labels[f.held_out][judged], f.labels.ndim == 2
-    thresholds = np.full(len(classes), 0.5, np.float32)
-    e = (
-        evaluate_multilabel(p, labels, classes, thresholds, split=split)
-        if many
-        else evaluate(p, labels, classes, split=split)
-    )
-    per_class = f.labels.sum(axis=0) if many else np.bincount(f.labels, minlength=len(classes))
-    n_of = np.bincount(f.splits, minlength=3).tolist()
-    return {
-        "headstart": "0.1.0",
-        "created": "2026-11-22T09:12:13+00:00",
-        "photos": "/photos",
-        "classes": list(classes),
-        "images": {"used": len(f.names), "train": n_of[0], "validation": n_of[1], "test": n_of[2], "skipped": 0},
-        "images_of_class": dict(zip(classes, map(int, per_class), strict=True)),
-        "notes": [],
-        "evaluation": json.loads(json.dumps(e.to_json())),
-        "thresholds": thresholds.tolist() if many else None,
-        **more,
-    }
-
-
-def measured(f, n=8):
-    """Bins of calibration, as run.json has them, from findings of one label a photo."""
-    sure, right = f.probabilities.max(axis=1), f.probabilities.argmax(axis=1) == f.labels[f.held_out]
-    bins = []
-    for part in np.array_split(np.argsort(sure), n):
-        low, high = report.readings.wilson_interval(int(right[part].sum()), len(part))
-        accuracy = float(right[part].mean())
-        bins.append({"probability": float(sure[part].mean()), "accuracy": accuracy, "n": len(part), "interval": [low, high]})
-    error = sum(b["n"] * abs(b["probability"] - b["accuracy"]) for b in bins) / len(sure)
-    before = [{**b, "probability": b["probability"] ** 0.5} for b in bins]
-    return {
-        "temperature": 1.3, "n_images": len(sure), "error_before": error + 0.04, "error_after": error, "bias": 0.025,
-        "bins": bins, "bins_before": before,
-    }  # fmt: skip
-
-
-def everything_else(f, classes=CLASSES):
-    """The parts of run.json that not every run has."""
-    steps = [
-        {
-            "step": s,
-            "train_accuracy": 1 - 0.7 * 0.7**s,
-            "train_cross_entropy": 0.05 + 0.8**s,
-            "validation_accuracy": 0.9 - 0.6 * 0.7**s,
-            "validation_cross_entropy": 0.35 + 0.8**s,
-        }
-        for s in range(25)
-    ]
-    epochs = [
-        {
-            "epoch": i,
-            "train_loss": None if i == 0 else 1 / i,
-            "validation_loss": 0.4 + 1 / (i + 1),
-            "validation_accuracy": 0.9,
-        }
-        for i in range(6)
-    ]
-    left_out = [{"label": c, "n": 20, "auroc": 0.93 - 0.05 * i, "auroc_max_probability": 0.85, "flagged": 0.7 - 0.1 * i}
-                for i, c in enumerate(classes)]  # fmt: skip
-    probes = [{"name": n, "prediction": classes[0], "probability": 0.61, "unfamiliarity": u}
-              for n, u in (("noise", 1.6), ("a page of text", 1.2), ("a cat", 0.9))]  # fmt: skip
-    return {
-        "calibration": measured(f),
-        "fitting": {"n_train": 264, "n_validation": 500, "steps": steps},
-        "unfamiliar": {"method": "nearest", "familiar_share": 0.95, "left_out": left_out, "probes": probes},
-        "fine_tuning": {"is_taken": False, "epochs": 5, "history": epochs, "comparison": {"sentence": "Undecided."}},
-    }
-
-
-def issues_of(f, kinds=("duplicate", "label", "leak", "outlier"), n=9):
-    """A few issues of each kind, about photos that are there."""
-    return [
-        {
-            "kind": kind,
-            "path": f.names[(7 * i + k) % len(f.names)],
-            "paths": [f.names[(7 * i + k) % len(f.names)], f.names[(7 * i + k + 1) % len(f.names)]],
-            "label": "tulips",
-            "suggested_label": "roses" if kind == "label" else None,
-            "score": i / n,
-            "sentence": f"The {kind} number {i}: these photos deserve a look.",
-            "suggestion": "Keep one of them.",
-        }
-        for k, kind in enumerate(kinds)
-        for i in range(n)
-    ]
+from support.records import HOSTILE, a_picture, about_of, everything_else, issues_of, some_findings
 
 
 def page_data(page):
@@ -168,36 +35,36 @@ def pictures():
 def test_the_result_says_how_many_of_how_many():
     about = about_of(some_findings())
     e = about["evaluation"]
-    said = readings.result(about)
+    said = result.result(about)
     assert f"{e['n_images']:,} photos that it had never seen" in said and f"{100 * e['accuracy']:.1f} %" in said
-    assert "partly luck" in readings.chance(about)
+    assert "partly luck" in result.chance(about)
 
 
 def test_cross_validation_is_not_called_a_test():
     about = about_of(some_findings(test=0))
     assert about["evaluation"]["split"] == "cross-validation"
-    assert "held out once" in readings.result(about) and "never seen" not in readings.result(about)
-    assert any("cross-validation" in limit for limit in readings.limits(about))
+    assert "held out once" in result.result(about) and "never seen" not in result.result(about)
+    assert any("cross-validation" in limit for limit in learning.limits(about))
 
 
 def test_several_labels_are_all_to_be_right():
     about = about_of(some_findings(many=True))
-    assert "all their labels and no other" in readings.result(about)
-    assert readings.guessing(about) is None and readings.confused(about) is None
-    assert "always" not in readings.verdict(about)
+    assert "all their labels and no other" in result.result(about)
+    assert result.guessing(about) is None and classes.confused(about) is None
+    assert "always" not in result.verdict(about)
 
 
 def test_no_better_than_guessing_is_said_first():
     about = about_of(some_findings(n=90, right=0.0, test=1))
-    assert "not shown to be better than always answering" in readings.verdict(about)
+    assert "not shown to be better than always answering" in result.verdict(about)
 
 
 def test_a_wide_interval_leaves_the_verdict_open_and_says_how_many_photos_it_takes():
     small, large = about_of(some_findings(n=120, right=0.9)), about_of(some_findings(n=4_000, right=0.9, test=1))
-    assert "not yet a number to rely on" in readings.verdict(small)
-    n = int(re.search(r"About ([\d,]+) test photos would", readings.verdict(small))[1].replace(",", ""))
+    assert "not yet a number to rely on" in result.verdict(small)
+    n = int(re.search(r"About ([\d,]+) test photos would", result.verdict(small))[1].replace(",", ""))
     assert 300 < n < 1_200
-    assert "a number to rely on for photos like these: about one answer in" in readings.verdict(large)
+    assert "a number to rely on for photos like these: about one answer in" in result.verdict(large)
 
 
 @pytest.mark.parametrize(
@@ -212,40 +79,40 @@ def test_a_wide_interval_leaves_the_verdict_open_and_says_how_many_photos_it_tak
 def test_test_photos_are_told_from_all_photos(asked, n_test, said):
     e = {"split": "test", "n_images": 86, "n_correct": 75}
     about = {"evaluation": e, "arguments": {"test": asked}, "images": {"used": 400, "test": n_test}}
-    assert said in readings.needed(about)
-    assert readings.needed(about | {"run": "/runs/a"}).endswith("evaluate it on more")
+    assert said in result.needed(about)
+    assert result.needed(about | {"run": "/runs/a"}).endswith("evaluate it on more")
     e["split"] = "cross-validation"
-    assert readings.needed(about).startswith("About 530 photos would bring it to within 3 points; add photos")
+    assert result.needed(about).startswith("About 530 photos would bring it to within 3 points; add photos")
 
 
 def test_one_class_is_no_achievement():
     about = about_of(some_findings(classes=("all",)), ("all",))
-    assert "not shown to be better" in readings.verdict(about)
-    assert "too few classes" in readings.classes(about)
+    assert "not shown to be better" in result.verdict(about)
+    assert "too few classes" in classes.classes(about)
     n = about["evaluation"]["n_images"]
-    assert readings.confused(about) == f"None of the {n} test photos is taken for another class."
+    assert classes.confused(about) == f"None of the {n} test photos is taken for another class."
 
 
 def test_the_worst_pair_counts_both_ways_and_names_the_larger_first():
     about = about_of(some_findings())
     counts = np.array([[9, 1, 0], [4, 5, 1], [0, 0, 9]])
-    said = readings.confused(about, counts)
+    said = classes.confused(about, counts)
     taken = "“\u2068roses\u2069” is taken for “\u2068daisy\u2069” in 4 photos, and 1 the other way round"
     assert said.startswith(f"Of the 29 test and cross-validated photos, {taken}")
     assert "cannot tell them apart" in said and "make one class of the two" in said
-    tuned = readings.confused(about | {"choice": {"head": "fine-tuned"}}, counts)
+    tuned = classes.confused(about | {"choice": {"head": "fine-tuned"}}, counts)
     assert tuned.startswith("Of the 29 test and validation photos, ")
 
 
 def test_of_two_classes_none_is_to_be_joined():
     two = ("open", "globular")
-    said = readings.confused(about_of(some_findings(classes=two), two), np.array([[9, 3], [4, 5]]))
+    said = classes.confused(about_of(some_findings(classes=two), two), np.array([[9, 3], [4, 5]]))
     assert "mend the labels; where you can, add" in said and "one class" not in said
 
 
 def test_where_one_of_the_pair_is_rare_its_photos_would_help():
     about = about_of(some_findings()) | {"images_of_class": {"daisy": 200, "roses": 20, "tulips": 90}}
-    said = readings.confused(about, np.array([[9, 1, 0], [4, 5, 1], [0, 0, 9]]))
+    said = classes.confused(about, np.array([[9, 1, 0], [4, 5, 1], [0, 0, 9]]))
     assert said.endswith("more photos of “\u2068roses\u2069” would help most.")
 
 
@@ -263,18 +130,18 @@ def test_where_one_of_the_pair_is_rare_its_photos_would_help():
 def test_surer_than_it_should_be(probability, error, said):
     bins = [{"probability": probability, "accuracy": 0.8, "n": 100, "interval": [0.7, 0.9]}]
     c = {"n_images": 100, "error_before": 0.2, "error_after": error, "bias": 0.03, "bins": bins}
-    sentence = readings.surer({"calibration": c})
+    sentence = trust.surer({"calibration": c})
     assert said in sentence
     differ, luck = (float(p) for p in re.findall(r"([\d.]+) points", sentence)[:2])
     assert (differ <= luck) == ("as sure as" in sentence)  # the words are what the numbers say
-    assert readings.is_off({"calibration": c}) == (error == 0.15)
+    assert trust.is_off({"calibration": c}) == (error == 0.15)
 
 
 def test_what_is_too_small_to_matter_is_no_fault_however_many_photos_there_are():
     bins = [{"probability": 0.9, "accuracy": 0.892, "n": 100_000, "interval": [0.89, 0.894]}]
     c = {"n_images": 100_000, "error_before": 0.008, "error_after": 0.008, "bias": 0.001, "bins": bins}
-    assert "differ by 0.8 points on average, too little to matter" in readings.surer({"calibration": c})
-    assert not readings.is_off({"calibration": c})
+    assert "differ by 0.8 points on average, too little to matter" in trust.surer({"calibration": c})
+    assert not trust.is_off({"calibration": c})
 
 
 def test_perfect_probabilities_are_seldom_called_off():
@@ -286,7 +153,7 @@ def test_perfect_probabilities_are_seldom_called_off():
     for i in range(400):
         bins = [{"probability": a, "accuracy": b, "n": 13} for a, b in zip(p[i].mean(1), right[i].mean(1), strict=True)]
         c = {"n_images": 130, "error_before": None, "error_after": errors[i], "bias": errors.mean(), "bins": bins}
-        told.append(("may be" in readings.surer({"calibration": c}), readings.is_off({"calibration": c})))
+        told.append(("may be" in trust.surer({"calibration": c}), trust.is_off({"calibration": c})))
     little, clearly = np.mean(told, axis=0)
     assert 0.01 < little < 0.12 and clearly < 0.02
 
@@ -294,7 +161,7 @@ def test_perfect_probabilities_are_seldom_called_off():
 @pytest.mark.parametrize(("learnt", "n", "said"), [(0.92, 50, "no sign"), (1.0, 5_000, "knows its own photos better")])
 def test_overfitting_is_a_gap_beyond_chance(learnt, n, said):
     step = {"step": 9, "train_accuracy": learnt, "validation_accuracy": 0.88, "validation_cross_entropy": 0.4}
-    assert said in readings.overfitting({"fitting": {"n_validation": n, "steps": [step]}})
+    assert said in learning.overfitting({"fitting": {"n_validation": n, "steps": [step]}})
 
 
 def fitted(learnt, new, n, **images):
@@ -316,26 +183,24 @@ def fitted(learnt, new, n, **images):
 )
 def test_overfitting_is_an_alarm_where_much_is_lost_beyond_chance(new, n, is_told):
     about = fitted(1.0, new, n, train=4 * n, validation=n)
-    assert readings.is_overfitting(about) == is_told
-    assert ("is large" in readings.overfitting(about)) == is_told
-    assert new < 0.95 or "better than new ones" not in readings.overfitting(about)
+    assert learning.is_overfitting(about) == is_told
+    assert ("is large" in learning.overfitting(about)) == is_told
+    assert new < 0.95 or "better than new ones" not in learning.overfitting(about)
 
 
 def test_of_a_handful_of_photos_no_sentence_says_more_than_they_do():
     few = fitted(1.0, 1.0, 1, train=4, validation=0)
-    assert "only 1 photo could be kept from it" in readings.overfitting(few) and not readings.is_overfitting(few)
+    assert "only 1 photo could be kept from it" in learning.overfitting(few) and not learning.is_overfitting(few)
     bins = [{"probability": 0.7, "accuracy": 0.5, "n": 4}]
     c = {"n_images": 4, "error_before": None, "error_after": 0.15, "bias": 0.0, "bins": bins}
-    assert readings.surer({"calibration": c}).startswith(
-        "4 photos are too few to tell whether it is as sure as it should be"
-    )
+    assert trust.surer({"calibration": c}).startswith("4 photos are too few to tell whether it is as sure as it should be")
     about = about_of(some_findings())
     e = about["evaluation"]
     perfect = {**about, "evaluation": {**e, "n_correct": e["n_images"], "accuracy": 1.0, "interval": [0.1, 1.0]}}
-    assert "mistakes" not in readings.verdict(perfect) and readings.verdict(perfect).endswith(
+    assert "mistakes" not in result.verdict(perfect) and result.verdict(perfect).endswith(
         "Do not rely on it yet: add photos."
     )
-    assert any("none of its answers was wrong; on more photos, some will be" in limit for limit in readings.limits(perfect))
+    assert any("none of its answers was wrong; on more photos, some will be" in limit for limit in learning.limits(perfect))
 
 
 def test_the_ladder_does_not_call_it_a_rise_where_there_is_none():
@@ -343,29 +208,29 @@ def test_the_ladder_does_not_call_it_a_rise_where_there_is_none():
         return {"accuracy": accuracy, "is_taken": is_taken, "n_images": 10}
 
     about = {"evaluation": {"split": "test"}, "images": {"used": 12, "test": 2}}
-    none = readings.ladder({**about, "ladder": [rung(0.5, True), rung(0.4, False)]})
+    none = learning.ladder({**about, "ladder": [rung(0.5, True), rung(0.4, False)]})
     assert none == "After the simplest way, 1 more was tried by cross-validation, and none was better: 50.0 %."
-    same = readings.ladder({**about, "ladder": [rung(0.5, True), rung(0.5, True)]})
+    same = learning.ladder({**about, "ladder": [rung(0.5, True), rung(0.5, True)]})
     assert "50.0 % as before, with probabilities that fit better" in same and "to 50.0 %" not in same
-    assert "from 50.0 % to 60.0 %" in readings.ladder({**about, "ladder": [rung(0.5, True), rung(0.6, True)]})
+    assert "from 50.0 % to 60.0 %" in learning.ladder({**about, "ladder": [rung(0.5, True), rung(0.6, True)]})
 
 
 def test_a_gap_on_a_sample_is_no_alarm():
     about = fitted(1.0, 0.7, 200, train=40_000, validation=8_000)
-    assert not readings.is_overfitting(about)
-    assert "With all its photos the gap is usually narrower" in readings.overfitting(about)
+    assert not learning.is_overfitting(about)
+    assert "With all its photos the gap is usually narrower" in learning.overfitting(about)
 
 
 def test_a_rise_of_cross_entropy_is_no_alarm():
     same = {"train_accuracy": 1.0, "validation_accuracy": 0.7}
     steps = [{"step": s, "validation_cross_entropy": 0.5 + abs(s - 3) / 10, **same} for s in range(9)]
-    said = readings.overfitting({"fitting": {"n_validation": 900, "steps": steps}})
+    said = learning.overfitting({"fitting": {"n_validation": 900, "steps": steps}})
     assert "kept from it" in said and "worse" not in said
 
 
 def test_what_was_not_measured_is_not_spoken_of():
     about = about_of(some_findings())
-    for reading in (readings.surer, readings.overfitting, readings.unfamiliar, readings.more_photos, readings.ladder):
+    for reading in (trust.surer, learning.overfitting, trust.unfamiliar, learning.more_photos, learning.ladder):
         assert reading(about) is None
         assert reading(about | {"calibration": None, "fitting": None, "unfamiliar": None, "learning_curve": None}) is None
 
@@ -420,7 +285,7 @@ def test_files_that_were_left_out_are_called_so():
 def test_one_of_a_thing_is_told_as_one():
     about = about_of(some_findings()) | {"images_of_class": {"daisy": 1, "roses": 0, "tulips": 90}}
     about["images"] |= {"train": 1, "validation": 0, "skipped": 1}
-    everything = "\n".join(t.text for t in to_do(about)) + str(report.card_of(about)) + readings.verdict(about)
+    everything = "\n".join(t.text for t in to_do(about)) + str(page.card_of(about)) + result.verdict(about)
     assert "1 photo'" in everything and not re.search(r"\b1 (photos|files|issues)\b", everything)
 
 
@@ -448,7 +313,7 @@ def test_what_was_before_is_there_only_where_something_was_corrected():
 
 def test_a_share_is_rounded_once():
     share = 0.8944999  # 89.4 %; of five digits it would be 0.8945
-    assert f"{100 * report._plain(share):.1f}" == f"{100 * share:.1f}" == "89.4"
+    assert f"{100 * page._plain(share):.1f}" == f"{100 * share:.1f}" == "89.4"
 
 
 def test_a_class_that_fails_beyond_chance_is_to_be_looked_at():
@@ -475,8 +340,8 @@ def test_the_page_is_whole_and_names_nothing_outside(pictures):
 
 def test_scripts_end_where_they_should():
     for name in ("report.js", "map.js"):
-        assert "</script" not in report._part(name).lower()
-    assert "</style" not in report._part("report.css").lower()
+        assert "</script" not in page._part(name).lower()
+    assert "</style" not in page._part("report.css").lower()
 
 
 def test_hostile_names_stay_data():
@@ -587,8 +452,8 @@ def test_of_many_photos_the_mistakes_are_kept_first():
     f = some_findings(100_000, right=0.97)
     data = page_data(report_page(about_of(f), f))
     wrong = (f.probabilities.argmax(axis=1) != f.labels).sum()
-    assert len(data["photos"]["name"]) == report.MOST_PHOTOS and data["n_photos"] == 100_000
-    assert data["photos"]["is_right"].count(False) == data["n_mistakes"] == wrong < report.MOST_PHOTOS
+    assert len(data["photos"]["name"]) == page.MOST_PHOTOS and data["n_photos"] == 100_000
+    assert data["photos"]["is_right"].count(False) == data["n_mistakes"] == wrong < page.MOST_PHOTOS
     assert sum(c[2] for c in data["cells"]["all"]) == 100_000
 
 
@@ -610,22 +475,22 @@ def test_a_page_of_5_000_photos_is_under_5_mb_however_rough_they_are():
 def test_copies_among_the_judges_are_told_and_count_as_one():
     about = about_of(some_findings())
     n = about["evaluation"]["n_images"]
-    assert "different" not in readings.chance(about) + readings.verdict(about)
+    assert "different" not in result.chance(about) + result.verdict(about)
     about["evaluation"] |= {"n_different": 4, "interval": (0.5, 0.95)}
-    assert f"With {n} photos, 4 of them different (copies count as one), that is" in readings.chance(about)
-    assert "only 4 different photos judged it" in readings.verdict(about)
+    assert f"With {n} photos, 4 of them different (copies count as one), that is" in result.chance(about)
+    assert "only 4 different photos judged it" in result.verdict(about)
     assert "Only 4 different photos judged the result" in " ".join(t.text for t in to_do(about))
 
 
 def test_a_class_that_no_photo_judged_is_not_praised():
     about = about_of(some_findings(right=1.0))
-    assert readings.classes(about) == "All classes are found equally often: 100.0 % of their photos."
+    assert classes.classes(about) == "All classes are found equally often: 100.0 % of their photos."
     about["evaluation"]["classes"][2] |= {"support": 0, "recall": None, "precision": None, "f1": None}
-    told = readings.classes(about)
+    told = classes.classes(about)
     assert "No test photo is of “\u2068tulips\u2069”: how well that is found is not known." in told
     assert "The other 2 classes are found equally often" in told and "All classes" not in told
     about["evaluation"]["classes"][1] |= {"support": 0, "recall": None, "precision": None, "f1": None}
-    assert "“\u2068roses\u2069” or “\u2068tulips\u2069”" in readings.classes(about)
+    assert "“\u2068roses\u2069” or “\u2068tulips\u2069”" in classes.classes(about)
 
 
 def test_names_are_listed_as_people_list_them():
@@ -639,6 +504,6 @@ def test_a_ladder_on_a_sample_says_so():
     rung = {"name": "last layer", "look": "", "accuracy": 0.9, "interval": (0.8, 0.95), "cross_entropy": 0.3, "n_images": 30}
     about["ladder"] = [rung | {"is_taken": True}, rung | {"is_taken": False}]
     about["images"] = {"used": 60, "test": 12, "skipped": 0}
-    assert "on a sample of 30 of the 48 photos to learn from" in readings.ladder(about)
+    assert "on a sample of 30 of the 48 photos to learn from" in learning.ladder(about)
     about["images"] = {"used": 42, "test": 12, "skipped": 0}
-    assert "sample" not in readings.ladder(about)
+    assert "sample" not in learning.ladder(about)

@@ -14,25 +14,27 @@ import simplejpeg
 from PIL import Image
 
 import headstart
-from conftest import COLOURS, picture, write_photos
-from headstart import likeness, review
-from headstart.addresses import may_open
-from headstart.classifier import Classifier
-from headstart.datasets import load_dataset
+from headstart.checks import photo_groups
+from headstart.classifier.classifier import Classifier
+from headstart.codes.representation import Representation, represent
+from headstart.data.datasets import load_dataset
+from headstart.data.decoding import Failure
+from headstart.data.images import load_image
+from headstart.data.splits import TEST, TRAIN
 from headstart.errors import BackboneError, DataError, OutputError
-from headstart.evaluate import evaluate
-from headstart.findings import Findings
-from headstart.fitting import MOST_WATCHED, N_FOLDS, watch_fitting
-from headstart.heat_picture import overlaid, write_heat
-from headstart.images import Failure, load_image
-from headstart.looks import Look, look_at
-from headstart.probes import probes
-from headstart.readings import unfamiliar
-from headstart.retest import evaluate_run
-from headstart.review import N_EXPLAINED, pictures_of, with_probes, write_issues, write_report
-from headstart.runs import reserve
-from headstart.saved import open_run
-from headstart.splits import TEST, TRAIN
+from headstart.evaluation.metrics import evaluate
+from headstart.report import review
+from headstart.report.heat_image import overlaid, write_heat
+from headstart.report.probes import probes
+from headstart.report.review import N_EXPLAINED, pictures_of, with_probes, write_issues, write_report
+from headstart.report.sentences.trust import unfamiliar
+from headstart.runs.findings import Findings
+from headstart.runs.folder import reserve
+from headstart.runs.open import open_run
+from headstart.runs.photo_paths import may_open
+from headstart.selection.loss_curve import MOST_WATCHED, N_FOLDS, loss_curve
+from headstart.training.evaluate_run import evaluate_run
+from support.photos import COLOURS, picture, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +331,7 @@ def clouds(n, k=3, d=8, *, seed=0, apart=3.0):
 
 
 def watched(codes, labels, digests, *, kind="softmax", strength=0.01, n_classes=3):
-    return watch_fitting(codes, labels, n_classes, digests, kind=kind, strength=strength, parts=[codes.shape[1]], threads=1)
+    return loss_curve(codes, labels, n_classes, digests, kind=kind, strength=strength, parts=[codes.shape[1]], threads=1)
 
 
 def test_what_can_be_learnt_is_learnt_step_by_step():
@@ -392,7 +394,7 @@ def compared(photos, tiny, store):
 
     def compare():
         dataset = load_dataset(photos)
-        return likeness.compare(dataset, look_at(dataset.images, Look((tiny,)), store), store)
+        return photo_groups.group_photos(dataset, represent(dataset.images, Representation((tiny,)), store), store)
 
     return compare
 
@@ -419,14 +421,14 @@ def test_unreadable_files_are_among_the_issues(photos, compared):
 
 def test_a_photo_that_changes_before_it_is_compared_is_told(photos, tiny, store):
     dataset = load_dataset(photos)
-    codes = look_at(dataset.images, Look((tiny,)), store)
+    codes = represent(dataset.images, Representation((tiny,)), store)
     shutil.copy(photos / "blue" / "blue 0.png", photos / "red" / "red 3.png")
-    (note,) = likeness.compare(dataset, codes, store).notes
+    (note,) = photo_groups.group_photos(dataset, codes, store).notes
     assert note.startswith("1 photo changed or vanished before") and note.endswith("red 3.png")
 
 
 def test_too_many_photos_are_not_compared_and_that_is_told(photos, compared, monkeypatch):
-    monkeypatch.setattr(likeness, "MOST_COMPARED", 59)
+    monkeypatch.setattr(photo_groups, "MOST_COMPARED", 59)
     shutil.copy(photos / "red" / "red 0.png", photos / "red" / "the same.png")
     found = compared()
     assert "61 photos are too many to compare" in found.notes[0] and found.pairs == []

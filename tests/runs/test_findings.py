@@ -6,12 +6,12 @@ import pickle
 import numpy as np
 import pytest
 
+from headstart.data.splits import TEST
 from headstart.errors import DataError
-from headstart.evaluate import best_thresholds
-from headstart.findings import FILE_NAME, Findings
-from headstart.select import cross_fitted_thresholds
-from headstart.splits import TEST
-from headstart.sprites import make_sprites
+from headstart.evaluation.multilabel import best_thresholds
+from headstart.report.sprites import make_sprites
+from headstart.runs.findings import FILE_NAME, Findings
+from headstart.selection.cross_validation import cross_fitted_thresholds
 
 
 def some(n: int = 4) -> Findings:

@@ -10,14 +10,16 @@ import pytest
 from PIL import Image
 
 import headstart
-from headstart import copies, recognition, retest
+from headstart.checks import copies
+from headstart.codes.image_stats import compute_image_stats
+from headstart.data.splits import TEST
+from headstart.data.tables import digest_of
 from headstart.errors import DataError
-from headstart.findings import Findings
-from headstart.glance import glance_at
-from headstart.recognition import FILE_NAME
-from headstart.splits import TEST
-from headstart.tables import digest_of
-from test_duplicates import scene
+from headstart.runs import learnt_photos
+from headstart.runs.findings import Findings
+from headstart.runs.learnt_photos import FILE_NAME
+from headstart.training import evaluate_run
+from support.photos import scene
 
 CLASSES = ("blue", "red")
 NEARLY = "of these photos are nearly the same as photos that were learnt from, and are left out"
@@ -140,7 +142,7 @@ def test_what_cannot_be_recognised_any_more_is_told(world, mixed, moved, tmp_pat
 
 
 def test_too_many_photos_to_compare_are_told(world, mixed, monkeypatch):
-    monkeypatch.setattr(recognition, "MOST_COMPARED", 19)
+    monkeypatch.setattr(learnt_photos, "MOST_COMPARED", 19)
     n, notes = judged(world.run, mixed)
     assert n == 8 and "20 photos, those that were learnt from among them, are too many to compare" in notes
 
@@ -157,7 +159,7 @@ def test_photos_that_either_run_has_learnt_from_are_left_out_of_a_comparison(wor
 
 def test_photos_that_were_learnt_from_are_not_even_decoded(world, mixed, monkeypatch):
     decoded = []
-    monkeypatch.setattr(retest, "load_image", lambda *a, f=retest.load_image: decoded.append(a) or f(*a))
+    monkeypatch.setattr(evaluate_run, "load_image", lambda *a, f=evaluate_run.load_image: decoded.append(a) or f(*a))
     shutil.copytree(world.photos, mixed / "blue" / "learnt")
     assert judged(world.run, mixed) == (8, "12 of these photos were learnt from, and are left out")
     assert len(decoded) == 8
@@ -183,14 +185,14 @@ def test_copies_among_the_photos_that_judge_count_as_one(world, mixed, tmp_path)
 
 
 def test_a_photo_that_changes_between_two_runs_is_told(world, mixed, monkeypatch, tmp_path):
-    changed, look = mixed / "red" / "50.png", retest._look
+    changed, look = mixed / "red" / "50.png", evaluate_run._look
 
     def looked(*arguments):
         seen = look(*arguments)
         Image.fromarray(scene(7)).save(changed)
         return seen
 
-    monkeypatch.setattr(retest, "_look", looked)
+    monkeypatch.setattr(evaluate_run, "_look", looked)
     with pytest.raises(DataError, match=r"red.50\.png changed while the runs were compared.*start again"):
         judged(world.run, mixed, against=world.run)
 
@@ -249,6 +251,6 @@ def test_a_huge_picture_is_not_decoded(world, mixed, tmp_path):
 
 def test_glances_of_some_photos_are_those_photos():
     images = [scene(seed) for seed in range(3)]
-    every = glance_at(images, [digest_of(image) for image in images], None)
+    every = compute_image_stats(images, [digest_of(image) for image in images], None)
     some = every.only(np.array([2, 0]))
     assert some.pictures == (every.pictures[2], every.pictures[0]) and some.hashes.tolist() == every.hashes[[2, 0]].tolist()

@@ -15,16 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import COLOURS, picture, write_photos
-from headstart import cli, commands, rows
-from headstart.cells import from_cell, to_cell
-from headstart.classifier import Prediction
-from headstart.datasets import load_dataset
+from headstart.checks.fixes import apply_fixes, propose, read_fixes, write_fixes
+from headstart.checks.issue import Issue
+from headstart.classifier import writers
+from headstart.classifier.prediction import Prediction
+from headstart.cli import commands, main
+from headstart.data.datasets import load_dataset
 from headstart.errors import DataError
-from headstart.evidence import Issue
-from headstart.fixes import apply_fixes, propose, read_fixes, write_fixes
-from headstart.printing import HarmlessBytes, HarmlessFormatter, HarmlessStream, as_it_is, harmless, sentence
-from headstart.runs import HeldOut, write_tables
+from headstart.runs.folder import HeldOut, write_tables
+from headstart.safety.csv_cells import from_cell, to_cell
+from headstart.safety.terminal_text import HarmlessBytes, HarmlessFormatter, HarmlessStream, as_it_is, harmless, sentence
+from support.photos import COLOURS, picture, write_photos
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2Jx\r\x9b31my\u202egnp\u2066z\u2028"
 HARM = set("\x1b\x07\r\x9b\u202e\u2066\u2028")
@@ -63,11 +64,11 @@ def printed(capsys, monkeypatch):
     def run(act):
         parser = argparse.ArgumentParser()
         parser.set_defaults(run_command=lambda _: act() or 0, command="x")
-        monkeypatch.setattr(cli, "_parser", lambda: parser)
+        monkeypatch.setattr(main, "_parser", lambda: parser)
         monkeypatch.setattr(commands, "is_helper", lambda: False)
         capsys.readouterr()
         with contextlib.suppress(SystemExit):
-            cli.main([])
+            main.main([])
         out, err = capsys.readouterr()
         return out + err
 
@@ -101,13 +102,13 @@ def test_the_log_is_harmless_too():
 
 
 def test_progress_bars_still_move(capsys, monkeypatch):
-    from headstart import terminal
+    from headstart.cli import console
 
     stream = HarmlessStream(sys.stderr)
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(stream.stream, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with terminal.Progress() as progress:
+    with console.Progress() as progress:
         progress("codes", 1, 2)
         progress("codes", 2, 2)
     assert "\x1b[" in capsys.readouterr().err
@@ -138,7 +139,7 @@ def test_files_and_folders_with_hostile_names_are_told_harmlessly(tmp_path, tiny
         (["map", run, "--add", own[0], "-o", tmp_path / "m.html"], 1),
         (["plot", run, "--kind", "curves", "-o", tmp_path / f"p{HOSTILE}.png"], 0),
     ):
-        assert cli.main([str(a) for a in arguments]) == status, arguments
+        assert main.main([str(a) for a in arguments]) == status, arguments
         out, err = capsys.readouterr()
         assert is_harmless(out) and is_harmless(err) and "owned" in out + err, arguments
 
@@ -147,7 +148,7 @@ def test_a_table_of_predictions_is_exact_in_a_file_and_harmless_on_a_terminal(tm
     prediction = Prediction(f"{HOSTILE}.jpg", "ok", None, "cat", 0.9, (("cat", 0.9),))
     for is_shown in (False, True):
         monkeypatch.setattr(sys.stdout, "isatty", lambda shown=is_shown: shown)
-        with rows.destination(None, overwrite=False) as file, rows.csv_rows(file) as write:
+        with writers.destination(None, overwrite=False) as file, writers.csv_rows(file) as write:
             write(prediction)
         out = capsysbinary.readouterr().out.decode()
         assert is_harmless(out) is is_shown and (f"{HOSTILE}.jpg" in out) is not is_shown
@@ -217,7 +218,7 @@ def test_the_tables_of_a_run_hold_no_formula_and_every_name(tmp_path):
 
 
 def test_predictions_hold_no_formula_and_every_name(tmp_path):
-    with rows.destination(tmp_path / "rows.csv", overwrite=False) as file, rows.csv_rows(file) as write:
+    with writers.destination(tmp_path / "rows.csv", overwrite=False) as file, writers.csv_rows(file) as write:
         for name in ODD:
             write(Prediction(f"{name}.jpg", "ok", None, name, 0.25, ((name, 0.25),), True, 1.5, (name,)))
     _, *found = cells(tmp_path / "rows.csv")
@@ -251,7 +252,7 @@ def test_the_csv_of_check_holds_no_formula(tmp_path, tiny_onnx, monkeypatch, cap
     (photos / "red").rename(photos / "=red")
     (photos / "=red" / "-broken.png").write_text("no photo")
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["check", "=photos", "--backbone", str(tiny_onnx), "--csv", "issues.csv", "--quiet"]) == 0
+    assert main.main(["check", "=photos", "--backbone", str(tiny_onnx), "--csv", "issues.csv", "--quiet"]) == 0
     header, *found = cells(tmp_path / "issues.csv")
     assert all(is_safe(cell) for row in found for cell in row)
     paths = [from_cell(row[header.index("path")]) for row in found]
@@ -290,9 +291,9 @@ def test_a_table_that_names_files_outside_its_folder_is_followed_and_told(table,
     assert "1 file that lies outside" in load_dataset(table(f"{secret},red")).notes[0]
     arguments = ["--backbone", tiny_onnx, "--quiet"]
     for command in (["train", path, "-o", tmp_path / "run", "--budget", "0"], ["check", path]):
-        assert cli.main([str(a) for a in (*command, *arguments)]) == 0
+        assert main.main([str(a) for a in (*command, *arguments)]) == 0
         assert "outside its folder; the first: " in capsys.readouterr().err
-    assert cli.main(["evaluate", str(tmp_path / "run"), str(path), "-o", str(tmp_path / "e"), "--quiet"]) in (0, 1)
+    assert main.main(["evaluate", str(tmp_path / "run"), str(path), "-o", str(tmp_path / "e"), "--quiet"]) in (0, 1)
     assert "outside its folder" in capsys.readouterr().err
 
 

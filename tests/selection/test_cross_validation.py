@@ -5,10 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from headstart import hidden_layer, select
-from headstart.head import losses
-from headstart.heads import HEADS
-from headstart.select import choose_head, content_folds
+from headstart.data.splits import content_folds
+from headstart.heads import mlp
+from headstart.heads.kinds import HEADS
+from headstart.numerics.losses import losses
+from headstart.selection import cross_validation
+from headstart.selection.cross_validation import choose_head
 
 
 def digests(n, start=0):
@@ -30,7 +32,7 @@ def test_the_strength_that_does_best_on_held_out_images_is_chosen():
         codes, labels = noisy(150, d, 3)
         choice = choose_head(codes, labels, 3, digests(150))
         tried = {t.strength: t.cross_entropy for t in choice.trials}
-        assert tried[choice.strength] <= min(tried.values()) + select.TIE
+        assert tried[choice.strength] <= min(tried.values()) + cross_validation.TIE
         assert list(tried) == sorted(tried, reverse=True)
         chosen[name] = choice.strength
     assert chosen["noise"] > chosen["signal"]  # 795 codes that say nothing ask for a stronger hand than five
@@ -48,13 +50,13 @@ def test_cross_validated_accuracy_is_honest_where_there_is_nothing_to_learn():
 def test_every_image_is_held_out_once_of_few_and_a_fifth_of_many(monkeypatch):
     codes, labels = noisy(200, 20, 2)
     assert sorted(choose_head(codes, labels, 2, digests(200)).held_out.tolist()) == list(range(200))
-    monkeypatch.setattr(select, "MANY_IMAGES", 100)
+    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 100)
     assert len(choose_head(codes, labels, 2, digests(200)).held_out) == pytest.approx(40, abs=2)
 
 
 @pytest.mark.parametrize(("n", "kind"), [(120, "softmax"), (120, "class-mean"), (300, "softmax"), (2, "softmax")])
 def test_the_fits_to_come_are_told_and_all_of_them_are_made(n, kind, monkeypatch):
-    monkeypatch.setattr(select, "MANY_IMAGES", 200)
+    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 200)
     codes, labels = noisy(n, 40, 2)
     told = []
     choice = choose_head(codes, labels, 2, digests(n), kind=kind, progress=lambda *args: told.append(args))
@@ -116,7 +118,7 @@ def test_balance_reaches_the_head():
 
 @pytest.fixture
 def few_steps(monkeypatch):
-    monkeypatch.setattr(hidden_layer, "STEPS", 150)
+    monkeypatch.setattr(mlp, "STEPS", 150)
 
 
 @pytest.mark.parametrize("kind", HEADS)

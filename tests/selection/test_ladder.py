@@ -8,12 +8,15 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from conftest import write_deep_backbone
-from headstart import hidden_layer, ladder
-from headstart.backbones import Backbone, load_backbone
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.builtin import load_backbone
+from headstart.codes.representation import Representation
 from headstart.errors import BackboneError
-from headstart.ladder import Candidate, Ladder, sample
-from headstart.looks import Look
+from headstart.heads import mlp
+from headstart.selection import ladder
+from headstart.selection.ladder import Ladder, sample
+from headstart.selection.rungs import Candidate
+from support.networks import write_deep_backbone
 
 WIDTHS = (6, 20, 30)
 
@@ -42,7 +45,7 @@ class Photos:
         self.rng = np.random.default_rng(seed)
         self.labels, self.n_classes, self.digests = np.arange(n) % k, k, digests(n)
         self.layers: dict[tuple, list[np.ndarray]] = {}
-        self.asked: list[tuple[Look, np.ndarray]] = []
+        self.asked: list[tuple[Representation, np.ndarray]] = []
         self.seconds, self.now, self.computed = seconds, 0.0, set()
 
     def shows(self, name, *clarity, size=32, mirrored=False) -> None:
@@ -74,7 +77,7 @@ class Photos:
 
 
 def first(backbone) -> Candidate:
-    return Candidate(Look((backbone,)), "softmax")
+    return Candidate(Representation((backbone,)), "softmax")
 
 
 def taken(learned) -> list[str]:
@@ -103,7 +106,7 @@ def test_deeper_layers_of_noise_are_left(backbone):
     photos = Photos()
     photos.shows("first", 1, 0, 0)
     learned = photos.ladder().learn(first(backbone()))
-    assert learned.look == Look((backbone(),)) and taken(learned) == ["last layer"]
+    assert learned.look == Representation((backbone(),)) and taken(learned) == ["last layer"]
     assert len(of_name(learned, "deeper codes")) == 2
 
 
@@ -276,7 +279,7 @@ def test_a_hidden_layer_is_tried_on_all_of_many_images(budget, is_tried, backbon
     monkeypatch.setattr(ladder, "FROM_HIDDEN", 400)
     monkeypatch.setattr(ladder, "FEW_IMAGES", 100)
     monkeypatch.setattr(ladder, "MANY_IMAGES", 100)
-    monkeypatch.setattr(hidden_layer, "STEPS", 200)
+    monkeypatch.setattr(mlp, "STEPS", 200)
     photos = Photos(n=400)
     xor(photos, 400)
     learned = photos.ladder(budget=budget).learn(first(backbone(widths=(6,))))
@@ -294,7 +297,7 @@ def test_several_labels_an_image_climb_too(backbone):
         labels @ photos.rng.normal(0, 3, (3, 20)) + photos.rng.normal(0, 0.5, (200, 20)),
         photos.rng.normal(0, 1, (200, 30)),
     ]
-    learned = photos.ladder().learn(Candidate(Look((backbone(),)), "sigmoid"))
+    learned = photos.ladder().learn(Candidate(Representation((backbone(),)), "sigmoid"))
     assert learned.look.depth == 2 and learned.choice.head.output == "sigmoid"
 
 
@@ -316,7 +319,7 @@ def test_no_budget_leaves_it_at_the_first_rung(backbone):
     photos = Photos()
     photos.shows("first", 0.1, 2, 2)
     learned = photos.ladder(budget=0).learn(first(backbone()))
-    assert learned.look == Look((backbone(),)) and len(photos.asked) == 1
+    assert learned.look == Representation((backbone(),)) and len(photos.asked) == 1
     assert {rung.why for rung in learned.rungs[1:]} <= {"not tried: the budget is 0"}
     assert all(rung.accuracy is None for rung in learned.rungs[1:])
 

@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from headstart.forecast import Forecast, PowerLaw, _fit_power_laws, look_ahead
-from headstart.head import Head
-from headstart.intervals import wilson_interval
-from headstart.learning_curve import (
+from headstart.heads.head import Head
+from headstart.heads.logistic import SoftmaxRegression
+from headstart.numerics.intervals import wilson_interval
+from headstart.selection.forecast import Forecast, PowerLaw, _fit_power_laws, look_ahead
+from headstart.selection.learning_curve import (
     QUICK,
     THOROUGH,
     LearningCurve,
@@ -21,7 +22,6 @@ from headstart.learning_curve import (
     learning_curve,
     sentence,
 )
-from headstart.regression import SoftmaxRegression
 
 
 def digests(n):

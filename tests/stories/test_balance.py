@@ -8,23 +8,28 @@ import numpy as np
 import onnx
 import pytest
 
-from conftest import write_photos
-from headstart import hidden_layer, ladder, readings, select, terminal
-from headstart.calibration import calibrate, calibrate_probabilities
-from headstart.classifier import Classifier
-from headstart.cli import main
-from headstart.conformal import held_out_scores, prediction_sets, strangest_allowed
-from headstart.engine import Hardware
+from headstart.classifier.classifier import Classifier
+from headstart.classifier.network import read_head
+from headstart.cli import summaries
+from headstart.cli.main import main
+from headstart.codes.representation import Representation, represent
+from headstart.data.splits import TEST, content_folds
+from headstart.engines.hardware import Hardware
 from headstart.errors import HeadstartError
-from headstart.evaluate import balanced_accuracy, evaluate, wilson_interval
-from headstart.findings import Findings
-from headstart.head import Head, balanced_weights, losses, softmax
-from headstart.heads import HEADS
-from headstart.joining import read_head
-from headstart.looks import Look, look_at
-from headstart.select import Choice, choose_head, content_folds
-from headstart.splits import TEST
-from headstart.training import train
+from headstart.evaluation.metrics import balanced_accuracy, evaluate
+from headstart.heads import mlp
+from headstart.heads.head import Head
+from headstart.heads.kinds import HEADS
+from headstart.numerics.intervals import wilson_interval
+from headstart.numerics.losses import balanced_weights, losses, softmax
+from headstart.report.sentences import numbers, result, trust
+from headstart.runs.findings import Findings
+from headstart.selection import cross_validation, ladder, rungs
+from headstart.selection.cross_validation import Choice, choose_head
+from headstart.training.train import train
+from headstart.trust.calibration import calibrate, calibrate_probabilities
+from headstart.trust.conformal import held_out_scores, prediction_sets, strangest_allowed
+from support.photos import write_photos
 
 
 def digests(n, start=0):
@@ -116,7 +121,7 @@ def test_chance_alone_is_told_for_a_balanced_set_too():
 
 def test_many_photos_do_not_lose_a_rare_class(monkeypatch):
     """A temperature is found from a part of very many photos; the rare class is in it, by its weight."""
-    monkeypatch.setattr("headstart.calibration.MOST_NUMBERS", 2_000)
+    monkeypatch.setattr("headstart.trust.calibration.MOST_NUMBERS", 2_000)
     logits, labels = two_worlds(n=20_000, n_rare=12, seed=3)
     told = calibrate(logits, labels, is_balanced=True)
     weights = balanced_weights(labels, 2)
@@ -148,7 +153,7 @@ def test_a_rare_class_is_held_out_whatever_its_name(n_rare, place):
 
 
 def test_one_fold_is_enough_where_classes_are_balanced_already(monkeypatch):
-    monkeypatch.setattr(select, "MANY_IMAGES", 500)
+    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 500)
     codes, labels = rare_class(500, 125)
     names = digests(500)
     assert len(choose_head(codes, labels, 4, names, balance=True).held_out) == pytest.approx(100, abs=3)
@@ -159,7 +164,7 @@ def test_one_fold_is_enough_where_classes_are_balanced_already(monkeypatch):
 
 def test_a_class_of_one_photo_costs_no_folds(monkeypatch):
     """It cannot be held out: nothing would be left to learn it from. Neither can one of many copies of one photo."""
-    monkeypatch.setattr(select, "MANY_IMAGES", 400)
+    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 400)
     codes, labels = rare_class(500, 7)
     names = digests(500)
     names[:7] = [names[0]] * 7
@@ -198,12 +203,12 @@ def test_several_labels_an_image_are_not_balanced():
 # ---- the rungs
 
 
-def tried(logits, labels, *, balance, look="", groups=None) -> ladder._Trial:
+def tried(logits, labels, *, balance, look="", groups=None) -> rungs.Attempt:
     n, k = logits.shape
     held_out, turn = np.arange(n), np.zeros(n, np.int64)
     head = Head(((np.zeros((1, k), np.float32), np.zeros(k, np.float32)),))
     choice = Choice(head, "softmax", 1.0, held_out, turn, logits.astype(np.float32), (), balance)
-    return ladder._Trial(look, choice, 0.0, 0.0, labels, groups or digests(n))
+    return rungs.Attempt(look, choice, 0.0, 0.0, labels, groups or digests(n))
 
 
 def rivals(n=1_000, n_rare=20):
@@ -220,21 +225,21 @@ def test_a_rung_that_loses_the_rare_class_is_taken_without_balance_only():
     said = {}
     for balance in (False, True):
         before, after = (tried(logits, labels, balance=balance) for logits in (first, second))
-        said[balance], why = ladder._verdict(before, after)
+        said[balance], why = rungs.compare_attempts(before, after)
     assert said == {False: True, True: False}
     assert before.accuracy[0] == pytest.approx(0.95) and after.accuracy[0] == pytest.approx(0.75)
     assert "98 more right, 10 more wrong, balanced accuracy -20.0 points; calibrated balanced cross entropy +" in why
-    assert ladder._verdict(after, before)[0]  # the other way round it is better
+    assert rungs.compare_attempts(after, before)[0]  # the other way round it is better
 
 
 def test_the_numbers_of_a_rung_are_the_ones_that_were_compared(tiny):
     (first, second), labels = rivals()
-    look = ladder.Candidate(Look((tiny,)), "softmax")
+    look = rungs.Candidate(Representation((tiny,)), "softmax")
     for balance in (False, True):
         before, after = (tried(logits, labels, balance=balance, look=look) for logits in (first, second))
-        one, other = (ladder._told("x", trial, True, "") for trial in (before, after))
+        one, other = (rungs.rung_of("x", trial, True, "") for trial in (before, after))
         assert one.is_balanced == balance and one.interval[0] < one.accuracy < one.interval[1]
-        told = float(ladder._verdict(before, after)[1].rsplit(" ", 1)[1])
+        told = float(rungs.compare_attempts(before, after)[1].rsplit(" ", 1)[1])
         assert other.cross_entropy - one.cross_entropy == pytest.approx(told, abs=6e-4)
 
 
@@ -244,7 +249,7 @@ def test_a_verdict_of_equal_classes_is_the_same_with_balance():
     for seed in range(10):
         one, other = (rng.normal(0, 1, (300, 3)) + 2 * np.eye(3)[labels] for _ in range(2))
         said = [
-            ladder._verdict(*(tried(logits, labels, balance=balance) for logits in (one, other)))[0]
+            rungs.compare_attempts(*(tried(logits, labels, balance=balance) for logits in (one, other)))[0]
             for balance in (False, True)
         ]
         assert said[0] == said[1], seed
@@ -278,7 +283,7 @@ def test_copies_make_no_rung_surer():
     copies = [alone[0]] * 30 + alone[30:]
     plain, grouped = (tried(first, labels, balance=False, groups=g).accuracy[1] for g in (alone, copies))
     assert np.diff(grouped) > 1.5 * np.diff(plain)
-    lead = [ladder._sureness(*(tried(z, labels, balance=False, groups=g) for z in (first, second))) for g in (alone, copies)]
+    lead = [rungs._sureness(*(tried(z, labels, balance=False, groups=g) for z in (first, second))) for g in (alone, copies)]
     assert lead[0] > 2 * lead[1] > 0
 
 
@@ -349,7 +354,7 @@ def overlapping(n=1_200, n_rare=60, seed=0):
 @pytest.mark.parametrize("kind", HEADS)
 def test_balance_reaches_every_kind_of_head(kind, monkeypatch):
     """Class means are balanced by nature; all others forget the rare class without it."""
-    monkeypatch.setattr(hidden_layer, "STEPS", 100)
+    monkeypatch.setattr(mlp, "STEPS", 100)
     codes, labels, new, truth = overlapping()
     recall = {}
     for balance in (False, True):
@@ -374,7 +379,7 @@ def test_the_file_counts_votes_as_the_head_does(tiny, tmp_path):
     labels = (np.arange(60) < 12).astype(np.int64)
     pictures = [np.clip(rng.normal(100 + 15 * label, 60, (32, 32, 3)), 0, 255).astype(np.uint8) for label in labels]
     exact = Hardware(precision="f32")
-    codes = look_at(pictures, Look((tiny,)), None, hardware=exact).values
+    codes = represent(pictures, Representation((tiny,)), None, hardware=exact).values
     choice = choose_head(codes, labels, 2, digests(60), kind="nearest", balance=True)
     head = replace(choice.head, temperature=1.4)
     assert len(np.unique(head.votes)) == 3  # nothing, and what each class's image counts
@@ -408,43 +413,43 @@ def test_the_balanced_accuracy_is_said_beside_the_accuracy():
     balanced, plain = judged(), judged(balance=False)
     e = balanced["evaluation"]
     assert e["accuracy"] == pytest.approx(193 / 200) and e["balanced_accuracy"] == pytest.approx((1 + 0.3) / 2)
-    assert "96.5 %. Every class counted alike, that is 65.0 % (balanced accuracy)." in readings.result(balanced)
+    assert "96.5 %. Every class counted alike, that is 65.0 % (balanced accuracy)." in result.result(balanced)
     low, high = (f"{100 * x:.1f} %" for x in e["balanced_interval"])
-    assert f"The balanced accuracy would be between {low} and {high}." in readings.chance(balanced)
-    assert "balanced" not in readings.result(plain) + readings.chance(plain) + readings.verdict(plain)
+    assert f"The balanced accuracy would be between {low} and {high}." in result.chance(balanced)
+    assert "balanced" not in result.result(plain) + result.chance(plain) + result.verdict(plain)
 
 
 def test_a_balanced_result_is_compared_with_guessing_in_a_balanced_world():
     """Always answering the commonest class would be right for 95 %, and for half where every class counts alike."""
-    verdict = readings.verdict(judged(found=9))
+    verdict = result.verdict(judged(found=9))
     assert "Much better than always answering any one class (50.0 %)" in verdict
     assert "Only 10 photos of “\u2068rare\u2069” judged it: add photos of the rarest classes" in verdict
-    assert "not shown to be better than always answering any one class" in readings.verdict(judged(found=0))
-    assert "a number to rely on" in readings.verdict(judged(n_rare=500, found=480))
-    assert "not shown to be better than always answering “\u2068common" in readings.verdict(judged(balance=False, found=0))
+    assert "not shown to be better than always answering any one class" in result.verdict(judged(found=0))
+    assert "a number to rely on" in result.verdict(judged(n_rare=500, found=480))
+    assert "not shown to be better than always answering “\u2068common" in result.verdict(judged(balance=False, found=0))
 
 
 def test_a_run_of_before_says_nothing_of_balance():
     about = judged()
     del about["evaluation"]["balanced_accuracy"]
-    assert not readings.is_balanced(about) and "balanced" not in readings.result(about)
+    assert not numbers.is_balanced(about) and "balanced" not in result.result(about)
 
 
 def test_the_terminal_says_it_too():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
     result = evaluate(probabilities, np.array([0, 0, 0, 1]), ["cat", "dog"])
-    text = terminal.evaluation_text(result, is_balanced=True)
+    text = summaries.evaluation_text(result, is_balanced=True)
     assert "accuracy 75.0 % on" in text and "balanced accuracy 50.0 %, every class counted alike (95 % interval: " in text
-    assert "balanced" not in terminal.evaluation_text(result)
+    assert "balanced" not in summaries.evaluation_text(result)
 
 
 def test_calibration_that_counts_classes_alike_says_so():
     logits, labels = two_worlds()
     about = {"calibration": calibrate(logits, labels, is_balanced=True).to_json()}
-    assert "every class counted alike, differ by" in readings.surer(about)
+    assert "every class counted alike, differ by" in trust.surer(about)
     for seed in range(10):  # true probabilities, by weights that are far apart
         told = calibrate_probabilities(*true_of_two(seed), {"is_balanced": True})
-        assert not readings.is_off({"calibration": told}), seed
+        assert not trust.is_off({"calibration": told}), seed
 
 
 @pytest.mark.parametrize("head", ["auto", "nearest"])
@@ -468,7 +473,7 @@ def test_a_balanced_training_tells_balanced_numbers(head, tmp_path, tiny_onnx, c
     others = write_photos(tmp_path / "others", n=40)  # most of them it has learnt from
     assert main(["evaluate", str(run), str(others), "-o", str(tmp_path / "judged"), "--quiet"]) == 0
     again = json.loads((tmp_path / "judged" / "run.json").read_text())
-    assert readings.is_balanced(again) and again["calibration"]["is_balanced"]
+    assert numbers.is_balanced(again) and again["calibration"]["is_balanced"]
     assert "balanced accuracy" in capsys.readouterr().out
     classifier = Classifier.load(run)
     assert classifier.about["calibration"]["is_balanced"] and classifier.about["conformal"]["is_balanced"]

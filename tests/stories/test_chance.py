@@ -14,8 +14,7 @@ import pytest
 from scipy.stats import binom
 
 import headstart
-from test_copies import resaved
-from test_duplicates import jpeg, scene
+from support.photos import jpeg, resaved, scene
 
 N_RUNS = 8  # of each case
 SIDE = (128, 96)

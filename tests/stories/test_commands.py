@@ -15,8 +15,9 @@ import time
 import pytest
 
 import headstart
-from conftest import fill, write_photos
-from headstart import cli
+from headstart.cli import main
+from support.disk import fill
+from support.photos import write_photos
 
 ROW = ["path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set"]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full and disks in memory are Linux's")
@@ -25,7 +26,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full and dis
 @pytest.fixture
 def run(photos, tiny_onnx, tmp_path, capsys):
     """A finished run, and nothing printed yet."""
-    assert cli.main(["train", str(photos), "-o", str(tmp_path / "run"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    assert main.main(["train", str(photos), "-o", str(tmp_path / "run"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
     capsys.readouterr()
     return tmp_path / "run"
 
@@ -35,7 +36,7 @@ def headstart_command():
     """The command in a process of its own."""
 
     def start(*arguments, **options):
-        command = [sys.executable, "-m", "headstart.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "headstart", *map(str, arguments)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
     return start
@@ -43,25 +44,25 @@ def headstart_command():
 
 def test_train_tells_the_result_and_what_to_do_next(photos, tiny_onnx, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "photos", "--backbone", str(tiny_onnx)]) == 0
+    assert main.main(["train", "photos", "--backbone", str(tiny_onnx)]) == 0
     out, err = capsys.readouterr()
     assert "60 photos of 3 classes" in out and "95 % interval" in out and "cross-validated" in out
     for name in ("blue", "green", "red"):
         assert re.search(rf"{name} +\d+\.\d %", out)
     assert out.splitlines()[-1].strip() == "headstart predict photos-run PHOTO_OR_FOLDER"
-    assert cli.main(["train", "photos", "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    assert main.main(["train", "photos", "--backbone", str(tiny_onnx), "--quiet"]) == 0
     assert (tmp_path / "photos-run-2" / "run.json").is_file()  # and the first is as it was
 
 
 def test_train_json_is_run_json_and_nothing_else_is_on_stdout(photos, tiny_onnx, tmp_path, capsys):
-    assert cli.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(tiny_onnx), "--json"]) == 0
+    assert main.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(tiny_onnx), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer.pop("run") == str(tmp_path / "r")
     assert answer == json.loads((tmp_path / "r" / "run.json").read_text())
 
 
 def test_predict_prints_a_row_for_each_image(run, photos, capsys):
-    assert cli.main(["predict", str(run), str(photos / "red" / "red 0.png"), str(photos / "blue")]) == 0
+    assert main.main(["predict", str(run), str(photos / "red" / "red 0.png"), str(photos / "blue")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 21
     assert re.match(r"red +\d+\.\d %  .*red 0\.png", lines[0])
@@ -74,7 +75,7 @@ def test_a_row_is_the_same_in_every_format(run, photos, tmp_path, capsys, form):
     bad.write_text("no photo")
     good = photos / "red" / "red 0.png"
     target = tmp_path / f"rows.{form}"
-    assert cli.main(["predict", str(run), str(good), str(bad), "-o", str(target), "--top", "2"]) == 1
+    assert main.main(["predict", str(run), str(good), str(bad), "-o", str(target), "--top", "2"]) == 1
     if form == "parquet":
         rows = pytest.importorskip("pyarrow.parquet").read_table(target).to_pylist()
         for row in rows:
@@ -98,12 +99,12 @@ def test_a_row_is_the_same_in_every_format(run, photos, tmp_path, capsys, form):
     assert second["reason"] and second["probability"] is None
     if form != "parquet":  # the flag writes to stdout what the file's name writes to the file
         capsys.readouterr()
-        cli.main(["predict", str(run), str(good), str(bad), f"--{form}", "--top", "2"])
+        main.main(["predict", str(run), str(good), str(bad), f"--{form}", "--top", "2"])
         assert capsys.readouterr().out == target.read_text()
 
 
 def test_json_of_one_image_is_an_array(run, photos, capsys):
-    assert cli.main(["predict", str(run), str(photos / "red" / "red 0.png"), "--json"]) == 0
+    assert main.main(["predict", str(run), str(photos / "red" / "red 0.png"), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 1
 
 
@@ -111,9 +112,9 @@ def test_an_output_file_is_never_overwritten_by_accident(run, photos, tmp_path, 
     target = tmp_path / "mine.csv"
     target.write_text("precious")
     arguments = ["predict", str(run), str(photos / "red"), "-o", str(target)]
-    assert cli.main(arguments) == 1
+    assert main.main(arguments) == 1
     assert target.read_text() == "precious" and "--overwrite" in capsys.readouterr().err
-    assert cli.main([*arguments, "--overwrite"]) == 0
+    assert main.main([*arguments, "--overwrite"]) == 0
     assert target.read_text().startswith("path,status") and not list(tmp_path.glob("*.partial"))
 
 
@@ -129,7 +130,7 @@ def test_a_folder_in_the_way_of_an_output_file_is_told_before_any_work(run, phot
         "check": [str(photos)],
     }[command]
     flag = "--csv" if command == "check" else "-o"
-    assert cli.main([command, *arguments, flag, name, "--overwrite"]) == 1
+    assert main.main([command, *arguments, flag, name, "--overwrite"]) == 1
     out, err = capsys.readouterr()
     assert not out and err.strip() == f"headstart: {name} is a folder; name a file in it"
 
@@ -137,7 +138,7 @@ def test_a_folder_in_the_way_of_an_output_file_is_told_before_any_work(run, phot
 def test_bad_files_are_rows_and_the_exit_code_says_so(run, photos, tmp_path, capsys):
     empty = tmp_path / "empty.jpg"
     empty.touch()
-    assert cli.main(["predict", str(run), str(empty), "nowhere.jpg", str(photos / "red" / "red 1.png")]) == 1
+    assert main.main(["predict", str(run), str(empty), "nowhere.jpg", str(photos / "red" / "red 1.png")]) == 1
     out, err = capsys.readouterr()
     assert "(empty: the file is empty)" in out and "(missing: no such file)" in out and len(out.splitlines()) == 3
     assert "2 of 3 images could not be used" in err
@@ -145,19 +146,19 @@ def test_bad_files_are_rows_and_the_exit_code_says_so(run, photos, tmp_path, cap
 
 def test_an_empty_folder_leaves_no_file_behind(run, tmp_path, capsys):
     (tmp_path / "nothing").mkdir()
-    assert cli.main(["predict", str(run), str(tmp_path / "nothing"), "-o", str(tmp_path / "rows.csv")]) == 1
+    assert main.main(["predict", str(run), str(tmp_path / "nothing"), "-o", str(tmp_path / "rows.csv")]) == 1
     assert "no files" in capsys.readouterr().err and not list(tmp_path.glob("rows.csv*"))
 
 
 def test_an_empty_folder_beside_others_is_told(run, photos, tmp_path, capsys):
     (tmp_path / "nothing" / "deeper").mkdir(parents=True)
-    assert cli.main(["predict", str(run), str(tmp_path / "nothing"), str(photos / "red" / "red 1.png")]) == 0
+    assert main.main(["predict", str(run), str(tmp_path / "nothing"), str(photos / "red" / "red 1.png")]) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1 and err.strip() == f"headstart: {tmp_path / 'nothing'} holds no files"
 
 
 def test_a_file_name_that_tells_no_format_is_refused(run, photos, tmp_path, capsys):
-    assert cli.main(["predict", str(run), str(photos), "-o", str(tmp_path / "rows.xlsx")]) == 1
+    assert main.main(["predict", str(run), str(photos), "-o", str(tmp_path / "rows.xlsx")]) == 1
     assert ".csv" in capsys.readouterr().err and not (tmp_path / "rows.xlsx").exists()
 
 
@@ -168,8 +169,8 @@ def test_ctrl_c_in_predict_says_what_is_left(run, photos, tmp_path, capsys, monk
         yield from first
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("headstart.classifier.Classifier.stream", stop)
-    assert cli.main(["predict", str(run), str(photos), "-o", str(tmp_path / "rows.csv")]) == 130
+    monkeypatch.setattr("headstart.classifier.classifier.Classifier.stream", stop)
+    assert main.main(["predict", str(run), str(photos), "-o", str(tmp_path / "rows.csv")]) == 130
     (part,) = tmp_path.glob("rows.csv*")
     assert f"stopped; what was written so far is in {part}" in capsys.readouterr().err
     assert re.fullmatch(r"rows\.csv\.[0-9a-f]{16}\.partial", part.name) and "red 0.png" in part.read_text()
@@ -178,7 +179,15 @@ def test_ctrl_c_in_predict_says_what_is_left(run, photos, tmp_path, capsys, monk
 @on_linux
 @pytest.mark.parametrize("form", [None, "csv", "json"])
 def test_predict_says_that_the_standard_output_cannot_be_written(run, photos, form):
-    command = [sys.executable, "-m", "headstart.cli", "predict", str(run), str(photos), *([f"--{form}"] if form else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "headstart.cli.main",
+        "predict",
+        str(run),
+        str(photos),
+        *([f"--{form}"] if form else []),
+    ]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
@@ -188,7 +197,7 @@ def test_predict_says_that_the_standard_output_cannot_be_written(run, photos, fo
 @on_linux
 def test_every_command_says_that_the_standard_output_cannot_be_written():
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, "-m", "headstart.cli", "cache"], stdout=full, stderr=subprocess.PIPE)
+        done = subprocess.run([sys.executable, "-m", "headstart", "cache"], stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
     assert done.stderr == b"headstart: the standard output cannot be written: No space left on device\n"
 
@@ -200,7 +209,7 @@ def test_predict_on_a_full_disk_says_so_and_what_is_kept(run, photos, mounted, c
         pytest.importorskip("pyarrow")
     disk = mounted("size=64k")
     fill(disk / "holiday.mp4", 4096)
-    assert cli.main(["predict", str(run), *[str(photos)] * 3, "-o", str(disk / f"rows.{form}"), "--quiet"]) == 1
+    assert main.main(["predict", str(run), *[str(photos)] * 3, "-o", str(disk / f"rows.{form}"), "--quiet"]) == 1
     (part,) = disk.glob("rows*")
     assert capsys.readouterr().err == (
         f"headstart: {disk}/rows.{form} cannot be written: No space left on device; what was written so far is in {part}\n"
@@ -218,22 +227,24 @@ def test_no_file_or_link_that_looks_like_ours_is_written_to(run, photos, tmp_pat
             taken.symlink_to(precious)
         except OSError:
             pytest.skip("this user may make no links")
-    assert cli.main(["predict", str(run), str(photos / "red"), "-o", str(tmp_path / "rows.csv")]) == 0
+    assert main.main(["predict", str(run), str(photos / "red"), "-o", str(tmp_path / "rows.csv")]) == 0
     assert precious.read_text() == "precious" and taken.read_text() == "precious"
     assert (tmp_path / "rows.csv").read_text().startswith("path,status")
 
 
 def test_patterns_are_opened_where_the_shell_does_not(run, photos, capsys):
-    assert cli.main(["predict", str(run), str(photos / "*" / "* 1.png")]) == 0
+    assert main.main(["predict", str(run), str(photos / "*" / "* 1.png")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
-    assert cli.main(["predict", str(run), str(photos / "*.gif")]) == 1  # a pattern that meets nothing is told
+    assert main.main(["predict", str(run), str(photos / "*.gif")]) == 1  # a pattern that meets nothing is told
 
 
 def test_stdin_gives_paths_or_one_picture(run, photos):
     paths = sorted((photos / "red").iterdir())[:3]
     for content, n in (("".join(f"{p}\n" for p in paths).encode(), 3), (paths[0].read_bytes(), 1)):
         result = subprocess.run(
-            [sys.executable, "-m", "headstart.cli", "predict", str(run), "-", "--jsonl"], input=content, capture_output=True
+            [sys.executable, "-m", "headstart", "predict", str(run), "-", "--jsonl"],
+            input=content,
+            capture_output=True,
         )
         rows = [json.loads(line) for line in result.stdout.splitlines()]
         assert result.returncode == 0 and len(rows) == n and {row["prediction"] for row in rows} == {"red"}
@@ -244,26 +255,26 @@ def test_imagenet_needs_no_training(tmp_path, capsys):
     from PIL import Image
 
     Image.fromarray(data.coffee()).save(tmp_path / "cup.png")
-    assert cli.main(["predict", "imagenet", str(tmp_path / "cup.png"), "--json", "--top", "5"]) == 0
+    assert main.main(["predict", "imagenet", str(tmp_path / "cup.png"), "--json", "--top", "5"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["prediction"] == "espresso" and len(row["top"]) == 5
 
 
 def test_backbones_are_listed(capsys):
-    assert cli.main(["backbones", "--json"]) == 0
+    assert main.main(["backbones", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [r["name"] for r in rows] == ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
     assert {"size", "n_parameters", "n_codes", "license", "installed", "images_per_second"} <= set(rows[0])
     assert rows[0]["installed"] and rows[0]["license"] == "Apache-2.0"
-    assert cli.main(["backbones"]) == 0
+    assert main.main(["backbones"]) == 0
     assert "efficientnet-lite0" in capsys.readouterr().out
 
 
 def test_backbones_are_measured_on_this_machine(capsys, monkeypatch):
-    from headstart import backbones
+    from headstart.backbones import builtin
 
-    monkeypatch.setattr(backbones, "BACKBONES", {"efficientnet-lite0": backbones.BACKBONES["efficientnet-lite0"]})
-    assert cli.main(["backbones", "--measure", "--json"]) == 0
+    monkeypatch.setattr(builtin, "BACKBONES", {"efficientnet-lite0": builtin.BACKBONES["efficientnet-lite0"]})
+    assert main.main(["backbones", "--measure", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["images_per_second"] > 1
 
 
@@ -280,24 +291,24 @@ def test_a_cache_that_cannot_be_written_is_told_once_by_train_and_fails_cache(
 
 
 def test_the_cache_is_shown_and_emptied(run, tmp_path, capsys):
-    assert cli.main(["cache", "--json"]) == 0
+    assert main.main(["cache", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
     assert about["images"] == 60 and about["recipes"][0]["name"] == "tiny"
-    assert cli.main(["cache", "prune"]) == 0
+    assert main.main(["cache", "prune"]) == 0
     assert capsys.readouterr().out.startswith("0 images forgotten")  # all of them were used today
-    assert cli.main(["cache", "clear", "--json"]) == 0
+    assert main.main(["cache", "clear", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["forgotten"] == 60
-    assert cli.main(["cache"]) == 0
+    assert main.main(["cache"]) == 0
     assert "codes of 0 images" in capsys.readouterr().out
 
 
 def test_the_demo_learns_handwritten_digits(tmp_path, capsys):
-    assert cli.main(["demo", "-o", str(tmp_path / "demo"), "--quiet"]) == 0
+    assert main.main(["demo", "-o", str(tmp_path / "demo"), "--quiet"]) == 0
     out = capsys.readouterr().out
     assert json.loads((tmp_path / "demo" / "run" / "run.json").read_text())["evaluation"]["accuracy"] > 0.95
     assert sum(1 for _ in (tmp_path / "demo" / "digits").rglob("*.png")) == 1797
     assert "headstart predict" in out and "headstart train PHOTOS" in out
-    assert cli.main(["demo", "-o", str(tmp_path / "demo"), "--quiet"]) == 0  # again: another run, the same digits
+    assert main.main(["demo", "-o", str(tmp_path / "demo"), "--quiet"]) == 0  # again: another run, the same digits
     assert (tmp_path / "demo" / "run-2" / "run.json").is_file()
 
 
@@ -318,7 +329,7 @@ def test_mistakes_end_with_a_sentence_and_one(photos, capsys, monkeypatch, argum
     monkeypatch.chdir(photos.parent)
     if "efficientnet-lite9" in arguments:
         arguments = ["train", "photos", *arguments[2:]]
-    assert cli.main(arguments) == 1
+    assert main.main(arguments) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("headstart: ") and words in err
 
@@ -336,24 +347,24 @@ def test_mistakes_end_with_a_sentence_and_one(photos, capsys, monkeypatch, argum
 )
 def test_wrong_usage_ends_with_two(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
+        main.main(arguments)
     assert ended.value.code == 2 and "usage: headstart" in capsys.readouterr().err
 
 
 def test_a_run_is_never_overwritten(run, photos, tiny_onnx, capsys):
     before = (run / "model.onnx").read_bytes()
-    assert cli.main(["train", str(photos), "-o", str(run), "--backbone", str(tiny_onnx)]) == 1
+    assert main.main(["train", str(photos), "-o", str(run), "--backbone", str(tiny_onnx)]) == 1
     assert "never overwritten" in capsys.readouterr().err and (run / "model.onnx").read_bytes() == before
-    assert cli.main(["train", str(photos), "-o", str(photos), "--backbone", str(tiny_onnx)]) == 1
+    assert main.main(["train", str(photos), "-o", str(photos), "--backbone", str(tiny_onnx)]) == 1
 
 
 def test_somebody_elses_files_are_never_overwritten(photos, tiny_onnx, tmp_path, capsys):
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "model.onnx").write_bytes(b"mine")
-    assert cli.main(["train", str(photos), "-o", str(tmp_path / "deploy"), "--backbone", str(tiny_onnx), "--quiet"]) == 1
+    assert main.main(["train", str(photos), "-o", str(tmp_path / "deploy"), "--backbone", str(tiny_onnx), "--quiet"]) == 1
     assert (tmp_path / "deploy" / "model.onnx").read_bytes() == b"mine"
     (tmp_path / "empty").mkdir()
-    assert cli.main(["train", str(photos), "-o", str(tmp_path / "empty"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    assert main.main(["train", str(photos), "-o", str(tmp_path / "empty"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
     assert not list(tmp_path.glob(".headstart*"))
 
 
@@ -395,7 +406,7 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_was_computed(tmp_path, headstart_com
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert b"stopped" in err and b"Traceback" not in err and not (tmp_path / "run").exists()
-    from headstart.codes import Store
+    from headstart.codes.store import Store
 
     kept = Store(own_cache).summary()["images"]
     assert 0 < kept < 1200
@@ -404,7 +415,7 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_was_computed(tmp_path, headstart_com
 
 
 def test_the_demo_leaves_other_folders_alone(photos, capsys):
-    assert cli.main(["demo", "-o", str(photos)]) == 1
+    assert main.main(["demo", "-o", str(photos)]) == 1
     assert "no demo's folder" in capsys.readouterr().err and not (photos / "digits").exists()
 
 
@@ -419,7 +430,7 @@ def test_a_reader_that_goes_away_is_no_error(run, photos, headstart_command):
 
 def test_names_that_a_terminal_should_not_obey(photos, tiny_onnx, tmp_path, capsys):
     (photos / "red").rename(photos / "\x1b[31mred [bold]x")
-    assert cli.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    assert main.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out and "red [bold]x" in out
 
@@ -428,11 +439,11 @@ def test_names_that_a_terminal_should_not_obey(photos, tiny_onnx, tmp_path, caps
 def test_file_names_that_are_not_utf8(photos, tiny_onnx, tmp_path, capsys):
     odd = os.fsencode(photos / "red") + b"/caf\xe9.png"
     os.rename(os.fsencode(photos / "red" / "red 0.png"), odd)
-    assert cli.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
+    assert main.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
     assert b"caf\xe9.png" in (tmp_path / "r" / "predictions.csv").read_bytes()
     for form in ("csv", "jsonl", "json", "parquet"):
         target = tmp_path / f"rows.{form}"
-        assert cli.main(["predict", str(tmp_path / "r"), os.fsdecode(odd), "-o", str(target)]) == 0
+        assert main.main(["predict", str(tmp_path / "r"), os.fsdecode(odd), "-o", str(target)]) == 0
         assert b"caf" in target.read_bytes()
 
 
@@ -447,7 +458,7 @@ def test_help_says_the_defaults_that_the_library_has():
 
 
 def _actions(command):
-    subparsers = next(a for a in cli._parser()._actions if isinstance(a.choices, dict))
+    subparsers = next(a for a in main._parser()._actions if isinstance(a.choices, dict))
     return subparsers.choices[command]._actions
 
 
@@ -455,9 +466,9 @@ def test_help_imports_nothing_that_is_slow_to_import():
     """How many seconds it takes is a line of benchmarks/speed.py."""
     code = """if True:
         import contextlib, sys
-        from headstart import cli
+        from headstart.cli.main import main
         with contextlib.suppress(SystemExit):
-            cli.main(["--help"])
+            main(["--help"])
         packages = {name.split(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
         print(*(name for name in sorted(packages) if not name.startswith("_")))
     """
@@ -467,12 +478,12 @@ def test_help_imports_nothing_that_is_slow_to_import():
 
 def test_the_version_is_the_packages(capsys):
     with pytest.raises(SystemExit):
-        cli.main(["--version"])
+        main.main(["--version"])
     assert re.match(r"headstart \d+\.\d+\.\d+", capsys.readouterr().out)
 
 
 def test_train_shows_the_ladder(photos, deep_onnx, tmp_path, capsys):
-    assert cli.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(deep_onnx), "--budget", "1m"]) == 0
+    assert main.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(deep_onnx), "--budget", "1m"]) == 0
     out = capsys.readouterr().out
     assert "the ladder, each rung judged on held-out photos" in out
     assert re.search(r"last layer +\d+\.\d % \(.*yes", out) and "deeper codes" in out
@@ -481,26 +492,26 @@ def test_train_shows_the_ladder(photos, deep_onnx, tmp_path, capsys):
 @pytest.mark.parametrize("wrong", ["soon", "inf", "5d", ""])
 def test_a_budget_is_a_time(wrong, photos, capsys):
     with pytest.raises(SystemExit) as end:
-        cli.main(["train", str(photos), "--budget", wrong])
+        main.main(["train", str(photos), "--budget", wrong])
     assert end.value.code == 2 and "30s" in capsys.readouterr().err
 
 
 def test_views_are_drawn(photos, tmp_path, capsys):
     photo = str(photos / "red" / "red 0.png")
-    assert cli.main(["views", photo, "-o", str(tmp_path / "grid.jpg"), "--views", "mirrored,rotation=30"]) == 0
+    assert main.main(["views", photo, "-o", str(tmp_path / "grid.jpg"), "--views", "mirrored,rotation=30"]) == 0
     from PIL import Image
 
     with Image.open(tmp_path / "grid.jpg") as grid:
         assert grid.format == "JPEG" and grid.width > 600 and grid.height > 400
-    assert cli.main(["views", photo, "-o", str(tmp_path / "grid.jpg")]) == 1
+    assert main.main(["views", photo, "-o", str(tmp_path / "grid.jpg")]) == 1
     assert "--overwrite" in capsys.readouterr().err
-    assert cli.main(["views", str(photos / "none.png"), "-o", str(tmp_path / "g.png")]) == 1
-    assert cli.main(["views", photo, "-o", str(tmp_path / "g.png"), "--views", "sideways"]) == 1
+    assert main.main(["views", str(photos / "none.png"), "-o", str(tmp_path / "g.png")]) == 1
+    assert main.main(["views", photo, "-o", str(tmp_path / "g.png"), "--views", "sideways"]) == 1
 
 
 def test_importing_what_is_no_tensorflow_file_says_why(photos, tmp_path, capsys):
-    assert cli.main(["backbones", "import", str(photos / "red" / "red 0.png"), "-o", str(tmp_path / "x.onnx")]) == 1
-    assert cli.main(["backbones", "import"]) == 1
+    assert main.main(["backbones", "import", str(photos / "red" / "red 0.png"), "-o", str(tmp_path / "x.onnx")]) == 1
+    assert main.main(["backbones", "import"]) == 1
     assert "headstart backbones import FILE" in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()
 
@@ -508,5 +519,5 @@ def test_importing_what_is_no_tensorflow_file_says_why(photos, tmp_path, capsys)
 def test_a_process_beside_the_first_does_nothing_where_there_is_nothing_to_share(photos, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert cli.main(["train", str(photos)]) == 0
+    assert main.main(["train", str(photos)]) == 0
     assert capsys.readouterr().out == ""

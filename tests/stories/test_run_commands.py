@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import COLOURS, picture, write_photos
-from headstart import cli
-from headstart.findings import Findings
+from headstart.cli import main
+from headstart.runs.findings import Findings
+from support.photos import COLOURS, picture, write_photos
 
 N = 10  # photos a class
 EXACT = ("--precision", "f32")
@@ -31,7 +31,7 @@ HOSTILE = (
     "a|b",
     os.fsdecode(b"bad\xff"),
 )
-KINDS = cli.PLOT_KINDS
+KINDS = main.PLOT_KINDS
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class World:
 
 
 def command(*arguments):
-    return cli.main([str(a) for a in arguments])
+    return main.main([str(a) for a in arguments])
 
 
 def learn(photos, run, backbone, *options):

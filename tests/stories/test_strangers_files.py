@@ -12,15 +12,18 @@ import numpy as np
 import onnx
 import pytest
 
-from conftest import write_photos
-from headstart import arrays, cli, plots
-from headstart.classifier import Classifier, _sealed
+from headstart.classifier.classifier import Classifier
+from headstart.classifier.model_file import seal
+from headstart.cli import main
 from headstart.errors import DataError, HeadstartError
-from headstart.findings import FILE_NAME
-from headstart.map_page import MapContents, map_page
-from headstart.map_picture import map_picture
-from headstart.report import report_page
-from headstart.saved import open_run
+from headstart.report.maps.image import map_picture
+from headstart.report.maps.page import MapContents, map_page
+from headstart.report.page import report_page
+from headstart.report.plots import table
+from headstart.runs.findings import FILE_NAME
+from headstart.runs.open import open_run
+from headstart.safety import npz_arrays
+from support.photos import write_photos
 
 N_TRIALS = 80
 ODD = (
@@ -35,7 +38,7 @@ def run(tmp_path_factory, deep_onnx):
     root = tmp_path_factory.mktemp("run")
     photos = write_photos(root / "photos", n=10)
     arguments = ["train", photos, "-o", root / "run", "--backbone", deep_onnx, "--budget", 1, "--quiet"]
-    assert cli.main([str(a) for a in (*arguments, "--precision", "f32", "--cache", root / "cache")]) == 0
+    assert main.main([str(a) for a in (*arguments, "--precision", "f32", "--cache", root / "cache")]) == 0
     return root / "run"
 
 
@@ -93,7 +96,7 @@ def changed_array(array, draw):
     return array
 
 
-def everything_drawn(folder, kinds=tuple(plots.PLOTS)):
+def everything_drawn(folder, kinds=tuple(table.PLOTS)):
     """All that is made of a run: the report, the map as a page and a picture, and of these plots those it has.
 
     Raises what they raise.
@@ -103,9 +106,9 @@ def everything_drawn(folder, kinds=tuple(plots.PLOTS)):
     pages = report_page(saved.about, saved.findings, issues=saved.issues), map_page(contents)
     picture, drawn = map_picture(contents, size=(300, 300)), []
     for kind in kinds:
-        plots.PLOTS[kind].rows(saved.about, saved.findings)
+        table.PLOTS[kind].rows(saved.about, saved.findings)
         with contextlib.suppress(HeadstartError):  # what this run has no plot of
-            plots.PLOTS[kind].draw(saved.about, saved.findings, {})
+            table.PLOTS[kind].draw(saved.about, saved.findings, {})
             drawn.append(kind)
     return *pages, picture, drawn
 
@@ -113,7 +116,7 @@ def everything_drawn(folder, kinds=tuple(plots.PLOTS)):
 def outcome(folder, draw):
     """Whether a changed run is drawn or refused; anything else goes through to the test."""
     try:
-        everything_drawn(folder, [draw.choice(tuple(plots.PLOTS))])
+        everything_drawn(folder, [draw.choice(tuple(table.PLOTS))])
     except HeadstartError:
         return "refused"
     return "drawn"
@@ -122,7 +125,7 @@ def outcome(folder, draw):
 def test_a_whole_run_is_drawn(run):
     report, page, picture, drawn = everything_drawn(run)
     assert all(name in shown for name in ("blue", "green", "red") for shown in (report, page))
-    assert picture.startswith(b"\x89PNG") and drawn == [kind for kind in plots.PLOTS if kind != "mistakes"]  # it made none
+    assert picture.startswith(b"\x89PNG") and drawn == [kind for kind in table.PLOTS if kind != "mistakes"]  # it made none
 
 
 @pytest.mark.parametrize("file", ["run.json", "issues.json"])
@@ -148,10 +151,10 @@ def test_whatever_arrays_hold_a_run_is_drawn_or_refused(run, tmp_path):
     assert outcomes.count("refused") > N_TRIALS / 4 and "drawn" in outcomes
 
 
-def zipped(folder, run, **arrays):
+def zipped(folder, run, **members_of):
     """findings.npz with some members replaced: arrays, or the bytes of a member as they stand there."""
     with np.load(run / FILE_NAME) as whole:
-        members = {**{name: whole[name] for name in whole.files}, **arrays}
+        members = {**{name: whole[name] for name in whole.files}, **members_of}
     with zipfile.ZipFile(folder / FILE_NAME, "w", zipfile.ZIP_DEFLATED) as file:
         for name, value in members.items():
             content = io.BytesIO()
@@ -197,7 +200,7 @@ def test_headers_that_lie_are_refused_before_anything_is_made_room_for(run, tmp_
 
 def test_a_file_that_unfolds_out_of_all_proportion_is_refused(run, tmp_path, monkeypatch):
     folder = shutil.copytree(run, tmp_path / "run")
-    monkeypatch.setattr(arrays, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(npz_arrays, "MOST_BYTES", 100_000)
     open_run(folder)
     zipped(folder, run, names=np.zeros(30_000_000, np.uint8))
     with pytest.raises(DataError, match="unfolds to 30,0"):
@@ -218,7 +221,7 @@ def other(tmp_path_factory, deep_onnx):
     photos = write_photos(root / "photos", n=10)
     (photos / "blue").rename(photos / "indigo")
     arguments = ["train", photos, "-o", root / "run", "--backbone", deep_onnx, "--budget", 0, "--quiet"]
-    assert cli.main([str(a) for a in (*arguments, "--precision", "f32")]) == 0
+    assert main.main([str(a) for a in (*arguments, "--precision", "f32")]) == 0
     return root / "run"
 
 
@@ -232,7 +235,7 @@ def test_a_classifier_of_other_classes_than_the_run_is_refused(run, other, tmp_p
         "explain": [photo],
         "map": ["--add", photo, "-o", tmp_path / "m.html"],
     }
-    assert cli.main([str(a) for a in (name, folder, *more.get(name, []), "--quiet")]) == 1
+    assert main.main([str(a) for a in (name, folder, *more.get(name, []), "--quiet")]) == 1
     assert "not of one run" in capsys.readouterr().err
     assert not (tmp_path / "e").exists() and not (tmp_path / "m.html").exists()
 
@@ -246,6 +249,6 @@ def test_a_network_that_is_put_together_in_another_way_explains_nothing(run, tmp
         for names in (getattr(part, "input", []), getattr(part, "output", [])):
             names[:] = [name.replace("head.", "foot.") for name in names]
         part.name = part.name.replace("head.", "foot.")
-    (folder / "model.onnx").write_bytes(_sealed(model, classifier.about))
-    assert cli.main(["explain", str(folder), str(photo)]) == 1
+    (folder / "model.onnx").write_bytes(seal(model, classifier.about))
+    assert main.main(["explain", str(folder), str(photo)]) == 1
     assert "not put together as headstart does it" in capsys.readouterr().err

@@ -12,11 +12,11 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from conftest import COLOURS, picture
-from headstart import HeadstartClassifier, codes, train
+from headstart import HeadstartClassifier, train
+from headstart.codes import compute
 from headstart.errors import DataError, HeadstartError
-from headstart.head import is_right
-from test_duplicates import scene
+from headstart.numerics.losses import is_right
+from support.photos import COLOURS, picture, scene
 
 
 @pytest.fixture
@@ -51,8 +51,10 @@ def test_a_grid_search_sets_its_parameters(estimator, data):
 
 def test_folds_compute_each_image_once(estimator, data, monkeypatch):
     computed = []
-    original = codes.compute_codes
-    monkeypatch.setattr("headstart.looks.compute_codes", lambda *a, **k: computed.append(original(*a, **k)) or computed[-1])
+    original = compute.compute_codes
+    monkeypatch.setattr(
+        "headstart.codes.representation.compute_codes", lambda *a, **k: computed.append(original(*a, **k)) or computed[-1]
+    )
     cross_val_score(estimator, *data, cv=3)
     # However many folds ask for them: as the photos are, whole, and both of them mirrored.
     assert len(data[0]) <= sum(c.n_computed for c in computed) <= 4 * len(data[0]) and len(computed) > 6
@@ -116,9 +118,9 @@ def test_copies_with_labels_that_mean_nothing_are_not_learnt(estimator, made):
 
 
 def test_images_that_change_while_it_fits_stop_it(estimator, photos, data, monkeypatch):
-    from headstart import estimator as module
+    from headstart.training import estimator as module
 
-    def exchange(*arguments, real=module.compare, **options):
+    def exchange(*arguments, real=module.group_photos, **options):
         alike = real(*arguments, **options)
         first, second = photos / "blue" / "blue 0.png", photos / "red" / "red 0.png"
         contents = first.read_bytes(), second.read_bytes()
@@ -126,7 +128,7 @@ def test_images_that_change_while_it_fits_stop_it(estimator, photos, data, monke
         second.write_bytes(contents[0])
         return alike
 
-    monkeypatch.setattr(module, "compare", exchange)
+    monkeypatch.setattr(module, "group_photos", exchange)
     with pytest.raises(DataError, match=r"blue 0\.png and 1 more changed while the fit ran"):
         estimator.fit(*data)
 
@@ -165,9 +167,9 @@ def test_a_grid_search_over_heads_views_and_seeds(estimator, data):
 
 
 def test_views_are_learnt_from_and_not_predicted_by(estimator, data, tmp_path, monkeypatch):
-    from headstart import ladder
+    from headstart.selection import ladder
 
-    monkeypatch.setattr(ladder, "_verdict", lambda *_: (True, "it is taken"))
+    monkeypatch.setattr(ladder, "compare_attempts", lambda *_: (True, "it is taken"))
     images, labels = data
     fitted = estimator.set_params(views="rotation=20", precision="f32").fit(images, labels)
     assert fitted.learned_.look.views == ("rotation=20",) and fitted.predict_proba(images).shape == (60, 3)

@@ -9,17 +9,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from headstart.evaluate import (
-    FEW_POSITIVES,
-    balanced_accuracy,
-    best_thresholds,
-    evaluate,
-    evaluate_multilabel,
-    held_out_thresholds,
-    is_better,
-    mcnemar,
-)
-from headstart.intervals import effective_size, group_numbers, wilson_interval
+from headstart.evaluation.comparison import is_better, mcnemar
+from headstart.evaluation.metrics import balanced_accuracy, evaluate
+from headstart.evaluation.multilabel import FEW_POSITIVES, best_thresholds, evaluate_multilabel, held_out_thresholds
+from headstart.numerics.intervals import effective_size, group_numbers, wilson_interval
 
 
 @pytest.fixture

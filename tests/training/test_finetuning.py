@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from headstart import judge
+from headstart.codes.representation import Representation
+from headstart.data.splits import TEST, TRAIN, VALIDATION
 from headstart.errors import HeadstartError
-from headstart.finetune import FineTuning
-from headstart.heads import Head
-from headstart.ladder import Learned
-from headstart.looks import Look
-from headstart.select import choose_head
-from headstart.splits import TEST, TRAIN, VALIDATION
-from headstart.usable import Usable
+from headstart.finetune.recipe import FineTuning
+from headstart.heads.head import Head
+from headstart.selection.cross_validation import choose_head
+from headstart.selection.rungs import Learned
+from headstart.training import finetuning
+from headstart.training.learnable import TrainingSet
 
 N = 60
 
@@ -33,14 +33,14 @@ def data(lite):
     digests = [bytes([i]) * 32 for i in range(N)]
     codes = rng.normal(size=(N, lite.n_codes)).astype(np.float16)
     labels = rng.integers(0, 2, N)
-    return Usable(np.arange(N), [b""] * N, [""] * N, codes, labels, ("a", "b"), digests, digests, splits, [], [])
+    return TrainingSet(np.arange(N), [b""] * N, [""] * N, codes, labels, ("a", "b"), digests, digests, splits, [], [])
 
 
 @pytest.fixture
 def learned(lite, data):
     learn = data.splits != TEST
     digests = [d for d, used in zip(data.digests, learn, strict=True) if used]
-    return Learned(Look((lite,)), choose_head(data.codes[learn], data.labels[learn], 2, digests), ())
+    return Learned(Representation((lite,)), choose_head(data.codes[learn], data.labels[learn], 2, digests), ())
 
 
 def judged(monkeypatch, data, learned, right, **options):
@@ -54,10 +54,10 @@ def judged(monkeypatch, data, learned, right, **options):
         validation_index=validation,
         validation_probabilities=np.where(np.eye(2)[answers] > 0, 0.9, 0.1).astype(np.float32),
     )
-    monkeypatch.setattr(judge, "torch_network", lambda name: SimpleNamespace(preprocess=None))
-    monkeypatch.setattr(judge, "replace", lambda value, **_: value)
-    monkeypatch.setattr(judge, "finetune", lambda *_, **__: tuned)
-    return judge.fine_tuned(data, lambda look, rows: data.codes[rows], learned, options=FineTuning(), **options)
+    monkeypatch.setattr(finetuning, "torch_network", lambda name: SimpleNamespace(preprocess=None))
+    monkeypatch.setattr(finetuning, "replace", lambda value, **_: value)
+    monkeypatch.setattr(finetuning, "finetune", lambda *_, **__: tuned)
+    return finetuning.fine_tuned(data, lambda look, rows: data.codes[rows], learned, options=FineTuning(), **options)
 
 
 def test_what_is_better_beyond_chance_is_taken_with_its_own_held_out_answers(monkeypatch, data, learned):
@@ -79,14 +79,14 @@ def test_what_is_not_better_beyond_chance_is_left(monkeypatch, data, learned, ri
 
 def test_backbones_that_torch_does_not_have_are_refused(data, learned, tiny):
     with pytest.raises(HeadstartError, match="fine-tuning needs one backbone that torch has"):
-        strangers = replace(learned, look=Look((replace(tiny, name="mine"),)))
-        judge.fine_tuned(data, lambda look, rows: data.codes[rows], strangers, options=FineTuning())
+        strangers = replace(learned, look=Representation((replace(tiny, name="mine"),)))
+        finetuning.fine_tuned(data, lambda look, rows: data.codes[rows], strangers, options=FineTuning())
 
 
 def test_without_validation_there_is_nothing_to_judge_on(data, learned):
     none = replace(data, splits=np.where(data.splits == VALIDATION, TRAIN, data.splits))
     with pytest.raises(HeadstartError, match="validation"):
-        judge.fine_tuned(none, lambda look, rows: data.codes[rows], learned, options=FineTuning())
+        finetuning.fine_tuned(none, lambda look, rows: data.codes[rows], learned, options=FineTuning())
 
 
 def test_a_class_that_fine_tuning_would_never_see_is_told(monkeypatch, data, learned):

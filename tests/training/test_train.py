@@ -14,14 +14,13 @@ import pytest
 from PIL import Image
 
 import headstart
-import headstart.training
-from conftest import COLOURS, fill, picture, write_photos
+from headstart.data.splits import TEST
 from headstart.errors import DataError, HeadstartError, OutputError
 from headstart.files import write_output
-from headstart.runs import draft_of, publish
-from headstart.splits import TEST
-from test_copies import resaved
-from test_duplicates import scene
+from headstart.runs.folder import draft_of, publish
+from headstart.training import train as recipe
+from support.disk import fill
+from support.photos import COLOURS, picture, resaved, scene, write_photos
 
 
 @pytest.fixture
@@ -509,23 +508,23 @@ def test_the_ladder_is_told_and_budget_0_leaves_it_at_the_first_rung(train, phot
 
 def test_choosing_never_sees_the_test_split(train, photos, deep_onnx, monkeypatch):
     asked = set()
-    original = headstart.training._Source.codes_of
+    original = recipe._Source.codes_of
 
     def codes_of(self, look, rows):
         asked.update(self.data.splits[rows].tolist())
         return original(self, look, rows)
 
-    monkeypatch.setattr("headstart.training._Source.codes_of", codes_of)
-    judge = headstart.training.judge_held_out
-    monkeypatch.setattr("headstart.training.judge_held_out", lambda *a: asked.add("judged") or judge(*a))
-    learn = headstart.training.Ladder.learn
+    monkeypatch.setattr("headstart.training.train._Source.codes_of", codes_of)
+    judge = recipe.judge_held_out
+    monkeypatch.setattr("headstart.training.train.judge_held_out", lambda *a: asked.add("judged") or judge(*a))
+    learn = recipe.Ladder.learn
 
     def watched(self, first):
         learned = learn(self, first)
         assert TEST not in asked
         return learned
 
-    monkeypatch.setattr("headstart.training.Ladder.learn", watched)
+    monkeypatch.setattr("headstart.training.train.Ladder.learn", watched)
     train(photos, backbone=str(deep_onnx))
     assert TEST in asked and "judged" in asked
 

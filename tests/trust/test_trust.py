@@ -7,21 +7,23 @@ import numpy as np
 import onnx
 import pytest
 
-from conftest import COLOURS, picture, write_deep_backbone
-from headstart.backbones import load_backbone
-from headstart.calibration import best_temperature, bins_of, calibrate, calibration_error, chance_error
-from headstart.classifier import Classifier
-from headstart.conformal import SCORES, held_out_scores, prediction_sets, strangest_allowed
-from headstart.engine import Hardware
+from headstart.backbones.builtin import load_backbone
+from headstart.classifier.classifier import Classifier
+from headstart.classifier.network import read_head
+from headstart.codes.representation import Representation, represent
+from headstart.data.images import load_image
+from headstart.engines.hardware import Hardware
 from headstart.errors import HeadstartError
-from headstart.head import Head, losses, softmax
-from headstart.heads import HEADS
-from headstart.images import load_image
-from headstart.joining import read_head
-from headstart.looks import Look, look_at
-from headstart.select import choose_head
-from headstart.trust import build_trust
-from headstart.unfamiliar import KEPT, energy, fit_unfamiliarity, learn_distance, roc_auc
+from headstart.heads.head import Head
+from headstart.heads.kinds import HEADS
+from headstart.numerics.losses import losses, softmax
+from headstart.selection.cross_validation import choose_head
+from headstart.trust.calibration import best_temperature, bins_of, calibrate, calibration_error, chance_error
+from headstart.trust.conformal import SCORES, held_out_scores, prediction_sets, strangest_allowed
+from headstart.trust.fit import build_trust
+from headstart.trust.unfamiliarity import KEPT, energy, fit_unfamiliarity, learn_distance, roc_auc
+from support.networks import write_deep_backbone
+from support.photos import COLOURS, picture
 
 EXACT = Hardware(precision="f32")
 
@@ -323,8 +325,8 @@ PICTURES = [picture(colour, seed, (32, 32)) for seed in range(20) for colour in 
 def test_the_file_says_what_the_arrays_say(opset, kind, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     backbone = load_backbone(str(write_deep_backbone(tmp_path / "deep.onnx", opset=opset)), cache_dir=tmp_path)
-    look = Look((backbone,), depth=2, is_mirrored=kind != "nearest")
-    codes, labels = look_at(PICTURES, look, None).values, np.tile(np.arange(3), 20)
+    look = Representation((backbone,), depth=2, is_mirrored=kind != "nearest")
+    codes, labels = represent(PICTURES, look, None).values, np.tile(np.arange(3), 20)
     choice = choose_head(codes, labels, 3, digests(60), kind=kind, parts=look.parts)
     trust = build_trust(codes, labels, list(COLOURS), digests(60), choice, n_codes=look.parts[0])
     head = dataclasses.replace(trust.choice.head, temperature=1.7)
@@ -333,7 +335,7 @@ def test_the_file_says_what_the_arrays_say(opset, kind, tmp_path):
     )
     classifier.save(tmp_path / "model.onnx")
     strange = [np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8) for i in range(5)]
-    exact = look_at([*PICTURES, *strange], look, None, hardware=EXACT).values
+    exact = represent([*PICTURES, *strange], look, None, hardware=EXACT).values
     logits = head.logits(exact) / np.float32(head.temperature)
     expected = trust.unfamiliarity(exact, logits)
     predictions = Classifier.load(tmp_path, EXACT).predict([*PICTURES, *strange], coverage=0.9)

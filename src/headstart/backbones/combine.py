@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.networks import add_prefix, needed_for, opset
+from headstart.backbones.standard_form import add_prefix, needed_for, opset
 
 if TYPE_CHECKING:
     import onnx

@@ -19,6 +19,7 @@ from headstart.errors import BackboneError
 if TYPE_CHECKING:
     import onnx
 
+
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of every old-format torch file
 STORAGES: dict[str, np.dtype[Any]] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 BATCH_NORM_EPSILON = 1e-3

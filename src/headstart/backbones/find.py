@@ -15,25 +15,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from headstart import hub
-from headstart.aliases import ALIASES, resolve_alias
-from headstart.backbones import (
-    BACKBONES,
-    DEFAULT,
-    MORE,
-    USUAL,
-    WHOLE,
-    Backbone,
-    backbone_of_file,
-    describe,
-    is_installed,
-    load_backbone,
-)
+from headstart.backbones import huggingface
+from headstart.backbones.backbone import MORE, USUAL, WHOLE, Backbone
+from headstart.backbones.builtin import BACKBONES, DEFAULT, backbone_of_file, describe, is_installed, load_backbone
+from headstart.backbones.layers import find_taps
+from headstart.backbones.standard_form import PREPROCESS_KEY, preprocess_of, standard_form, with_shapes
+from headstart.backbones.tutorial_names import ALIASES, resolve_alias
 from headstart.cache_folder import is_usable
 from headstart.errors import BackboneError
 from headstart.files import write_atomically
-from headstart.networks import PREPROCESS_KEY, preprocess_of, standard_form, with_shapes
-from headstart.taps import find_taps
 
 AUTO, TIMM = "auto", "timm:"
 EXPORT_VERSION = 1  # raise it when taps.py, networks.py or torch_networks.py make another network of the same weights
@@ -42,7 +32,7 @@ log = logging.getLogger("headstart")
 
 
 @dataclass(frozen=True)
-class Wish:
+class BackboneSpec:
     """A backbone that is asked for: its name, and what its images are like, where an ONNX file does not say itself."""
 
     name: str = DEFAULT
@@ -57,38 +47,38 @@ class Wish:
         return {"size": self.size, "mean": self.mean, "std": self.std, "output": self.output}
 
 
-def find_backbone(wish: Wish, cache_dir: Path, *, pixels: str = USUAL) -> Backbone:
+def find_backbone(spec: BackboneSpec, cache_dir: Path, *, pixels: str = USUAL) -> Backbone:
     """Load a backbone by any name, and tell what its licence asks for; what is fetched or exported is kept in cache_dir.
 
     pixels: see backbones.load_backbone. Raises BackboneError for an unknown name or an unsuitable
     file, and where it cannot look at more; MissingExtra where the package that has it is not installed.
     """
-    name = resolve_alias(wish.name) or wish.name
-    if name.startswith(hub.PREFIX):
-        fetched = hub.fetch(name, cache_dir)
+    name = resolve_alias(spec.name) or spec.name
+    if name.startswith(huggingface.PREFIX):
+        fetched = huggingface.fetch(name, cache_dir)
         found = backbone_of_file(
             fetched.path,
-            size=wish.size,
-            mean=wish.mean,
-            std=wish.std,
-            output=wish.output,
+            size=spec.size,
+            mean=spec.mean,
+            std=spec.std,
+            output=spec.output,
             pixels=pixels,
             told=fetched.preprocess,
         )
         found = replace(found, name=name, license=fetched.license)
         note = fetched.note
     elif name.startswith(TIMM):
-        if any(value is not None for value in wish.describes.values()):
+        if any(value is not None for value in spec.describes.values()):
             raise BackboneError(f"size, mean, std and output describe an ONNX file of your own; {name} carries its own")
         if pixels == MORE:
             raise BackboneError(f"{name} is exported for images of one size")
         found = _exported_once(name, cache_dir)
         if pixels == WHOLE:
             found = replace(found, preprocess=replace(found.preprocess, crop=1.0))
-        note = hub.license_note(found.license)
+        note = huggingface.license_note(found.license)
     elif name in BACKBONES or Path(name).suffix.lower() == ".onnx" or Path(name).is_file():
         return load_backbone(
-            name, cache_dir=cache_dir, size=wish.size, mean=wish.mean, std=wish.std, output=wish.output, pixels=pixels
+            name, cache_dir=cache_dir, size=spec.size, mean=spec.mean, std=spec.std, output=spec.output, pixels=pixels
         )
     else:
         raise BackboneError(_unknown(name))
@@ -97,24 +87,24 @@ def find_backbone(wish: Wish, cache_dir: Path, *, pixels: str = USUAL) -> Backbo
     return found
 
 
-def find_backbones(wish: Wish, cache_dir: Path) -> tuple[Backbone, tuple[Backbone, ...]]:
+def find_backbones(spec: BackboneSpec, cache_dir: Path) -> tuple[Backbone, tuple[Backbone, ...]]:
     """The backbone that is asked for; for `auto` the default one, and the others at hand, to compare it with."""
-    if wish.name != AUTO:
-        return find_backbone(wish, cache_dir), ()
+    if spec.name != AUTO:
+        return find_backbone(spec, cache_dir), ()
     others = [row.name for row in BACKBONES.values() if row.name != DEFAULT and is_installed(row)]
-    first = find_backbone(replace(wish, name=DEFAULT), cache_dir)
+    first = find_backbone(replace(spec, name=DEFAULT), cache_dir)
     return first, tuple(load_backbone(other, cache_dir=cache_dir) for other in others)
 
 
-def wider_backbone(backbone: Backbone, wish: Wish, cache_dir: Path, pixels: str = MORE) -> Backbone | None:
-    """The same backbone looking at the whole photo, or None where it cannot; wish: what it was loaded by.
+def wider_backbone(backbone: Backbone, spec: BackboneSpec, cache_dir: Path, pixels: str = MORE) -> Backbone | None:
+    """The same backbone looking at the whole photo, or None where it cannot; spec: what it was loaded by.
 
     pixels: MORE or WHOLE; a network of one size looks at the whole photo in that.
     """
-    name = backbone.name if wish.name == AUTO else wish.name
+    name = backbone.name if spec.name == AUTO else spec.name
     for looked_at in dict.fromkeys((pixels, WHOLE)):
         with contextlib.suppress(BackboneError):
-            wider = find_backbone(replace(wish, name=name), cache_dir, pixels=looked_at)
+            wider = find_backbone(replace(spec, name=name), cache_dir, pixels=looked_at)
             if wider.widths == backbone.widths and wider.preprocess != backbone.preprocess:
                 return wider
     return None
@@ -122,7 +112,7 @@ def wider_backbone(backbone: Backbone, wish: Wish, cache_dir: Path, pixels: str 
 
 def notes_on(backbones: Sequence[Backbone]) -> list[str]:
     """What must be said of backbones' licences."""
-    notes = {b.name: hub.license_note(b.license) for b in backbones if b.name.startswith((hub.PREFIX, TIMM))}
+    notes = {b.name: huggingface.license_note(b.license) for b in backbones if b.name.startswith((huggingface.PREFIX, TIMM))}
     return [f"{name}: {note}" for name, note in notes.items() if note]
 
 
@@ -154,7 +144,7 @@ def _exported_once(name: str, cache_dir: Path) -> Backbone:
                 license = next((p.value for p in model.metadata_props if p.key == LICENSE_KEY), "unknown")
                 if preprocess:
                     return describe(name, content, preprocess, license, "codes")
-    from headstart.torch_networks import to_onnx, torch_network
+    from headstart.backbones.torch_modules import to_onnx, torch_network
 
     network = torch_network(name)
     model = with_shapes(to_onnx(network.module, network.preprocess.size), network.preprocess.size, False, Path(name))

@@ -18,11 +18,11 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from headstart.backbones.standard_form import other_files
 from headstart.cache_folder import check_owner, make_cache_folder
+from headstart.data.images import Preprocess
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
-from headstart.images import Preprocess
-from headstart.networks import other_files
 from headstart.wording import listed
 
 PREFIX = "hf:"

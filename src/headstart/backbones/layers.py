@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headstart.backbones.standard_form import image_inputs, is_channels_last, needed_for, shape_of
 from headstart.errors import BackboneError
-from headstart.networks import image_inputs, is_channels_last, needed_for, shape_of
 
 if TYPE_CHECKING:
     import onnx
+
 
 AFTER_CONVOLUTION = (
     "BatchNormalization",

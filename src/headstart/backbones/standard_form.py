@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.data.images import Preprocess
 from headstart.errors import BackboneError
-from headstart.images import Preprocess
 from headstart.wording import listed
 
 if TYPE_CHECKING:
     import onnx
+
 
 PREPROCESS_KEY = "headstart.preprocess"  # metadata of files that headstart made: how images are made ready
 STANDARD_DOMAINS = ("", "ai.onnx")

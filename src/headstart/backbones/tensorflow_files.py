@@ -22,14 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.backbones import load_backbone
-from headstart.engine import Engine, Hardware
+from headstart.backbones.builtin import load_backbone
+from headstart.backbones.standard_form import PREPROCESS_KEY
+from headstart.data.images import Preprocess
+from headstart.engines.hardware import Hardware
+from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import BackboneError, MissingExtra
-from headstart.images import Preprocess
-from headstart.networks import PREPROCESS_KEY
 
 if TYPE_CHECKING:
     import onnx
+
 
 IMPORT_KEY = "headstart.import"
 TOLERANCE = 1e-3  # of the largest number that comes out
@@ -178,7 +180,7 @@ def _run_worker(request: dict[str, Any], folder: Path, path: Path) -> dict[str, 
     try:
         # -P: a tensorflow.py that lies in the working directory is not TensorFlow.
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "headstart.tensorflow_worker", str(folder)],
+            [sys.executable, "-P", "-m", "headstart.backbones.tensorflow_worker", str(folder)],
             env=environment,
             capture_output=True,
             encoding="utf-8",
@@ -278,7 +280,7 @@ def _difference(model: onnx.ModelProto, preprocess: Preprocess, folder: Path, ab
         backbone = load_backbone(
             str(converted), cache_dir=folder, size=preprocess.size, mean=preprocess.mean, std=preprocess.std, output=output
         )
-        engine = Engine(backbone.network, Hardware(precision="f32"))
+        engine = OpenVINOEngine(backbone.network, Hardware(precision="f32"))
         found = np.array([engine.infer(pixels)["codes"] for pixels in reference["pixels"]])
         difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-6))
         correlation = float(np.corrcoef(found.ravel(), expected.ravel())[0, 1])

@@ -80,7 +80,7 @@ def _tensorflow() -> Any:
 
 
 def _scaled(pixels: np.ndarray, request: dict[str, Any], scale: str) -> np.ndarray:
-    from headstart.tensorflow_files import SCALES
+    from headstart.backbones.tensorflow_files import SCALES
 
     mean, std = SCALES[scale]
     return ((pixels / 255 - np.array(request["mean"] or mean)) / np.array(request["std"] or std)).astype(np.float32)

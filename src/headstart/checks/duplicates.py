@@ -15,10 +15,10 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from headstart.axes import first_axes
-from headstart.engine import available_cores
-from headstart.glance import MIRROR_BITS, Glances
-from headstart.head import unit_rows
+from headstart.codes.image_stats import MIRROR_BITS, ImageStats
+from headstart.engines.hardware import available_cores
+from headstart.numerics.losses import unit_rows
+from headstart.numerics.pca import first_axes
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Comparison:
     Everything else counts in places of kept. Memory: 1 KB a photo, 12 KB more where it resembles another.
     """
 
-    def __init__(self, codes: np.ndarray, glances: Glances, digests: Sequence[bytes], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, codes: np.ndarray, glances: ImageStats, digests: Sequence[bytes], pool: ThreadPoolExecutor) -> None:
         """codes: (n, d) of the last layer; digests: the photos' sha256; pool: whose threads compare."""
         self.kept = _kept(glances, digests)
         self._codes, self._pool = codes, pool
@@ -109,7 +109,7 @@ class Comparison:
 
 
 def near_duplicates(
-    codes: np.ndarray, glances: Glances, digests: Sequence[bytes], *, threads: int | None = None
+    codes: np.ndarray, glances: ImageStats, digests: Sequence[bytes], *, threads: int | None = None
 ) -> list[Pair]:
     """Find the pairs of photos that are one photo, though not byte for byte; the most alike first.
 
@@ -125,7 +125,7 @@ def near_duplicates(
 
 @contextmanager
 def comparing(
-    codes: np.ndarray, glances: Glances, digests: Sequence[bytes], *, threads: int | None = None
+    codes: np.ndarray, glances: ImageStats, digests: Sequence[bytes], *, threads: int | None = None
 ) -> Iterator[Comparison]:
     """Compare photos on some threads, each of which computes by itself."""
     from threadpoolctl import threadpool_limits
@@ -142,7 +142,7 @@ def pairs_of(comparison: Comparison, pairs: np.ndarray, similarity: np.ndarray, 
     return sorted(pairs_found, key=lambda p: (-p.similarity, *sorted((digests[p.first], digests[p.second]))))
 
 
-def _kept(glances: Glances, digests: Sequence[bytes]) -> np.ndarray:
+def _kept(glances: ImageStats, digests: Sequence[bytes]) -> np.ndarray:
     """The positions of the photos to compare, ordered by sha256."""
     place: dict[bytes, int] = {}
     for i, digest in enumerate(digests):

@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstart.cells import from_cell, to_cells
-from headstart.datasets import EXCLUDED, Dataset, Skipped, natural_key
+from headstart.checks.issue import Issue
+from headstart.data.datasets import EXCLUDED, Dataset, Skipped, natural_key
+from headstart.data.images import display_name
+from headstart.data.labels import SEPARATOR, are_many, named
 from headstart.errors import DataError
-from headstart.evidence import Issue
 from headstart.files import check_output, write_output
-from headstart.images import display_name
-from headstart.labels import SEPARATOR, are_many, named
+from headstart.safety.csv_cells import from_cell, to_cells
 
 COLUMNS = ("path", "action", "label", "sure", "kind", "score", "sentence")
 NEEDED = COLUMNS[:2]

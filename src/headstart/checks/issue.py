@@ -1,4 +1,4 @@
-"""Evidence: what is known of photos that are looked through for issues, and an Issue: what is said of them.
+"""CheckInputs: what is known of photos that are looked through for issues, and an Issue: what is said of them.
 
 It decides which photos count as one, and what an issue's score means: the same for every kind.
 """
@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from headstart.datasets import Skipped
-from headstart.duplicates import Pair, exact_groups
-from headstart.glance import Glances
-from headstart.labels import named
-from headstart.splits import TEST
+from headstart.checks.duplicates import Pair, exact_groups
+from headstart.codes.image_stats import ImageStats
+from headstart.data.datasets import Skipped
+from headstart.data.labels import named
+from headstart.data.splits import TEST
 
 BORDER = 0.5  # the score from which on nothing is told
 
@@ -70,7 +70,7 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class CheckInputs:
     """What is known of n photos.
 
     labels: (n,) positions of classes, or (n, k) of 0 and 1. digests: each photo's sha256. splits: (n,) int8, positions in
@@ -87,7 +87,7 @@ class Evidence:
     is_split_given: bool
     codes: np.ndarray
     probabilities: np.ndarray
-    glances: Glances | None
+    glances: ImageStats | None
     pairs: Sequence[Pair]
     groups: Sequence[bytes]
     skipped: Sequence[Skipped]

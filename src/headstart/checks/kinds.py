@@ -1,6 +1,6 @@
 """Check: what is wrong with photos; a row of KINDS for each kind of issue.
 
-Takes what is known of the photos (Evidence); gives Issues, worst first. It decides what is told: what stands
+Takes what is known of the photos (CheckInputs); gives Issues, worst first. It decides what is told: what stands
 out from its own set and is wrong by itself as well, so that a clean set is told next to nothing. Nothing is ever changed.
 """
 
@@ -13,23 +13,20 @@ from functools import partial
 
 import numpy as np
 
-from headstart.evidence import BORDER, Evidence, Group, Issue
-from headstart.intervals import wilson_interval
-from headstart.label_errors import find_label_errors
-from headstart.labels import are_many, counts, named
-from headstart.oddities import find_beyond, find_outliers, find_unreadable
-from headstart.readings import whole_percent
-from headstart.splits import SPLITS
+from headstart.checks.classes import similar_classes, small_classes
+from headstart.checks.image_quality import find_beyond, find_unreadable
+from headstart.checks.issue import CheckInputs, Group, Issue
+from headstart.checks.label_errors import find_label_errors
+from headstart.checks.outliers import find_outliers
+from headstart.data.labels import are_many, named
+from headstart.data.splits import SPLITS
+from headstart.wording import whole_percent
 
 REDUNDANT = 0.4  # the score of a copy that says the same: it counts double, no more
 SURE = 0.9  # probability from which on copies with different labels keep one
-SMALL_CLASS = 10  # photos
-MOST_SMALL = 5  # classes that are told one by one
-CONFUSED = 0.2  # share of two classes' photos taken for the other, at the least: the lower end of its interval
-MOST_PAIRS = 10  # of similar classes
 
 
-def find_issues(evidence: Evidence) -> tuple[Issue, ...]:
+def find_issues(evidence: CheckInputs) -> tuple[Issue, ...]:
     """Find the issues of every kind, worst first: by score, then in the order of KINDS."""
     found = [issue for kind in KINDS.values() for issue in kind.find(evidence)]
     return tuple(sorted(found, key=lambda issue: issue.score))
@@ -38,7 +35,7 @@ def find_issues(evidence: Evidence) -> tuple[Issue, ...]:
 # ---- the same photo more than once
 
 
-def _leaks(evidence: Evidence) -> Iterator[Issue]:
+def _leaks(evidence: CheckInputs) -> Iterator[Issue]:
     told: set[int] = set()
     for group in (*evidence.near, *evidence.exact):
         if not evidence.leaks(group) or told.issuperset(group.members):
@@ -61,19 +58,19 @@ def _leaks(evidence: Evidence) -> Iterator[Issue]:
         )
 
 
-def _has_exact_leak(evidence: Evidence, group: Group) -> bool:
+def _has_exact_leak(evidence: CheckInputs, group: Group) -> bool:
     splits: dict[bytes, set[int]] = {}
     for i in group.members:
         splits.setdefault(evidence.digests[i], set()).add(int(evidence.splits[i]))
     return any(len(found - {-1}) > 1 for found in splits.values())
 
 
-def _labels_differ(evidence: Evidence, group: Group) -> str:
+def _labels_differ(evidence: CheckInputs, group: Group) -> str:
     labels = dict.fromkeys(evidence.label(i) for i in group.members)
     return f", labelled {' and '.join(labels)}" if len(labels) > 1 else ""
 
 
-def _duplicates(evidence: Evidence, kind: str) -> Iterator[Issue]:
+def _duplicates(evidence: CheckInputs, kind: str) -> Iterator[Issue]:
     for group in evidence.exact if kind == "duplicate" else evidence.near:
         if evidence.leaks(group):
             continue  # told as that
@@ -97,7 +94,7 @@ def _duplicates(evidence: Evidence, kind: str) -> Iterator[Issue]:
             )
 
 
-def _agreed(evidence: Evidence, group: Group) -> str | None:
+def _agreed(evidence: CheckInputs, group: Group) -> str | None:
     """Of the labels of a group's photos the one that the others' photos speak for, if they do clearly."""
     if are_many(evidence.labels):
         return None
@@ -110,7 +107,7 @@ def _agreed(evidence: Evidence, group: Group) -> str | None:
 # ---- labels and classes
 
 
-def _wrong_labels(evidence: Evidence) -> Iterator[Issue]:
+def _wrong_labels(evidence: CheckInputs) -> Iterator[Issue]:
     found = find_label_errors(evidence.probabilities, evidence.labels)
     if are_many(evidence.labels):
         yield from _wrong_among_several(evidence, found.quality, found.is_flagged, found.suggested)
@@ -124,7 +121,7 @@ def _wrong_labels(evidence: Evidence) -> Iterator[Issue]:
 
 
 def _wrong_among_several(
-    evidence: Evidence, quality: np.ndarray, is_flagged: np.ndarray, suggested: np.ndarray
+    evidence: CheckInputs, quality: np.ndarray, is_flagged: np.ndarray, suggested: np.ndarray
 ) -> Iterator[Issue]:
     for i in np.flatnonzero(is_flagged.any(axis=1)).tolist():
         said = [
@@ -140,55 +137,13 @@ def _doubt(applies: int) -> str:
     return "wrong" if applies else "missing"
 
 
-def _similar_classes(evidence: Evidence) -> Iterator[Issue]:
-    k = len(evidence.classes)
-    if are_many(evidence.labels) or k < 2 or not len(evidence.labels):
-        return
-    pairs = evidence.labels * k + evidence.probabilities.argmax(axis=1)
-    confusion = np.bincount(pairs, minlength=k * k).reshape(k, k)
-    wrong = np.triu(confusion + confusion.T, 1)
-    found = []
-    for i, j in np.argwhere(wrong >= 3).tolist():
-        n = int(wrong[i, j] + confusion[i, i] + confusion[j, j])
-        found.append((wilson_interval(int(wrong[i, j]), n)[0], int(wrong[i, j]), n, i, j))
-    for least, n_wrong, n, i, j in sorted(found, reverse=True)[:MOST_PAIRS]:
-        if least < CONFUSED:
-            return
-        a, b = evidence.classes[i], evidence.classes[j]
-        yield Issue(
-            "similar-classes",
-            (),
-            (a, b),
-            float(np.clip(BORDER * CONFUSED / least, 0, 1)),
-            f"{a} and {b} are hardly told apart: {n_wrong} of {n} photos are taken for the other "
-            f"({whole_percent(n_wrong / n)}; by guessing it were 50 %)",
-            "look whether people can tell them; if not, they are one class. If so, add photos that show the difference",
-        )
-
-
-def _small_classes(evidence: Evidence) -> Iterator[Issue]:
-    sizes = counts(evidence.labels, len(evidence.classes))
-    small = [int(i) for i in np.argsort(sizes, kind="stable") if sizes[i] < SMALL_CLASS]
-    means = "too few to learn what they have in common, and hardly any to test with, so its numbers say little or nothing"
-    todo = f"add photos, {SMALL_CLASS} at the least, better 50; or join it with another class"
-    for i in small if len(small) <= MOST_SMALL else ():
-        n, name = int(sizes[i]), evidence.classes[i]
-        sentence = f"{name} has {n} photo{'s' if n != 1 else ''}: {means}"
-        yield Issue("small-class", (), (name,), BORDER * n / SMALL_CLASS, sentence, todo)
-    if len(small) > MOST_SMALL:
-        names = tuple(evidence.classes[i] for i in small)
-        least = ", ".join(f"{evidence.classes[i]} ({sizes[i]})" for i in small[:3])
-        sentence = f"{len(small)} of {len(sizes)} classes have fewer than {SMALL_CLASS} photos, the fewest {least}: {means}"
-        yield Issue("small-class", (), names, BORDER * float(sizes[small].mean()) / SMALL_CLASS, sentence, todo)
-
-
 @dataclass(frozen=True)
 class Kind:
     """A kind of issue: what it is called, what it means, and what finds it."""
 
     title: str
     meaning: str
-    find: Callable[[Evidence], Iterator[Issue]]
+    find: Callable[[CheckInputs], Iterator[Issue]]
 
 
 KINDS = {
@@ -216,6 +171,6 @@ KINDS = {
     "odd-aspect": Kind(
         "Odd shapes", "photos far longer than wide, of which most is not looked at", partial(find_beyond, kind="odd-aspect")
     ),
-    "similar-classes": Kind("Similar classes", "classes that their photos hardly tell apart", _similar_classes),
-    "small-class": Kind("Small classes", "classes of too few photos to learn and to judge", _small_classes),
+    "similar-classes": Kind("Similar classes", "classes that their photos hardly tell apart", similar_classes),
+    "small-class": Kind("Small classes", "classes of too few photos to learn and to judge", small_classes),
 }

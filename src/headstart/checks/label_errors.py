@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.calibration import best_temperature
-from headstart.head import OUTPUTS, losses
-from headstart.heads import HEADS, ClassMeans
-from headstart.labels import are_many
-from headstart.regression import SigmoidRegression, SoftmaxRegression
-from headstart.select import begin_at, blas_threads, content_folds, descend
+from headstart.data.labels import are_many
+from headstart.data.splits import content_folds
+from headstart.engines.hardware import blas_threads
+from headstart.heads.kinds import HEADS
+from headstart.heads.logistic import SigmoidRegression, SoftmaxRegression
+from headstart.heads.nearest import ClassMeans
+from headstart.numerics.losses import OUTPUTS, losses
+from headstart.selection.cross_validation import begin_at, descend
+from headstart.trust.calibration import best_temperature
 
 N_FOLDS = 5
 MANY_IMAGES = 2_500  # from here on one fold is enough to choose the strength by

@@ -6,70 +6,37 @@ it is whole, unchanged, self-contained and ours, and nothing in it is ever execu
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headstart.backbones import Backbone
-from headstart.conformal import SCORES, prediction_sets, strangest_allowed
-from headstart.engine import CompilesOnce, Engine, Hardware
+from headstart.backbones.backbone import Backbone
+from headstart.classifier.model_file import FILE_NAME, FORMAT, check_content, preprocess_from, read_content, seal
+from headstart.classifier.network import check_together, join
+from headstart.classifier.prediction import Prediction
+from headstart.codes.representation import Representation
+from headstart.data.decoding import Failure, ImageSource
+from headstart.data.images import display_name, load_image
+from headstart.data.labels import named
+from headstart.engines.engine import Engine, open_engine
+from headstart.engines.forks import CompilesOnce
+from headstart.engines.hardware import Hardware
 from headstart.errors import ClassifierError, HeadstartError
 from headstart.files import write_output
-from headstart.head import Head
-from headstart.images import Failure, ImageSource, Preprocess, display_name, load_image
-from headstart.joining import check_together, join
-from headstart.labels import named
-from headstart.looks import Look
-from headstart.manifests import check_classifier
-from headstart.networks import STANDARD_DOMAINS, other_files
-from headstart.shapes import read_json
-from headstart.torch_engine import TorchEngine, open_engine
-from headstart.unfamiliar import Unfamiliarity
-from headstart.wording import listed
+from headstart.heads.head import Head
+from headstart.trust.conformal import SCORES, prediction_sets, strangest_allowed
+from headstart.trust.unfamiliarity import Unfamiliarity
 
-FORMAT = 3
-FILE_NAME = "model.onnx"
-MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
-METADATA_KEY = "headstart"
-HASH_KEY = "headstart.sha256"
 DEFAULT_TOP = 3
 DEFAULT_SETS = "smallest"
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What the classifier says of one image, or why it can say nothing.
-
-    status: `ok`, else one of images.FAILURES, with the reason. prediction: of a classifier that tells several labels an
-    image, all that apply, with | between them, perhaps none; probability is the highest in any case. top: the likeliest
-    classes with their probabilities, highest first. unfamiliarity: 0.5 for a typical photo, above 1 where it looks like
-    nothing in the training images, which is then what `unfamiliar` says; None of a classifier that cannot tell. set: with a
-    coverage asked for, the classes that hold the right one so often, likeliest first.
-    """
-
-    path: str
-    status: str
-    reason: str | None = None
-    prediction: str | None = None
-    probability: float | None = None
-    top: tuple[tuple[str, float], ...] = ()
-    unfamiliar: bool | None = None
-    unfamiliarity: float | None = None
-    set: tuple[str, ...] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The row that every output format shares."""
-        of_set = None if self.set is None else list(self.set)
-        return {**asdict(self), "top": [list(pair) for pair in self.top], "set": of_set}
-
-
-class Classifier(CompilesOnce["Engine | TorchEngine"]):
+class Classifier(CompilesOnce[Engine]):
     """A finished classifier. Make one with `headstart.train`, or load one with `headstart.load`."""
 
     def __init__(self, content: bytes, about: dict[str, Any], hardware: Hardware = Hardware()) -> None:
@@ -77,7 +44,7 @@ class Classifier(CompilesOnce["Engine | TorchEngine"]):
         self.content = content
         self.about = about
         self.classes: tuple[str, ...] = tuple(about["classes"])
-        self.preprocess = _preprocess(about["preprocess"])
+        self.preprocess = preprocess_from(about["preprocess"])
         self.hardware = hardware
         self.thresholds: np.ndarray | None = None
         if about.get("labels") == "many":
@@ -86,7 +53,7 @@ class Classifier(CompilesOnce["Engine | TorchEngine"]):
     @classmethod
     def build(
         cls,
-        backbone: Backbone | Look,
+        backbone: Backbone | Representation,
         head: Head,
         classes: Sequence[str],
         about: dict[str, Any] | None = None,
@@ -96,11 +63,11 @@ class Classifier(CompilesOnce["Engine | TorchEngine"]):
     ) -> Classifier:
         """Join backbones and a head into one network.
 
-        backbone: one, of whose last layer's codes the head is, or a Look. about: what else the file should say of itself, as
-        JSON; `thresholds` are those of several labels an image, `conformal` what prediction sets need. unfamiliarity: what
-        tells photos that look like nothing that was learnt from.
+        backbone: one, of whose last layer's codes the head is, or a Representation. about: what else the file should say of
+        itself, as JSON; `thresholds` are those of several labels an image, `conformal` what prediction sets need.
+        unfamiliarity: what tells photos that look like nothing that was learnt from.
         """
-        look = backbone if isinstance(backbone, Look) else Look((backbone,))
+        look = backbone if isinstance(backbone, Representation) else Representation((backbone,))
         check_together(look)
         described = {
             "format": FORMAT,
@@ -120,7 +87,7 @@ class Classifier(CompilesOnce["Engine | TorchEngine"]):
             **(about or {}),
         }
         described = json.loads(json.dumps(described))  # as it will be when it is loaded
-        return cls(_sealed(join(look, head, unfamiliarity), described), described, hardware)
+        return cls(seal(join(look, head, unfamiliarity), described), described, hardware)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], hardware: Hardware = Hardware()) -> Classifier:
@@ -130,8 +97,8 @@ class Classifier(CompilesOnce["Engine | TorchEngine"]):
             file = file / FILE_NAME
             if not os.path.exists(file) and os.access(path, os.X_OK):
                 raise ClassifierError(f"{path} holds no {FILE_NAME}; a run folder is what `headstart train` makes")
-        content = _read(file)
-        return cls(content, _checked(content, file), hardware)
+        content = read_content(file)
+        return cls(content, check_content(content, file), hardware)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the one file that is the classifier, whole or not at all; raises OutputError where it cannot be."""
@@ -186,7 +153,7 @@ class Classifier(CompilesOnce["Engine | TorchEngine"]):
             yield prediction
 
     def _strangest(self, coverage: float, sets: str) -> float:
-        """What belongs to a set, see headstart.conformal; raises HeadstartError for what cannot be promised."""
+        """What belongs to a set, see headstart.trust.conformal; raises HeadstartError for what cannot be promised."""
         if not 0 < coverage < 1:
             raise HeadstartError(f"the coverage is {coverage}; expected a share between 0 and 1, as in 0.95")
         if sets not in SCORES:
@@ -213,7 +180,7 @@ class Classifier(CompilesOnce["Engine | TorchEngine"]):
                 f"{codes_wanted:,}; train again"
             )
 
-    def _compile(self) -> Engine | TorchEngine:
+    def _compile(self) -> Engine:
         return open_engine(self.content, self.hardware)
 
     def _prediction(self, name: str, probabilities: np.ndarray, unfamiliarity: np.ndarray | None, top: int) -> Prediction:
@@ -242,102 +209,3 @@ def _is_one(images: Any) -> bool:
     if isinstance(images, np.ndarray):
         return images.ndim <= 3 and images.dtype.kind not in "OUS"
     return isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(images, "getexif")
-
-
-def _sealed(model: Any, about: dict[str, Any]) -> bytes:
-    """Serialise, with a last metadata entry that holds the sha256 of every byte before it.
-
-    Protobuf reads a message whose fields follow one another, so the file stays plain ONNX for everybody else.
-    """
-    from onnx import helper
-
-    helper.set_model_props(model, {METADATA_KEY: json.dumps(about)})
-    body: bytes = model.SerializeToString(deterministic=True)
-    return body + _seal(hashlib.sha256(body).hexdigest())
-
-
-def _seal(digest: str) -> bytes:
-    from onnx import ModelProto
-
-    entry = ModelProto()
-    entry.metadata_props.add(key=HASH_KEY, value=digest)
-    seal: bytes = entry.SerializeToString()
-    return seal
-
-
-def _read(file: Path) -> bytes:
-    try:
-        size = file.stat().st_size
-        if not file.is_file():
-            raise ClassifierError(f"{file} is not a file; expected a run folder or its {FILE_NAME}")
-        if size > MAX_FILE_BYTES:
-            raise ClassifierError(f"{file} has {size:,} bytes; a classifier never has more than {MAX_FILE_BYTES:,}")
-        return file.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
-        raise ClassifierError(f"{file} cannot be read: {getattr(error, 'strerror', error)}") from error
-
-
-def _checked(content: bytes, file: Path) -> dict[str, Any]:
-    """Give a file's metadata once everything about it has been found in order."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx.load_from_string(content)
-    except DecodeError as error:
-        raise ClassifierError(f"{file} is not an ONNX file, or is not whole") from error
-    properties = {p.key: p.value for p in model.metadata_props}
-    if METADATA_KEY not in properties or HASH_KEY not in properties:
-        raise ClassifierError(
-            f"{file} is not a headstart classifier; one is made by `headstart train` (to use another "
-            "network as a backbone: headstart train --backbone FILE)"
-        )
-    if others := other_files(model.graph, even_unused=True):  # before the seal: what saves it so moves that as well
-        raise ClassifierError(
-            f"{file} keeps weights in other files ({listed(others, most=3)}), which headstart never loads; a classifier is "
-            "one file: use it as headstart wrote it, not as another program saved it again"
-        )
-    seal = _seal("0" * 64)
-    body = content[: -len(seal)]
-    if content[-len(seal) :] != _seal(hashlib.sha256(body).hexdigest()):
-        raise ClassifierError(f"{file} has been changed since headstart wrote it, or is not whole: its hash does not fit")
-    if any(o.domain not in STANDARD_DOMAINS for o in model.opset_import) or model.functions:
-        raise ClassifierError(f"{file} uses operations from outside the ONNX standard, which headstart never loads")
-    about = _described(properties[METADATA_KEY], file)
-    size = about["preprocess"]["size"]
-    pixels, numbers = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
-    expected = {
-        "image": (pixels, [size, size, 3]),
-        "probabilities": (numbers, [len(about["classes"])]),
-        "codes": (numbers, [about["backbone"]["n_codes"]]),
-        **({"unfamiliarity": (numbers, [1])} if about["has_unfamiliarity"] else {}),
-    }
-    shapes = {
-        v.name: (v.type.tensor_type.elem_type, [d.dim_value for d in v.type.tensor_type.shape.dim][1:])
-        for v in (*model.graph.input, *model.graph.output)
-    }
-    if shapes != expected:
-        raise ClassifierError(f"{file} has inputs and outputs {shapes}; its metadata says {expected}")
-    return about
-
-
-def _described(metadata: str, file: Path) -> dict[str, Any]:
-    """What a file says of itself, once all that is read of it later is there and of the right kind."""
-    try:
-        about: dict[str, Any] = read_json(metadata)
-        if isinstance(about, dict) and about.get("format") != FORMAT:
-            raise ClassifierError(
-                f"{file} has format {about.get('format')}; this release reads format {FORMAT}: upgrade headstart, or train "
-                "again"
-            )
-        check_classifier(about)
-        _preprocess(about["preprocess"])
-    except (ValueError, TypeError) as error:
-        raise ClassifierError(
-            f"{file} does not describe itself as a headstart classifier does: {error}; train again"
-        ) from error
-    return about
-
-
-def _preprocess(fields: dict[str, Any]) -> Preprocess:
-    return Preprocess(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})

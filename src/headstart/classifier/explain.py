@@ -18,13 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from headstart.assembly import part_names
-from headstart.classifier import Classifier
-from headstart.engine import CompilesOnce, Engine, Hardware
+from headstart.backbones.combine import part_names
+from headstart.classifier.classifier import Classifier
+from headstart.classifier.network import read_head
+from headstart.data.decoding import Failure, ImageSource
+from headstart.data.images import display_name, load_image
+from headstart.engines.forks import CompilesOnce
+from headstart.engines.hardware import Hardware
+from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import ClassifierError, DataError
-from headstart.head import SMALLEST_LENGTH, Head
-from headstart.images import Failure, ImageSource, display_name, load_image
-from headstart.joining import read_head
+from headstart.heads.head import Head
+from headstart.numerics.losses import SMALLEST_LENGTH
 
 POOLS = ("GlobalAveragePool", "ReduceMean", "AveragePool")
 RESHAPES = ("Flatten", "Reshape", "Squeeze", "Identity", "Cast", "Dropout", "Transpose")
@@ -54,7 +58,7 @@ class Heat:
         return (positive / max(float(positive.max(initial=0)), 1e-9)).astype(np.float32)
 
 
-class Explainer(CompilesOnce[Engine]):
+class Explainer(CompilesOnce[OpenVINOEngine]):
     """Explains a classifier's predictions; its network is compiled once more, to give the maps."""
 
     def __init__(self, classifier: Classifier) -> None:
@@ -140,11 +144,11 @@ class Explainer(CompilesOnce[Engine]):
         with _joined_by_us():
             return read_head(self._model, self._parts)
 
-    def _compile(self) -> Engine:
+    def _compile(self) -> OpenVINOEngine:
         """In 32 bits, for a heat is a difference of many numbers."""
         with _joined_by_us():
             network = _with_maps(self._model, len(self._parts), 1 + self._is_mirrored)
-        return Engine(network, Hardware(threads=self.classifier.hardware.threads, precision="f32"))
+        return OpenVINOEngine(network, Hardware(threads=self.classifier.hardware.threads, precision="f32"))
 
 
 @contextlib.contextmanager

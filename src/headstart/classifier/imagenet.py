@@ -5,18 +5,18 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from headstart.backbones import BACKBONES, DEFAULT, lite_weights, load_backbone
-from headstart.classifier import Classifier
-from headstart.codes import default_cache_dir
-from headstart.efficientnet_lite import imagenet_layer
-from headstart.engine import Hardware
+from headstart.backbones.builtin import BACKBONES, DEFAULT, lite_weights, load_backbone
+from headstart.backbones.efficientnet_lite import imagenet_layer
+from headstart.cache_folder import default_cache_dir
+from headstart.classifier.classifier import Classifier
+from headstart.engines.hardware import Hardware
 from headstart.errors import BackboneError
-from headstart.head import Head
+from headstart.heads.head import Head
 
 
 def imagenet_classes() -> tuple[str, ...]:
     """The 1,000 names of ImageNet's classes, in the order of every ImageNet network (list from torchvision, BSD-3)."""
-    return tuple(files("headstart").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
+    return tuple(files("headstart.classifier").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
 
 
 def imagenet_classifier(

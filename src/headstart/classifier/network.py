@@ -1,6 +1,6 @@
 """One network of a look's backbones, a head and what tells unfamiliar photos: all that a classifier computes, in ONNX.
 
-Takes a Look, a Head and an Unfamiliarity; gives an onnx.ModelProto from `image` to `probabilities`, `codes` and
+Takes a Representation, a Head and an Unfamiliarity; gives an onnx.ModelProto from `image` to `probabilities`, `codes` and
 `unfamiliarity`. It decides which operations stand for them.
 """
 
@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from headstart.assembly import assemble, part_names
+from headstart.backbones.combine import assemble, part_names
+from headstart.backbones.standard_form import OLDEST_TO_MIRROR, opset
+from headstart.codes.representation import Representation
 from headstart.errors import BackboneError
-from headstart.head import VOTE, Head
-from headstart.looks import Look
-from headstart.networks import OLDEST_TO_MIRROR, opset
-from headstart.unfamiliar import TYPICAL, Unfamiliarity
+from headstart.heads.head import VOTE, Head
+from headstart.trust.unfamiliarity import TYPICAL, Unfamiliarity
 
 OLDEST_TO_VOTE = 11  # the opset whose TopK is today's
 AXES_AS_INPUT = 18  # the opset from which on reductions take their axes as an input
 
 
-def check_together(look: Look) -> None:
+def check_together(look: Representation) -> None:
     """Raise BackboneError for networks that cannot stand in one file, or not be given an image and its mirror image."""
     first = look.backbones[0]
     for other in look.backbones[1:]:
@@ -35,7 +35,7 @@ def check_together(look: Look) -> None:
             raise BackboneError(f"{backbone.name} {why}, and so cannot be given a photo together with its mirror image")
 
 
-def join(look: Look, head: Head, unfamiliarity: Unfamiliarity | None = None) -> Any:
+def join(look: Representation, head: Head, unfamiliarity: Unfamiliarity | None = None) -> Any:
     """Put the head behind the look's networks, and what tells unfamiliar photos beside it; gives an onnx.ModelProto."""
     import onnx
     from onnx import helper

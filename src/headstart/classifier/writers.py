@@ -15,12 +15,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from headstart.cells import to_cells
-from headstart.classifier import Prediction
+from headstart.classifier.prediction import Prediction
+from headstart.data.labels import SEPARATOR
 from headstart.errors import MissingExtra
 from headstart.files import Output, output_file
-from headstart.labels import SEPARATOR
-from headstart.printing import STDOUT, HarmlessBytes
+from headstart.safety.csv_cells import to_cells
+from headstart.safety.terminal_text import STDOUT, HarmlessBytes
 
 Write: TypeAlias = Callable[[Prediction], None]
 COLUMNS = ("path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set")
@@ -128,8 +128,8 @@ def destination(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
 
 def people_row(prediction: Prediction, width: int) -> str:
     """One line for a terminal: the answer, how sure, of what, and what else it might be."""
-    from headstart.printing import one_line
-    from headstart.terminal import percent
+    from headstart.safety.terminal_text import one_line
+    from headstart.wording import percent
 
     path = one_line(prediction.path)
     if prediction.prediction is None:

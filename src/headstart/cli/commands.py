@@ -20,8 +20,10 @@ from headstart.errors import BackboneError, DataError, OutputError
 from headstart.files import check_output, write_output
 
 if TYPE_CHECKING:
-    from headstart.classifier import Classifier, Prediction
-    from headstart.engine import Hardware
+    from headstart.classifier.classifier import Classifier
+    from headstart.classifier.prediction import Prediction
+    from headstart.engines.hardware import Hardware
+
 
 ENGINE_OPTIONS = ("device", "threads", "precision")
 Main = Callable[[list[str]], int]
@@ -35,7 +37,7 @@ def is_helper() -> bool:
 def help_out(options: argparse.Namespace) -> int:
     """Share the first process's fine-tuning, or end at once where there is none."""
     if getattr(options, "finetune", False):
-        from headstart.finetune import finetune_worker
+        from headstart.finetune.loop import finetune_worker
 
         device = getattr(options, "device", "")
         finetune_worker(device=device.lower() if device.upper().startswith("CUDA") else None)
@@ -44,19 +46,21 @@ def help_out(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Learn, and tell how good it is."""
-    from headstart import terminal
-    from headstart.readings import counted, is_balanced
-    from headstart.to_do import kind_title
-    from headstart.training import train
+    from headstart import wording
+    from headstart.cli import console, summaries
+    from headstart.report.advice import kind_title
+    from headstart.report.sentences.numbers import is_balanced
+    from headstart.training.train import train
+    from headstart.wording import counted
 
     chosen = {
         k: v for k, v in vars(options).items() if k not in ("run_command", "quiet", "json", "command", "photos", "run")
     }
-    with terminal.Progress(quiet=options.quiet) as progress:
+    with console.Progress(quiet=options.quiet) as progress:
         run = train(options.photos, options.run, progress=progress, **chosen)
     about = run.about
     for note in about["notes"]:
-        terminal.tell(note)
+        console.tell(note)
     if about["images"]["skipped"]:
         print(
             f"headstart: left out: {counted(about['images']['skipped'], 'file')}; the reasons: {run.folder}/skipped.csv",
@@ -71,9 +75,9 @@ def train(options: argparse.Namespace) -> int:
         f"{images['used']:,} photos of {len(about['classes'])} classes: {n_learnt:,} to learn from, "
         f"{images['test']:,} to test with"
     )
-    print(terminal.evaluation_text(run.evaluation, is_balanced=is_balanced(about)))
+    print(summaries.evaluation_text(run.evaluation, is_balanced=is_balanced(about)))
     if len(about["ladder"]) > 1:
-        print(f"\n{terminal.ladder_text(about['ladder'], n_learnt)}")
+        print(f"\n{summaries.ladder_text(about['ladder'], n_learnt)}")
     if (tuning := about["fine_tuning"]) is not None:
         taken = "and is taken" if tuning["is_taken"] else "and is not taken: the frozen classifier stays (--force overrides)"
         print(f"\nfine-tuning ({tuning['unfrozen']}, {tuning['epochs']} epochs, {tuning['seconds']:.0f} s) {taken}")
@@ -81,7 +85,7 @@ def train(options: argparse.Namespace) -> int:
     if (curve := about["learning_curve"]) is not None and ("learning_curve" in options or curve["forecast"]):
         print(f"\n{curve['sentence']}")
         if "learning_curve" in options:
-            print(terminal.curve_text(curve))
+            print(summaries.curve_text(curve))
     is_tuned = about["choice"]["head"] == "fine-tuned"  # then what was held out has chosen the epoch
     if run.evaluation.split == "test" and not is_tuned and about["cross_validation"]["n_images"]:
         cv = about["cross_validation"]
@@ -89,8 +93,8 @@ def train(options: argparse.Namespace) -> int:
         held_out = f"{'all' if cv['n_images'] == n_learnt else format(cv['n_images'], ',')} of the {n_learnt:,} photos"
         print(
             f"\nwhat was chosen, cross-validated on {held_out} to learn from: "
-            f"{terminal.percent(cv['accuracy'])} ({terminal.percent(low)} to {terminal.percent(high)})"
-            + (f"; balanced accuracy {terminal.percent(cv['balanced_accuracy'])}" if is_balanced(about) else "")
+            f"{wording.percent(cv['accuracy'])} ({wording.percent(low)} to {wording.percent(high)})"
+            + (f"; balanced accuracy {wording.percent(cv['balanced_accuracy'])}" if is_balanced(about) else "")
         )
     print(f"seconds: {', '.join(f'{stage} {s:.1f}' for stage, s in seconds.items())}; together {sum(seconds.values()):.1f}")
     if found := about["issues"]:
@@ -107,12 +111,16 @@ def train(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """Label photos, a row each."""
-    from headstart import rows, sources, terminal
-    from headstart.readings import counted
+    from headstart.classifier import writers
+    from headstart.cli import console
+    from headstart.data import inputs
+    from headstart.wording import counted
 
-    form = options.form or (rows.format_of(options.output) if options.output else None)
+    form = options.form or (writers.format_of(options.output) if options.output else None)
     if options.output and not form:
-        raise OutputError(f"what format is {options.output} to have? name it .{', .'.join(rows.FORMATS)}, or add --FORMAT")
+        raise OutputError(
+            f"what format is {options.output} to have? name it .{', .'.join(writers.FORMATS)}, or add --FORMAT"
+        )
     if form == "parquet" and not options.output and sys.stdout.isatty():
         raise OutputError("Parquet is no text for a terminal; name a file with -o")
     classifier = classifier_of(options)
@@ -122,20 +130,20 @@ def predict(options: argparse.Namespace) -> int:
     width = min(24, max(map(len, classifier.classes)))
     is_shown = form is None and not options.output
     is_quiet = options.quiet or (is_shown and sys.stdout.isatty())
-    total = 0 if is_quiet else sources.count(options.paths)
+    total = 0 if is_quiet else inputs.count(options.paths)
     empty: list[str] = []
-    photos = sources.open_up(options.paths, empty)
+    photos = inputs.open_up(options.paths, empty)
     if (first := next(photos, None)) is None:
         raise DataError(f"there are no files in {', '.join(options.paths)}")
     n, n_bad = 0, 0
     with (
-        rows.destination(options.output, overwrite=options.overwrite) as file,
-        terminal.Progress(quiet=is_quiet) as progress,
+        writers.destination(options.output, overwrite=options.overwrite) as file,
+        console.Progress(quiet=is_quiet) as progress,
     ):
         if form:
-            opened = rows.FORMATS[form](file)
+            opened = writers.FORMATS[form](file)
         else:
-            opened = rows.people_rows(file, width)
+            opened = writers.people_rows(file, width)
         with opened as write:
             prediction: Prediction
             progress("predict", 0, total)
@@ -148,7 +156,7 @@ def predict(options: argparse.Namespace) -> int:
     if options.output:
         print(f"{options.output}: {counted(n, 'row')}", file=sys.stderr)
     for folder in empty:
-        terminal.tell(f"{folder} holds no files")
+        console.tell(f"{folder} holds no files")
     if n_bad:
         print(f"headstart: {n_bad:,} of {n:,} images could not be used; their rows say why", file=sys.stderr)
     return 1 if n_bad else 0
@@ -158,10 +166,10 @@ def backbones(options: argparse.Namespace) -> int:
     """List the backbones, or make one of a TensorFlow file."""
     if options.action == "import":
         return _import(options)
-    from headstart.aliases import ALIASES
-    from headstart.backbones import BACKBONES, is_installed, load_backbone
-    from headstart.terminal import table
-    from headstart.torch_engine import open_engine
+    from headstart.backbones.builtin import BACKBONES, is_installed, load_backbone
+    from headstart.backbones.tutorial_names import ALIASES
+    from headstart.cli.console import table
+    from headstart.engines.engine import open_engine
 
     rows: list[dict[str, Any]] = []
     for row in BACKBONES.values():
@@ -207,7 +215,7 @@ def backbones(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from headstart.tensorflow_files import IMPORT_KEY, import_file
+    from headstart.backbones.tensorflow_files import IMPORT_KEY, import_file
 
     source: Path | None = options.file
     if source is None:
@@ -229,11 +237,11 @@ def _import(options: argparse.Namespace) -> int:
 
 def views(options: argparse.Namespace) -> int:
     """Draw what views make of a photo."""
-    from headstart.augment import parse_views, views_grid
-    from headstart.zoo import Wish, find_backbone
+    from headstart.backbones.find import BackboneSpec, find_backbone
+    from headstart.data.views import parse_views, views_grid
 
     check_output(options.picture, overwrite=options.overwrite)
-    preprocess = find_backbone(Wish(options.backbone), cache_dir_of(options)).preprocess
+    preprocess = find_backbone(BackboneSpec(options.backbone), cache_dir_of(options)).preprocess
     grid = views_grid(options.photo, preprocess, parse_views(options.views) if options.views else (), seed=options.seed)
     content = io.BytesIO()
     try:
@@ -248,8 +256,8 @@ def views(options: argparse.Namespace) -> int:
 
 def cache(options: argparse.Namespace) -> int:
     """Show or empty the store of codes."""
-    from headstart.codes import Store
-    from headstart.terminal import table
+    from headstart.cli.console import table
+    from headstart.codes.store import Store
 
     with Store(cache_dir_of(options), is_needed=True) as store:
         if options.action == "show":
@@ -279,7 +287,7 @@ def cache(options: argparse.Namespace) -> int:
 
 def demo(options: argparse.Namespace, *, main: Main) -> int:
     """Learn handwritten digits; main: runs another command."""
-    from headstart.demo import write_digits
+    from headstart.data.digits import write_digits
 
     folder = options.folder
     if folder.exists() and not (folder / "digits").is_dir():
@@ -303,24 +311,24 @@ def demo(options: argparse.Namespace, *, main: Main) -> int:
 
 
 def classifier_of(options: argparse.Namespace) -> Classifier:
-    from headstart.classifier import Classifier
+    from headstart.classifier.classifier import Classifier
 
     hardware = hardware_of(options)
     if options.run == "imagenet" and not os.path.exists(os.path.join(options.run, "model.onnx")):
-        from headstart.imagenet import imagenet_classifier
+        from headstart.classifier.imagenet import imagenet_classifier
 
         return imagenet_classifier(cache_dir=cache_dir_of(options), hardware=hardware)
     return Classifier.load(options.run, hardware)
 
 
 def hardware_of(options: argparse.Namespace) -> Hardware:
-    from headstart.engine import Hardware
+    from headstart.engines.hardware import Hardware
 
     return Hardware(**{name: value for name, value in vars(options).items() if name in ENGINE_OPTIONS})
 
 
 def cache_dir_of(options: argparse.Namespace) -> Path:
-    from headstart.codes import default_cache_dir
+    from headstart.cache_folder import default_cache_dir
 
     return Path(options.cache) if "cache" in options else default_cache_dir()
 

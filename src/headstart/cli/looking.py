@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.commands import cache_dir_of, classifier_of, hardware_of, program, quoted
+from headstart.cli.commands import cache_dir_of, classifier_of, hardware_of, program, quoted
 from headstart.errors import DataError, OutputError
 from headstart.files import check_output, write_output
 from headstart.wording import listed
@@ -21,10 +21,11 @@ from headstart.wording import listed
 if TYPE_CHECKING:
     import numpy as np
 
-    from headstart.classifier import Classifier
-    from headstart.findings import Findings
-    from headstart.map_page import NewPhotos
-    from headstart.saved import SavedRun
+    from headstart.classifier.classifier import Classifier
+    from headstart.report.maps.page import NewPhotos
+    from headstart.runs.findings import Findings
+    from headstart.runs.open import SavedRun
+
 
 MOST_ROWS = 20  # issues on a terminal
 N_NEAREST = 3
@@ -33,18 +34,18 @@ CODES_OPTIONS = ("cache", "device", "threads", "precision")
 
 def check(options: argparse.Namespace) -> int:
     """Look for issues in photos."""
-    from headstart import terminal
-    from headstart.check import KINDS
-    from headstart.fixes import ACTIONS, REVIEW, propose, write_fixes
-    from headstart.likeness import check_photos
+    from headstart.checks.check_photos import check_photos
+    from headstart.checks.fixes import ACTIONS, REVIEW, propose, write_fixes
+    from headstart.checks.kinds import KINDS
+    from headstart.cli import console
 
     chosen = {k: v for k, v in vars(options).items() if k in (*CODES_OPTIONS, "backbone", "seed")}
     for file in filter(None, (options.fix_list, options.csv)):
         check_output(file, overwrite=options.overwrite)
-    with terminal.Progress(quiet=options.quiet) as progress:
+    with console.Progress(quiet=options.quiet) as progress:
         checked = check_photos(options.photos, progress=progress, **chosen)
     for note in checked.notes:
-        terminal.tell(note)
+        console.tell(note)
     told = checked.to_json()
     if options.csv:
         _write_rows(options.csv, told["issues"])
@@ -57,13 +58,13 @@ def check(options: argparse.Namespace) -> int:
     print(f"{checked.n_images:,} photos of {len(checked.classes):,} classes: {_counted(len(checked.issues), 'issue')}")
     if kinds:
         rows = [(kind, f"{told['kinds'][kind]:,}", KINDS[kind].meaning) for kind in kinds]
-        print(terminal.table(("kind", "issues", ""), rows, text=(0, 2)))
+        print(console.table(("kind", "issues", ""), rows, text=(0, 2)))
         print(f"\nthe worst first (0: certain harm, {0.5}: none worth telling):")
         worst = [
             (f"{issue.score:.2f}", issue.kind, _where(issue.paths), f"{issue.sentence}: {issue.suggestion}")
             for issue in checked.issues[:MOST_ROWS]
         ]
-        print(terminal.table(("score", "kind", "photo", ""), worst, left=0, text=(1, 2, 3)))
+        print(console.table(("score", "kind", "photo", ""), worst, left=0, text=(1, 2, 3)))
         if len(checked.issues) > MOST_ROWS:
             print(f"  ... {len(checked.issues) - MOST_ROWS:,} more: --csv FILE or --json gives all")
     if options.fix_list:
@@ -92,7 +93,7 @@ def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
     import csv
     import io
 
-    from headstart.cells import to_cells
+    from headstart.safety.csv_cells import to_cells
 
     columns = ("kind", "path", "label", "suggested_label", "score", "sentence", "suggestion", "paths")
     text = io.StringIO()
@@ -106,11 +107,11 @@ def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
 
 def draw_map(options: argparse.Namespace) -> int:
     """Draw a run's photos as a map, a page and a picture."""
-    from headstart import terminal
-    from headstart.map_page import NO_NEW_PHOTOS, MapContents, map_page
-    from headstart.map_picture import map_picture
+    from headstart.cli import console, summaries
     from headstart.progress import underway
-    from headstart.saved import open_run
+    from headstart.report.maps.image import map_picture
+    from headstart.report.maps.page import NO_NEW_PHOTOS, MapContents, map_page
+    from headstart.runs.open import open_run
 
     if options.seed is not None and not options.again:
         raise DataError("--seed is another chance for a map that is placed anew; add --again")
@@ -120,7 +121,7 @@ def draw_map(options: argparse.Namespace) -> int:
         raise OutputError(f"what is {output} to be? name it {' or '.join(kinds)}")
     check_output(output, overwrite=options.overwrite)
     saved = open_run(options.run, photos=options.photos)
-    with terminal.Progress(quiet=options.quiet) as progress:
+    with console.Progress(quiet=options.quiet) as progress:
         with underway(progress, "map"):
             findings = _placed(saved, options, progress)
         pictures = _pictures(saved, options, progress)
@@ -133,7 +134,7 @@ def draw_map(options: argparse.Namespace) -> int:
     if not options.add:
         return _done(options, output, sentence)
     added = new.to_json(saved.about["classes"])
-    return _done(options, output, "\n".join([sentence, *terminal.unfamiliar_lines(added)]), {"added": added})
+    return _done(options, output, "\n".join([sentence, *summaries.unfamiliar_lines(added)]), {"added": added})
 
 
 def _placed(saved: SavedRun, options: argparse.Namespace, progress: Any) -> Findings:
@@ -142,7 +143,7 @@ def _placed(saved: SavedRun, options: argparse.Namespace, progress: Any) -> Find
 
     import numpy as np
 
-    from headstart.map import place
+    from headstart.report.maps.layout import place
 
     findings = saved.findings
     if np.isfinite(findings.positions).all() and not options.again:
@@ -156,23 +157,26 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
     """Photos that were not learnt from, placed on the map."""
     import numpy as np
 
-    from headstart import sources, terminal
-    from headstart.glance import picture_of
-    from headstart.images import Failure, display_name, load_image
-    from headstart.map import along_axes, place_on
-    from headstart.map_page import NewPhotos
+    from headstart.cli import console
+    from headstart.codes.image_stats import picture_of
+    from headstart.data import inputs
+    from headstart.data.decoding import Failure
+    from headstart.data.images import display_name, load_image
+    from headstart.numerics.pca import along_axes
+    from headstart.report.maps.layout import place_on
+    from headstart.report.maps.page import NewPhotos
 
     classifier = saved.classifier(hardware_of(options))
     names, rows, pictures = [], [], []
-    total, empty = sources.count(options.add), list[str]()
+    total, empty = inputs.count(options.add), list[str]()
 
     def load(_: int, image: Any) -> Any:
         return load_image(image, classifier.preprocess)
 
-    for n, result in enumerate(classifier.engine.stream(sources.open_up(options.add, empty), load), start=1):
+    for n, result in enumerate(classifier.engine.stream(inputs.open_up(options.add, empty), load), start=1):
         progress("photos", n, total)
         if result.outputs is None:
-            terminal.tell(f"{display_name(result.item)} is left out: {result.instead.reason}")
+            console.tell(f"{display_name(result.item)} is left out: {result.instead.reason}")
             continue
         classifier.check_outputs(result.outputs)
         names.append(display_name(result.item))
@@ -180,7 +184,7 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
         square = load_image(result.item, classifier.preprocess)
         pictures.append(None if isinstance(square, Failure) else picture_of(square))
     for folder in empty:
-        terminal.tell(f"{folder} holds no files")
+        console.tell(f"{folder} holds no files")
     if not rows:
         raise DataError(f"none of {', '.join(options.add)} can be used as an image")
     codes = np.stack([row["codes"][: len(findings.space_mean)] for row in rows])
@@ -195,18 +199,19 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
 
 def report(options: argparse.Namespace) -> int:
     """Write a run's report again."""
-    from headstart import terminal
+    from headstart.cli import console
     from headstart.progress import underway
-    from headstart.review import REPORT, review, with_probes, write_report
-    from headstart.saved import open_run
+    from headstart.report.review import review, with_probes, write_report
+    from headstart.runs.folder import REPORT
+    from headstart.runs.open import open_run
 
     saved = open_run(options.run, photos=options.photos)
-    with terminal.Progress(quiet=options.quiet) as progress:
+    with console.Progress(quiet=options.quiet) as progress:
         classifier = saved.classifier(hardware_of(options)) if (saved.folder / "model.onnx").exists() else None
         pictures = _pictures(saved, options, progress)
         if classifier is None and (other := saved.about.get("run")):  # an evaluation's folder has no classifier of its own
-            from headstart.addresses import is_remote
-            from headstart.classifier import Classifier
+            from headstart.classifier.classifier import Classifier
+            from headstart.runs.photo_paths import is_remote
 
             if is_remote(other):
                 raise DataError(f"{saved.folder} is an evaluation of {other}, on another machine; copy that run here first")
@@ -229,16 +234,16 @@ def report(options: argparse.Namespace) -> int:
 
 def plot(options: argparse.Namespace) -> int:
     """Draw one of a run's plots."""
-    from headstart import plots
-    from headstart.saved import open_run
+    from headstart.report.plots import style, table
+    from headstart.runs.open import open_run
 
     output = options.output or Path(f"{options.kind}.png")
     check_output(output, overwrite=options.overwrite)
     saved = open_run(options.run, photos=options.photos)
-    kind = plots.PLOTS[options.kind]
+    kind = table.PLOTS[options.kind]
     rows = kind.rows(saved.about, saved.findings)
     pictures = {row: seen for row in rows if (seen := _seen(saved, row)) is not None}
-    plots.save(kind.draw(saved.about, saved.findings, pictures), output)
+    style.save(kind.draw(saved.about, saved.findings, pictures), output)
     if len(pictures) < len(rows):
         _tell_gone(saved)
     return _done(options, output, f"{output} is drawn")
@@ -246,8 +251,8 @@ def plot(options: argparse.Namespace) -> int:
 
 def _seen(saved: SavedRun, row: int) -> np.ndarray | None:
     """A photo of a run as people see it, at most 448 pixels high or wide; None where it is gone, or another one by now."""
-    from headstart.images import Failure, decode
-    from headstart.tables import same_content_of
+    from headstart.data.decoding import Failure, decode
+    from headstart.data.tables import same_content_of
 
     image = saved.images[row]
     if image is None:
@@ -261,8 +266,9 @@ def _seen(saved: SavedRun, row: int) -> np.ndarray | None:
 
 def explain(options: argparse.Namespace) -> int:
     """Show why a photo gets its label: where the evidence lies, and which photos of the training are most like it."""
-    from headstart.heat import Explainer
-    from headstart.images import Failure, load_image
+    from headstart.classifier.explain import Explainer
+    from headstart.data.decoding import Failure
+    from headstart.data.images import load_image
 
     classifier = classifier_of(options)
     output = options.output
@@ -281,7 +287,7 @@ def explain(options: argparse.Namespace) -> int:
     heat = explainer.explain(square, label)
     nearest = _nearest(options, classifier, explainer.outputs(square)["codes"])
     if output is not None:
-        from headstart.heat_picture import write_heat
+        from headstart.report.heat_image import write_heat
 
         write_heat(output, square, heat.shown, [name for name, _ in nearest])
     if options.json:
@@ -295,8 +301,8 @@ def explain(options: argparse.Namespace) -> int:
         }
         print(json.dumps(about, indent=2))
         return 0
-    from headstart.printing import one_line
-    from headstart.rows import people_row
+    from headstart.classifier.writers import people_row
+    from headstart.safety.terminal_text import one_line
 
     print(people_row(prediction, max(len(str(prediction.prediction)), 1)))
     for name, of in nearest:
@@ -311,12 +317,12 @@ def _nearest(options: argparse.Namespace, classifier: Classifier, codes: np.ndar
     """The photos that were learnt from and are most like one, with their labels; none where only model.onnx is given."""
     import numpy as np
 
-    from headstart.findings import FILE_NAME
-    from headstart.images import read_bytes
-    from headstart.labels import named
-    from headstart.map import along_axes
-    from headstart.saved import check_own, read_run
-    from headstart.splits import TEST
+    from headstart.data.decoding import read_bytes
+    from headstart.data.labels import named
+    from headstart.data.splits import TEST
+    from headstart.numerics.pca import along_axes
+    from headstart.runs.findings import FILE_NAME
+    from headstart.runs.open import check_own, read_run
 
     folder = Path(options.run)
     if not (folder / FILE_NAME).exists():
@@ -333,19 +339,19 @@ def _nearest(options: argparse.Namespace, classifier: Classifier, codes: np.ndar
 
 def evaluate(options: argparse.Namespace) -> int:
     """Evaluate a classifier on other labelled photos."""
-    from headstart import terminal
-    from headstart.readings import is_balanced
-    from headstart.retest import evaluate_run
+    from headstart.cli import console, summaries
+    from headstart.report.sentences.numbers import is_balanced
+    from headstart.training.evaluate_run import evaluate_run
 
     chosen = {k: v for k, v in vars(options).items() if k in (*CODES_OPTIONS, "against", "output")}
-    with terminal.Progress(quiet=options.quiet) as progress:
+    with console.Progress(quiet=options.quiet) as progress:
         tested = evaluate_run(options.run, options.photos, progress=progress, **chosen)
     for note in tested.about["notes"]:
-        terminal.tell(note)
+        console.tell(note)
     if options.json:
         print(json.dumps({"folder": str(tested.folder), **tested.about}, indent=2))
         return 0
-    print(terminal.evaluation_text(tested.evaluation, is_balanced=is_balanced(tested.about)))
+    print(summaries.evaluation_text(tested.evaluation, is_balanced=is_balanced(tested.about)))
     if tested.comparison is not None:
         print(f"\n{tested.comparison.sentence}")
     print(f"\nThe report is {tested.folder}/report.html; open it in a browser")
@@ -356,16 +362,16 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _pictures(saved: SavedRun, options: argparse.Namespace, progress: Any) -> tuple[bytes | None, ...]:
-    from headstart.codes import Store
-    from headstart.review import pictures_of
+    from headstart.codes.store import Store
+    from headstart.report.review import pictures_of
 
     with Store(cache_dir_of(options)) as store:
         return pictures_of(saved.findings, saved.images, store, threads=hardware_of(options).threads, progress=progress)
 
 
 def _tell_gone(saved: SavedRun) -> None:
-    from headstart.addresses import is_remote
-    from headstart.terminal import tell
+    from headstart.cli.console import tell
+    from headstart.runs.photo_paths import is_remote
 
     if saved.n_gone:
         photos, where = saved.about["photos"], "are not where they were"

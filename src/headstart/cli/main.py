@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headstart import commands, looking
+from headstart.cli import commands, looking
 from headstart.errors import HeadstartError
 from headstart.files import writing
-from headstart.printing import STDOUT, HarmlessFormatter, harmless_streams, sentence
+from headstart.safety.terminal_text import STDOUT, HarmlessFormatter, harmless_streams, sentence
 
 STOPPED = 130  # what a shell gives a program that Ctrl-C ended
 PLOT_KINDS = ("curves", "confusion", "calibration", "map", "mistakes", "predictions", "photos")  # plots.PLOTS, unimported

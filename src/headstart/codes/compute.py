@@ -13,22 +13,23 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from headstart.assembly import assemble
-from headstart.augment import view_key, view_pixels
-from headstart.backbones import Backbone
-from headstart.engine import Engine, Hardware, Result
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.combine import assemble
+from headstart.codes.shelf import Shelf
+from headstart.codes.store import Stamp, Store, chunks
+from headstart.data.decoding import Failure
+from headstart.data.images import display_name, load_image
+from headstart.data.tables import ImageRef, TableImage, content_of, digest_of
+from headstart.data.views import view_key, view_pixels
+from headstart.engines.engine import Engine, open_engine
+from headstart.engines.hardware import Hardware, is_torch_device
+from headstart.engines.ordered import Result
 from headstart.errors import BackboneError
-from headstart.images import Failure, display_name, load_image
-from headstart.progress import Progress as Progress
-from headstart.store import Shelf, Stamp, chunks
-from headstart.store import Store as Store
-from headstart.tables import ImageRef, TableImage, content_of, digest_of
-from headstart.torch_engine import TorchEngine, is_torch_device, open_engine
+from headstart.progress import Progress
 
 CHUNK = 8  # of many images, a worker decodes so many, then infers them: 0.93 of the bound, one by one 0.84 (docs/LOG.md)
 MANY_IMAGES = 500
@@ -36,13 +37,6 @@ PIXELS_VERSION = 1  # raise it when images.py gives other pixels than before: al
 LARGEST = float(np.finfo(np.float16).max)
 TICK_NANOSECONDS = 20_000_000  # two changes of a file within a tick of the kernel's clock (10 ms at most) share their times
 COARSE_NANOSECONDS = 2_000_000_000  # and those within two seconds where times are whole seconds, as on FAT and old NFS
-
-
-def default_cache_dir() -> Path:
-    """HEADSTART_CACHE, else the user's cache folder as the system has it; no folder is made yet."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("HEADSTART_CACHE") or user_cache_path("headstart", appauthor=False))
 
 
 @dataclass(frozen=True)
@@ -193,7 +187,7 @@ def _stream(
     stamp_of: Callable[[ImageRef], Stamp | None],
     backbone: Backbone,
     shelf: Shelf | None,
-    engine: Engine | TorchEngine,
+    engine: Engine,
     look: Callable[..., np.ndarray],
 ) -> Generator[_Fresh, None, None]:
     """Read, look up, decode and infer; the bytes of an image that was moved or renamed are met again by their hash."""

@@ -1,4 +1,4 @@
-"""Glances: what single photos look like; their size, light, sharpness, a hash that survives resaving, and a small picture.
+"""Image statistics: size, light, sharpness, a hash that survives resaving, and a small picture of each photo.
 
 Takes image references and their known sha256; gives arrays with a row each, computed once a photo and then kept in the
 store, so that photos can be shown and compared without reading them again. It decides what a photo that has gone, or has
@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from headstart.codes import Progress
-from headstart.engine import Result, available_cores, in_order
-from headstart.images import Failure, see
-from headstart.store import Shelf, Store, chunks
-from headstart.tables import ImageRef, same_content_of
+from headstart.codes.shelf import Shelf
+from headstart.codes.store import Store, chunks
+from headstart.data.decoding import Failure, see
+from headstart.data.tables import ImageRef, same_content_of
+from headstart.engines.hardware import available_cores
+from headstart.engines.ordered import Result, in_order
+from headstart.progress import Progress
 
 VERSION = 1  # raise it when anything below gives other numbers or pictures than before
 LUMA_SIDE = 160  # pixels of the shorter side that numbers are measured at, so that they can be compared between photos
@@ -34,7 +36,7 @@ MIRROR_BITS = np.uint64(sum(1 << bit for bit in range(64) if bit % 2))  # of a h
 
 
 @dataclass(frozen=True)
-class Glances:
+class ImageStats:
     """n photos at a glance; one that is gone has zeros, and no picture.
 
     widths, heights: (n,) int32 pixels, upright. brightness: (n,) float32, mean luma in [0, 1]; contrast: (n,) float32, its
@@ -51,20 +53,20 @@ class Glances:
     hashes: np.ndarray
     pictures: tuple[bytes | None, ...]
 
-    def only(self, rows: np.ndarray) -> Glances:
+    def only(self, rows: np.ndarray) -> ImageStats:
         """Those of some of the photos."""
         arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "pictures"}
-        return Glances(**arrays, pictures=tuple(self.pictures[i] for i in rows.tolist()))
+        return ImageStats(**arrays, pictures=tuple(self.pictures[i] for i in rows.tolist()))
 
 
-def glance_at(
+def compute_image_stats(
     images: Sequence[ImageRef],
     digests: Sequence[bytes],
     store: Store | None,
     *,
     threads: int | None = None,
     progress: Progress = lambda *_: None,
-) -> Glances:
+) -> ImageStats:
     """Look at every image, reading only those that the store does not know; digests: the sha256 that each one had.
 
     threads: by default as many as there are cores. Raises nothing because of a photo, nor of a store that cannot be written.
@@ -208,7 +210,7 @@ def _hash(luma: np.ndarray) -> int:
     return int(np.packbits(bits, bitorder="little").view("<u8")[0])
 
 
-def _glances(rows: Sequence[bytes]) -> Glances:
+def _glances(rows: Sequence[bytes]) -> ImageStats:
     blank = bytes(ROW.itemsize)
     start = ROW.fields["jpeg"][1]  # type: ignore[index]
     heads = np.frombuffer(b"".join((row or blank)[:start] for row in rows), np.dtype(ROW.descr[:-1]))
@@ -216,4 +218,4 @@ def _glances(rows: Sequence[bytes]) -> Glances:
     widths, heights, brightness, contrast, sharpness, hashes = (
         heads[name].copy() for name in ("width", "height", "brightness", "contrast", "sharpness", "hash")
     )
-    return Glances(widths, heights, brightness, contrast, sharpness, hashes, tuple(pictures))
+    return ImageStats(widths, heights, brightness, contrast, sharpness, hashes, tuple(pictures))

@@ -8,21 +8,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from headstart.augment import ORIGINAL
-from headstart.backbones import MORE, WHOLE, Backbone
-from headstart.codes import Codes, Progress, compute_codes
-from headstart.engine import Hardware
+from headstart.backbones.backbone import MORE, WHOLE, Backbone
+from headstart.codes.compute import Codes, compute_codes
+from headstart.codes.store import Store
+from headstart.data.decoding import Failure
+from headstart.data.images import display_name
+from headstart.data.tables import ImageRef, TableImage, check_same
+from headstart.data.views import ORIGINAL
+from headstart.engines.hardware import Hardware
 from headstart.errors import DataError
-from headstart.images import Failure, display_name
-from headstart.store import Store
-from headstart.tables import ImageRef, TableImage, check_same
+from headstart.progress import Progress
 
 MIRRORED = "mirrored"
 N_MEASURED = 25  # photos
 
 
 @dataclass(frozen=True)
-class Look:
+class Representation:
     """How photos become the codes that a head is learnt from.
 
     backbones: one, or several side by side. depth: how many layers of each are read. is_mirrored: the codes of a photo and
@@ -45,9 +47,9 @@ class Look:
         return "+".join(backbone.name for backbone in self.backbones)
 
 
-def look_at(
+def represent(
     images: Sequence[ImageRef],
-    look: Look,
+    look: Representation,
     store: Store | None,
     *,
     seed: int = 0,
@@ -72,7 +74,7 @@ def look_at(
 
 def _beside(
     images: Sequence[ImageRef],
-    look: Look,
+    look: Representation,
     view: str,
     store: Store | None,
     seed: int,

@@ -8,8 +8,6 @@ where nothing can be kept.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import itertools
 import json
 import logging
 import os
@@ -19,11 +17,8 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
 
 from headstart.cache_folder import check_owner, make_cache_folder
 from headstart.errors import CacheError
@@ -194,14 +189,14 @@ class Store:
 
     def touch(self, digests: Sequence[bytes]) -> None:
         """Note that these images were used today, so that pruning spares them; writes nothing where that stands there."""
-        today = _today()
+        today = day_number()
 
         def older(connection: sqlite3.Connection) -> list[bytes]:
             return [
                 digest
                 for chunk in chunks(digests)
                 for (digest,) in connection.execute(
-                    f"SELECT digest FROM images WHERE used < ? AND digest IN ({_marks(chunk)})", [today, *chunk]
+                    f"SELECT digest FROM images WHERE used < ? AND digest IN ({marks(chunk)})", [today, *chunk]
                 )
             ]
 
@@ -216,7 +211,7 @@ class Store:
         def look_up(connection: sqlite3.Connection) -> dict[bytes, bytes]:
             found = {}
             for chunk in chunks(list(wanted)):
-                for *stamp, digest in connection.execute(f"SELECT * FROM files WHERE path IN ({_marks(chunk)})", chunk):
+                for *stamp, digest in connection.execute(f"SELECT * FROM files WHERE path IN ({marks(chunk)})", chunk):
                     if wanted[stamp[0]] == tuple(stamp):
                         found[stamp[0]] = digest
             return found
@@ -256,7 +251,7 @@ class Store:
 
     def prune(self, days: int) -> int:
         """Forget the images that no run has used for some days, and give the space back; gives how many."""
-        last = _today() - days
+        last = day_number() - days
 
         def forget(connection: sqlite3.Connection) -> int:
             (n,) = connection.execute("SELECT COUNT(*) FROM images WHERE used < ?", (last,)).fetchone()
@@ -285,112 +280,6 @@ class Store:
         """Close the file."""
         with self._lock:
             self._connection.close()
-
-
-class Shelf:
-    """The rows of one recipe in a store. Rows that are put are written a second's worth at a time, and at its end.
-
-    lengths: of the parts of a row, which are kept apart. n_parts: how many of them are wanted back; the others are not read.
-    is_whole: says of a row that was kept whether it can be one; what cannot is not given, and so is computed anew.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        recipe: dict[str, Any],
-        name: str,
-        lengths: Sequence[int],
-        *,
-        n_parts: int | None = None,
-        is_whole: Callable[[np.ndarray], bool] = lambda _: True,
-    ) -> None:
-        self.store, self._is_whole = store, is_whole
-        about = [json.dumps({**recipe, "part": i}, sort_keys=True) for i in range(len(lengths))]
-        self._recipes = [(hashlib.sha256(text.encode()).digest()[:16], text, name) for text in about]
-        self._ends = [0, *itertools.accumulate(lengths)]
-        self._n_parts = n_parts or len(lengths)
-        query = f"SELECT 1 FROM codes WHERE recipe IN ({_marks(self._recipes)}) LIMIT 1"
-        keys = [key for key, *_ in self._recipes]
-        self._was_empty = not store.read(lambda connection: connection.execute(query, keys).fetchone())
-        self._lock = threading.Lock()
-        self._put: set[bytes] = set()
-        self._rows: dict[bytes, np.ndarray] = {}
-        self._stamps: list[tuple[Any, ...]] = []
-        self._used: list[bytes] = []
-        self._written = time.monotonic()
-
-    def __enter__(self) -> Shelf:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._write()
-
-    def get(self, digest: bytes) -> np.ndarray | None:
-        """Give one image's codes, (d,) float16, if they are known."""
-        with self._lock:
-            waiting = self._rows.get(digest)
-            is_new = self._was_empty and digest not in self._put
-        if waiting is not None:
-            return waiting[: self._ends[self._n_parts]]
-        # Where there was nothing nothing is looked up: what other processes have put there since is computed again.
-        return None if is_new else self.get_many([digest]).get(digest)
-
-    def get_many(self, digests: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """Give the codes of those images that are known, (d,) float16 each: all the parts that are wanted."""
-        found: dict[bytes, np.ndarray] = {digest: np.zeros(0, np.float16) for digest in digests}
-        for part in range(self._n_parts):
-            rows = self.store.read(partial(self._look_up, list(found), part))
-            found = {digest: np.concatenate([found[digest], row]) if part else row for digest, row in rows.items()}
-        return {digest: row for digest, row in found.items() if self._is_whole(row)}
-
-    def _look_up(self, digests: Sequence[bytes], part: int, connection: sqlite3.Connection) -> dict[bytes, np.ndarray]:
-        n_bytes = 2 * (self._ends[part + 1] - self._ends[part])
-        found = {}
-        for chunk in chunks(digests):
-            query = f"SELECT digest, codes FROM codes WHERE recipe = ? AND digest IN ({_marks(chunk)})"
-            for digest, content in connection.execute(query, [self._recipes[part][0], *chunk]):
-                codes, check = content[:n_bytes], content[n_bytes:]
-                if check == _check(digest, codes):
-                    found[digest] = np.frombuffer(codes, np.float16)
-        return found
-
-    def put(self, digest: bytes, codes: np.ndarray | None, stamp: Stamp | None) -> None:
-        """Keep an image's codes, all parts of them (None where they are known), and what its file looks like."""
-        with self._lock:
-            self._used.append(digest)
-            self._put.add(digest)
-            if codes is not None:
-                self._rows[digest] = codes.copy()
-            if stamp:
-                self._stamps.append((*stamp, digest))
-        if len(self._used) >= COMMIT_ROWS or time.monotonic() - self._written > COMMIT_SECONDS:
-            self._write()
-
-    def _write(self) -> None:
-        codes = [
-            (key, digest, content + _check(digest, content))
-            for digest, row in self._rows.items()
-            for (key, *_), (start, end) in zip(self._recipes, itertools.pairwise(self._ends), strict=True)
-            for content in [row[start:end].tobytes()]
-        ]
-        stamps, used = self._stamps, [(digest, _today()) for digest in self._used]
-
-        def insert(connection: sqlite3.Connection) -> None:
-            for key, about, name in self._recipes:
-                text = json.dumps({"name": name, **json.loads(about)})
-                connection.execute("INSERT OR IGNORE INTO recipes VALUES (?, ?)", (key, text))
-            connection.executemany("INSERT OR REPLACE INTO codes VALUES (?, ?, ?)", codes)
-            connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", stamps)
-            connection.executemany(_USED, used)
-
-        if used:
-            self.store.write(insert)
-        with self._lock:
-            self._rows, self._stamps, self._used = {}, [], []
-        self._written = time.monotonic()
-
-
-_USED = "INSERT INTO images VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET used = excluded.used WHERE used < excluded.used"
 
 
 class _DamagedError(sqlite3.DatabaseError):
@@ -448,16 +337,16 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _check(digest: bytes, codes: bytes) -> bytes:
+def check_rows(digest: bytes, codes: bytes) -> bytes:
     """What stands behind a row's codes: SQLite itself notices damage to its own pages, but none within a row."""
     return zlib.crc32(codes, zlib.crc32(digest)).to_bytes(4, "little")
 
 
-def _today() -> int:
+def day_number() -> int:
     return int(time.time() // 86400)
 
 
-def _marks(values: Sequence[Any]) -> str:
+def marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
 
 

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headstart.data.decoding import Failure, read_bytes
+from headstart.data.labels import SEPARATOR, counts
+from headstart.data.splits import SPLIT_NAMES, TRAIN, UNASSIGNED
+from headstart.data.tables import TABLE_SUFFIXES, ImageRef, TableRow, outside, read_table, split_of_name
 from headstart.errors import DataError
-from headstart.images import Failure, read_bytes
-from headstart.labels import SEPARATOR, counts
-from headstart.splits import SPLIT_NAMES, TRAIN, UNASSIGNED
-from headstart.tables import TABLE_SUFFIXES, ImageRef, TableRow, outside, read_table, split_of_name
 from headstart.wording import listed
 
 EXCLUDED = "excluded by the fixes"  # how the reason begins, of an image that the user left out

@@ -12,21 +12,22 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from headstart.pixel_budget import IN_FLIGHT, PixelLease
+from headstart.data.exif import exif_of_jpeg, exif_orientation, upright
+from headstart.data.formats import FORMAT_NAMES, FORMATS, HEADER_BYTES, ImageFormat
+from headstart.data.pixel_budget import IN_FLIGHT, PixelLease
 
 if TYPE_CHECKING:
     from PIL import Image
+
 
 BAND_PIXELS = 1_000_000  # that are converted at once: a large image is held once, not once for each conversion
 HEAVY = ("WEBP", "AVIF", "HEIC", "TIFF")  # up to 16 bytes a pixel while they are decoded, others 7: their pixels count twice
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 2 << 30
-HEADER_BYTES = 64
 
 T = TypeVar("T")
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
@@ -50,69 +51,10 @@ class _Refused(Exception):
         self.failure = Failure(status, reason)
 
 
-@dataclass(frozen=True)
-class Preprocess:
-    """What happens to an image before its backbone sees it; travels with the weights and with every classifier.
-
-    size: side of the square that the backbone takes, in pixels. crop: the part of the shorter side that the central
-    square keeps. resample: a key of RESAMPLING. mean, std: per channel RGB, in units of the pixel range [0, 1]; the
-    backbone's input is (pixel / 255 - mean) / std.
-    """
-
-    size: int
-    crop: float = 0.875
-    resample: str = "area"
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-
-    def __post_init__(self) -> None:
-        is_whole = isinstance(self.size, int) and len(self.mean) == len(self.std) == 3
-        if not is_whole or self.size < 1 or not 0 < self.crop <= 1 or self.resample not in RESAMPLING:
-            raise ValueError(f"no images can be made ready by {self}")
-
-
-# How a square is made smaller / made larger, as OpenCV flags (their values, so that cv2 need not be imported here).
-# Only area averages over every source pixel; bilinear and bicubic are for networks that were trained without that.
-RESAMPLING = {"area": (3, 2), "bilinear": (1, 1), "bicubic": (2, 2)}
-
-
-class _Format(NamedTuple):
-    name: str
-    matches: Callable[[bytes], bool]
-    pillow: str  # module and class in PIL
-
-
-def _brands(header: bytes) -> set[bytes]:
-    """The brands of an ISO media file (AVIF, HEIC): the major one and those it is compatible with."""
-    if header[4:8] != b"ftyp":
-        return set()
-    length = min(int.from_bytes(header[:4], "big"), len(header))
-    return {header[8:12], *(header[i : i + 4] for i in range(16, length - 3, 4))}
-
-
-_BMP_HEADERS = {n.to_bytes(4, "little") for n in (12, 40, 52, 56, 64, 108, 124)}
-FORMATS = (
-    _Format("JPEG", lambda h: h.startswith(b"\xff\xd8\xff"), "JpegImagePlugin.JpegImageFile"),
-    _Format("PNG", lambda h: h.startswith(b"\x89PNG\r\n\x1a\n"), "PngImagePlugin.PngImageFile"),
-    _Format("WebP", lambda h: h[:4] == b"RIFF" and h[8:12] == b"WEBP", "WebPImagePlugin.WebPImageFile"),
-    _Format("GIF", lambda h: h[:6] in (b"GIF87a", b"GIF89a"), "GifImagePlugin.GifImageFile"),
-    _Format("BMP", lambda h: h[:2] == b"BM" and h[14:18] in _BMP_HEADERS, "BmpImagePlugin.BmpImageFile"),
-    _Format("TIFF", lambda h: h[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TiffImagePlugin.TiffImageFile"),
-    _Format("AVIF", lambda h: bool(_brands(h) & {b"avif", b"avis"}), "AvifImagePlugin.AvifImageFile"),
-    _Format("HEIC", lambda h: bool(_brands(h) & {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1"}), "heif"),
-)
-FORMAT_NAMES = ", ".join(f.name for f in FORMATS)
-
-
-def load_image(source: ImageSource, preprocess: Preprocess) -> np.ndarray | Failure:
-    """Turn one image, wherever it is, into the (size, size, 3) uint8 RGB square that a backbone sees."""
-    return see(source, lambda pixels: fit(pixels, preprocess), shorter_side=shorter_side_wanted(preprocess))
-
-
 def see(source: ImageSource, look: Callable[[np.ndarray], T], *, shorter_side: int = 0) -> T | Failure:
     """Decode one image, wherever it is, as `decode` does, and give what `look` makes of its (height, width, 3) pixels.
 
-    Only so many pixels are in flight at once, over all threads (headstart.pixel_budget), until `look` is done with them.
+    Only so many pixels are in flight at once, over all threads (see pixel_budget), until `look` is done with them.
     """
 
     def decode_and_look() -> T:
@@ -125,11 +67,6 @@ def see(source: ImageSource, look: Callable[[np.ndarray], T], *, shorter_side: i
 def read_bytes(path: str | os.PathLike[str]) -> bytes | Failure:
     """Read a file whole if it begins as an image does; nothing else is read further than its first bytes."""
     return _or_failure(lambda: _read(path))
-
-
-def is_image(header: bytes) -> bool:
-    """Whether a file that begins so, with its first HEADER_BYTES, is of one of FORMATS."""
-    return any(image_format.matches(header) for image_format in FORMATS)
 
 
 def decode(data: bytes, *, shorter_side: int = 0) -> np.ndarray | Failure:
@@ -160,28 +97,6 @@ def _pixels(source: ImageSource, shorter_side: int, lease: PixelLease) -> np.nda
     return _from_array(source, lease) if isinstance(source, np.ndarray) else _from_pillow(source, lease)
 
 
-def shorter_side_wanted(preprocess: Preprocess) -> int:
-    """The shorter side, in pixels, that a JPEG must keep when it is decoded at a fraction of its size.
-
-    1.5 times what the square needs: at exactly what it needs, pixels differ from a full decode by 5 grey levels of 255 on
-    average, at 1.5 times by 1 (the alpaca photos), and most of the time is saved all the same.
-    """
-    return int(np.ceil(1.5 * preprocess.size / preprocess.crop))
-
-
-def fit(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """Cut the central square out of (height, width, 3) pixels and scale it to the backbone's size."""
-    import cv2
-
-    height, width = pixels.shape[:2]
-    side = max(1, round(min(height, width) * preprocess.crop))
-    top, left = (height - side) // 2, (width - side) // 2
-    square = pixels[top : top + side, left : left + side]
-    smaller, larger = RESAMPLING[preprocess.resample]
-    interpolation = smaller if side > preprocess.size else larger
-    return cv2.resize(square, (preprocess.size, preprocess.size), interpolation=interpolation)
-
-
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
         with open(path, "rb", opener=_open_plain_file) as file:
@@ -210,7 +125,7 @@ def _open_plain_file(path: str, flags: int) -> int:
     return descriptor
 
 
-def _format_of(header: bytes) -> _Format:
+def _format_of(header: bytes) -> ImageFormat:
     for image_format in FORMATS:
         if image_format.matches(header):
             return image_format
@@ -251,50 +166,10 @@ def _decode_jpeg(data: bytes, shorter_side: int, lease: PixelLease) -> np.ndarra
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least)
     except ValueError:
         return None
-    return _upright(pixels, _exif_orientation(_exif_of_jpeg(data)))
+    return upright(pixels, exif_orientation(exif_of_jpeg(data)))
 
 
-def _exif_of_jpeg(data: bytes) -> bytes:
-    """Walk the segments before the picture (ITU T.81, annex B) to the one that holds Exif; empty where there is none."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return data[at + 10 : at + 2 + length]
-        at += 1 if data[at + 1] == 0xFF else 2 + length  # a marker may be padded with 0xFF
-    return b""
-
-
-def _exif_orientation(exif: bytes) -> int:
-    """Read tag 0x0112 of the first directory (TIFF 6.0, section 2); 1, upright, where there is none.
-
-    Pillow's reader takes in every tag, which is slower, and warns about the damaged ones.
-    """
-    order = {b"II": "little", b"MM": "big"}.get(exif[:2])
-
-    def number(at: int, n_bytes: int) -> int:
-        return int.from_bytes(exif[at : at + n_bytes], order)  # type: ignore[arg-type]
-
-    if order:
-        directory = number(4, 4)
-        for entry in range(directory + 2, directory + 2 + 12 * number(directory, 2), 12):
-            if number(entry, 2) == 0x0112:
-                return number(entry + 8, 4 if number(entry + 2, 2) == 4 else 2)  # type 4: a long, else a short
-    return 1
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo the eight orientations of Exif 2.3, tag 0x0112; any other value means upright."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _decode_with_pillow(data: bytes, image_format: _Format, lease: PixelLease) -> np.ndarray:
+def _decode_with_pillow(data: bytes, image_format: ImageFormat, lease: PixelLease) -> np.ndarray:
     """By the plugin's own class: Image.open would warn about, or refuse, photos of more than 89 megapixels."""
     with _refusing(image_format.name):
         if image_format.name == "HEIC":
@@ -360,7 +235,7 @@ def _upright_rgb(image: Image.Image, lease: PixelLease) -> np.ndarray:
         is_transparent = image.has_transparency_data
         for rows, band in _bands(image):
             pixels[rows] = np.asarray(_on_white(band) if is_transparent else band.convert("RGB"))
-    return _upright(pixels, orientation)
+    return upright(pixels, orientation)
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
@@ -416,10 +291,3 @@ def _from_array(pixels: np.ndarray, lease: PixelLease) -> np.ndarray:
     if grey:
         return np.repeat(pixels[:, :, None], 3, axis=2)
     return pixels if pixels.shape[2] == 3 else _from_pillow(Image.fromarray(pixels), lease)
-
-
-def display_name(source: Any) -> str:
-    """What to call an image in a table: its path, or what it is."""
-    if isinstance(source, tuple):  # a datasets.TableImage, which says its table and row
-        return str(source)
-    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>"

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from headstart.datasets import Skipped, walk
-from headstart.images import HEADER_BYTES, is_image
+from headstart.data.datasets import Skipped, walk
+from headstart.data.formats import HEADER_BYTES, is_image
 
 
 def open_up(paths: Iterable[str], empty: list[str] | None = None) -> Iterator[str | bytes]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headstart.labels import members
+from headstart.data.labels import members
 
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
@@ -70,3 +70,25 @@ def contradictions(labels: np.ndarray, digests: Sequence[bytes]) -> list[list[in
     for i, digest in enumerate(digests):
         places.setdefault(digest, []).append(i)
     return [same for same in places.values() if len(np.unique(labels[same], axis=0)) > 1]
+
+
+def content_folds(digests: Sequence[bytes] | Sequence[int], labels: np.ndarray, n_folds: int) -> np.ndarray:
+    """Deal each class's images into folds in the order of their hashes: stratified, and the same however images or classes
+    are named or ordered, but for a group of copies with several labels, which is dealt with the first of them.
+
+    labels: (n,), or (n, k) of 0 and 1, of which every combination that occurs is dealt by itself.
+    """
+    if labels.ndim == 2:
+        labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+    fold = np.zeros(len(labels), np.int64)
+    of_image: dict[bytes | int, int] = {}
+    # Each class begins at another fold, or the first ones would get what is left over of all of them. Which class begins
+    # where is decided by hashes, not by its place in the alphabet.
+    dealt: dict[int, int] = {}
+    for i in sorted(range(len(labels)), key=lambda i: (digests[i], labels[i])):
+        label = int(labels[i])
+        if digests[i] not in of_image:
+            of_image[digests[i]] = dealt.setdefault(label, len(dealt)) % n_folds
+            dealt[label] += 1
+        fold[i] = of_image[digests[i]]
+    return fold

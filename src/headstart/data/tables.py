@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from headstart.data.decoding import Failure, ImageSource, read_bytes
+from headstart.data.images import display_name
+from headstart.data.splits import SPLIT_NAMES
 from headstart.errors import DataError, MissingExtra
-from headstart.images import Failure, ImageSource, display_name, read_bytes
-from headstart.splits import SPLIT_NAMES
 
 if TYPE_CHECKING:
     from PIL import Image
+
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 WINDOW_ROWS = 1024  # of a Parquet file, between the first and the last that are being read

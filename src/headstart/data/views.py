@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from headstart.data.decoding import Failure, ImageSource, read_bytes
+from headstart.data.images import Preprocess, display_name, load_image
 from headstart.errors import DataError, HeadstartError
-from headstart.images import Failure, ImageSource, Preprocess, display_name, load_image, read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
+
 
 AUGMENT_VERSION = 1  # raise it when a view gives other pixels than before: all codes of views are then computed anew
 ORIGINAL = "original"

@@ -11,103 +11,23 @@ proved slower: images/s of Lite0 in bf16 on two cores: 1 at a time 820, 8 at a t
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import importlib
-import itertools
 import math
-import os
 import queue
 import sys
-import threading
 import time
-import weakref
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Any
 
 import numpy as np
 
-from headstart.errors import BackboneError, HeadstartError
-
-T = TypeVar("T")
-Outputs = dict[str, np.ndarray]
-PRECISIONS = ("auto", "f32")
-SPAWN = "start processes with multiprocessing's method spawn"
-INHERITED = f"this network was compiled before the process was forked, and cannot run here: compile it again, or {SPAWN}"
-BUSY_FORK = f"this process was forked while a thread predicted, and a network could hang in it: {SPAWN}"
-WINDOW = 32  # images a worker that may be taken ahead of the reader
-# Held while a network is compiled, and while the process forks: a child never starts in the middle of a compilation.
-# Another reason for one at a time: OpenVINO's binding sets something up at a process's first inference; two threads that
-# do it at once wait for each other for ever (pybind11's gil_safe_call_once_and_store, seen with OpenVINO 2026.4).
-COMPILING = threading.RLock()
+from headstart.engines.forks import AT_FORK, BUSY_FORK, COMPILING, INHERITED, mark_at_fork
+from headstart.engines.hardware import Hardware, available_cores
+from headstart.engines.ordered import WINDOW, Outputs, Result, T, in_order, numbered_chunks
+from headstart.errors import BackboneError
 
 
-@dataclass(frozen=True, slots=True)
-class Result(Generic[T]):
-    """One item on its way out: the network's outputs for it, or what `load` gave instead of pixels."""
-
-    index: int
-    item: T
-    outputs: Outputs | None
-    instead: Any = None
-
-
-def available_cores() -> int:
-    """How many cores this process may use: affinity and cgroup limits count, not what the machine has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([cores, *(max(1, math.ceil(quota)) for quota in _cgroup_quotas())])
-
-
-def _cgroup_quotas() -> Iterator[float]:
-    """The limits, in cores, of this process's control group and of every group around it, in either version of them."""
-    for line in _text("/proc/self/cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        is_first_version = controllers != ""
-        if is_first_version and "cpu" not in controllers.split(","):
-            continue
-        root = Path("/sys/fs/cgroup/cpu" if is_first_version else "/sys/fs/cgroup")
-        files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"] if is_first_version else ["cpu.max"]
-        # Inside a container the group may be named as it is outside, where we cannot see it; the root is then our own.
-        inner = root / group.strip("/")
-        for folder in (inner, *inner.parents):
-            if folder.is_relative_to(root):
-                numbers = " ".join(_text(folder / file) for file in files).split()
-                with contextlib.suppress(ValueError):  # no such file, or "max": no limit
-                    quota, period = map(float, numbers)
-                    if quota > 0:
-                        yield quota / period
-
-
-def _text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where and how networks run; one object from the command line down to the engine.
-
-    device: an OpenVINO device (CPU, GPU, NPU, AUTO). threads: cores to use, by default those that this process may use.
-    precision: `auto` lets the device choose (bf16 where the CPU has it), `f32` is exact.
-    """
-
-    device: str = "CPU"
-    threads: int | None = None
-    precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise HeadstartError(f"unknown precision {self.precision!r}; it is one of: {', '.join(PRECISIONS)}")
-        if self.threads is not None and self.threads < 1:
-            raise HeadstartError(f"threads must be at least 1, not {self.threads}")
-
-
-class Engine:
+class OpenVINOEngine:
     """A compiled network: `image` uint8 (n, size, size, 3) RGB in, named float32 outputs out.
 
     is_inherited: whether this process was forked from the one that compiled it. The threads behind it are not there then:
@@ -125,7 +45,7 @@ class Engine:
         with COMPILING:
             # OpenVINO's message_manager() has a mutex that such a child may inherit locked: one in 100 to 400 children of a
             # process that predicts without pause hung; between predictions none did (250 of Lite0, 400 of a tiny network).
-            if _at_fork["was_busy"]:
+            if AT_FORK["was_busy"]:
                 raise BackboneError(BUSY_FORK)
             self._compiled, self.outputs = _compiled(network, self.device, self.threads, hardware)
             try:
@@ -185,7 +105,7 @@ class Engine:
         if isinstance(items, Sized):  # a single photo needs no 2 x 64 threads
             workers = max(1, min(workers, math.ceil(len(items) / chunk)))
         ahead = max(2, WINDOW // chunk)
-        with contextlib.closing(in_order(_chunks(items, chunk), work, workers=workers, ahead=ahead)) as done:
+        with contextlib.closing(in_order(numbered_chunks(items, chunk), work, workers=workers, ahead=ahead)) as done:
             for results in done:
                 yield from results.instead
 
@@ -223,131 +143,6 @@ def _compiled(network: bytes, device: str, threads: int, hardware: Hardware) -> 
         return core.compile_model(model, device, options), names
     except RuntimeError as error:
         raise BackboneError(f"OpenVINO cannot run this network on {device}: {_last_line(error)}") from error
-
-
-E = TypeVar("E", bound=Any)
-
-
-class CompilesOnce(ABC, Generic[E]):
-    """What holds a network that is compiled when it is first needed, and again in a process that was forked after that.
-
-    A copy and a pickle have all but the compiled network, which each compiles for itself.
-    """
-
-    _engine: E | None = None
-
-    @abstractmethod
-    def _compile(self) -> E:
-        """Compile the network."""
-
-    @property
-    def engine(self) -> E:
-        """The compiled network, one for all threads."""
-        if self._engine is None or self._engine.is_inherited:
-            with COMPILING:
-                if self._engine is None or self._engine.is_inherited:
-                    self._engine = self._compile()
-        return self._engine
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All but the compiled network."""
-        return {**self.__dict__, "_engine": None}
-
-
-_alive: weakref.WeakSet[Any] = weakref.WeakSet()  # the engines of this process
-_at_fork = {"was_busy": False}  # whether this process was forked from one in which a network ran at that moment
-
-
-def mark_at_fork(engine: Any) -> None:
-    """In a process that is forked from this one, let an engine know that it is inherited, and never free it there."""
-    _watch_forks()
-    _alive.add(engine)
-
-
-@functools.cache
-def _watch_forks() -> None:
-    if hasattr(os, "register_at_fork"):  # Windows cannot fork
-        os.register_at_fork(before=COMPILING.acquire, after_in_parent=COMPILING.release, after_in_child=_in_child)
-
-
-def _in_child() -> None:
-    COMPILING.release()
-    for engine in list(_alive):
-        _at_fork["was_busy"] |= engine.is_busy
-        engine.is_inherited = True
-        # To free it, even when the process ends, would wait for ever for threads that are not here (OpenVINO 2026.4).
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
-    _alive.clear()
-
-
-def _chunks(items: Iterable[T], n: int) -> Iterator[list[tuple[int, T]]]:
-    numbered = enumerate(items)
-    while chunk := list(itertools.islice(numbered, n)):
-        yield chunk
-
-
-def in_order(
-    items: Iterable[T], work: Callable[[int, T], Result[Any]], *, workers: int, ahead: int = WINDOW
-) -> Generator[Result[Any], None, None]:
-    """Map `work` over items in threads, yielding in order; at most `ahead` items a worker are taken before the reader.
-
-    A slow item holds back what is yielded, not what is worked on, until the window is full. An exception in `work` or in
-    `items` ends the stream and is raised here; closing the generator stops the workers.
-    """
-    source = enumerate(items)
-    taking, room = threading.Lock(), threading.Semaphore(ahead * workers)
-    done: queue.SimpleQueue[Result[Any] | BaseException | None] = queue.SimpleQueue()
-    stopped = threading.Event()
-
-    def run() -> None:
-        try:
-            while not stopped.is_set():
-                room.acquire()
-                with taking:
-                    index, item = next(source, (-1, None)) if not stopped.is_set() else (-1, None)
-                if index < 0:
-                    room.release()
-                    break
-                done.put(work(index, item))  # type: ignore[arg-type]
-        except BaseException as error:  # noqa: BLE001  raised again by the reader
-            done.put(error)
-        done.put(None)
-
-    started = []
-    try:
-        for i in range(workers):
-            thread = threading.Thread(target=run, name=f"headstart-{i}", daemon=True)
-            thread.start()
-            started.append(thread)
-        yield from _reordered(done, room, workers)
-    finally:
-        stopped.set()
-        room.release(workers)
-        # Once we hold `taking`, no worker takes another item. A worker that holds it for a second waits for an item, maybe
-        # for ever (nobody types at the terminal that the items come from); nobody waits for it, and it ends with that item.
-        if taking.acquire(timeout=1):
-            taking.release()
-            for thread in started:
-                thread.join()
-
-
-def _reordered(done: queue.SimpleQueue[Any], room: threading.Semaphore, workers: int) -> Iterator[Any]:
-    waiting: dict[int, Any] = {}
-    wanted, process = 0, os.getpid()
-    while workers:
-        if os.getpid() != process:
-            raise HeadstartError(f"a stream of predictions ends with the process that began it; here it was forked: {SPAWN}")
-        result = done.get()
-        if isinstance(result, BaseException):
-            raise result
-        if result is None:
-            workers -= 1
-            continue
-        waiting[result.index] = result
-        while wanted in waiting:
-            yield waiting.pop(wanted)
-            room.release()
-            wanted += 1
 
 
 def _openvino() -> Any:

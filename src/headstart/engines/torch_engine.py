@@ -22,14 +22,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from headstart.engine import SPAWN, Engine, Hardware, Outputs, Result, available_cores, in_order, mark_at_fork
-from headstart.errors import BackboneError, MissingExtra
+from headstart.engines.forks import mark_at_fork
+from headstart.engines.hardware import ON_CPU, Hardware, available_cores
+from headstart.engines.ordered import SPAWN, Outputs, Result, in_order
+from headstart.errors import BackboneError
 
 if TYPE_CHECKING:
     import torch
 
+
 T = TypeVar("T")
-ON_CPU = "TORCH-CPU"  # the same path without a GPU: slower than OpenVINO, it is there for tests
 BATCH = {"cuda": 256, "cpu": 8}
 IN_FLIGHT = 2
 CHUNK = 8  # of many images, a thread decodes so many at a time, for order's sake costs a lock each time
@@ -40,32 +42,8 @@ INHERITED = f"torch does not work in a process that was forked from one that use
 log = logging.getLogger(__name__)
 
 
-def is_torch_device(device: str) -> bool:
-    """Whether a device's name is one of torch's (cuda, cuda:1, torch-cpu) and not OpenVINO's."""
-    name = device.upper()
-    return name == ON_CPU or name.split(":")[0] == "CUDA"
-
-
-def open_engine(network: bytes, hardware: Hardware = Hardware()) -> Engine | TorchEngine:
-    """The engine for a device; a network with an operation that torch is not trusted with runs on the CPU, and says so.
-
-    Raises MissingExtra where torch is wanted and not installed, BackboneError where there is no such device.
-    """
-    if not is_torch_device(hardware.device):
-        return Engine(network, hardware)
-    try:
-        from headstart.torch_graph import UnknownOperation
-    except ImportError as error:
-        raise MissingExtra(f"the device {hardware.device}", "torch") from error
-    try:
-        return TorchEngine(network, hardware)
-    except UnknownOperation as error:
-        log.warning("this backbone cannot run on %s, for lack of %s; it runs on the CPU", hardware.device, error)
-        return Engine(network, Hardware(threads=hardware.threads, precision=hardware.precision))
-
-
 class TorchEngine:
-    """A network on a GPU: `image` uint8 (n, size, size, 3) RGB in, named float32 outputs out, as engine.Engine has them.
+    """A network on a GPU: `image` uint8 (n, size, size, 3) RGB in, named float32 outputs out, as OpenVINOEngine has.
 
     is_inherited: as Engine's; but neither CUDA nor OpenMP starts again in a forked process, so no other can be made there.
     """
@@ -119,8 +97,8 @@ class TorchEngine:
     ) -> Iterator[Result[T]]:
         """Load items on all cores and infer them in batches; yields a Result each, in order.
 
-        As Engine.stream, but for one thing: answers come when their batch is full, so it is for many images, not for a
-        terminal that images trickle in from.
+        As OpenVINOEngine.stream, but for one thing: answers come when their batch is full, so it is for many images,
+        and not for a terminal that images trickle in from.
         """
         if isinstance(items, Sized) and len(items) >= COMPILE_FROM:
             self.compile()
@@ -164,14 +142,14 @@ class TorchEngine:
 
     def _can_batch(self) -> bool:
         """Whether a network gives two rows for two images; some have the one image of their export written into them."""
-        from headstart.torch_graph import UnknownOperation, output_shapes, to_torch
+        from headstart.engines.torch_graph import UnknownOperation, output_shapes, to_torch
 
         with contextlib.suppress(UnknownOperation):
             return all(shape[0] == 2 for shape in output_shapes(to_torch(self._network, 2, self._dtype)))
         return False
 
     def _module(self, batch: int) -> Callable[..., Any]:
-        from headstart.torch_graph import to_torch
+        from headstart.engines.torch_graph import to_torch
 
         if batch not in self._modules:
             self._modules[batch] = to_torch(self._network, batch, self._dtype).to(self._device)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from headstart.torch_operations import BY_OPSET, OPERATIONS, Operation, apply
+from headstart.engines.torch_operations import BY_OPSET, OPERATIONS, Operation, apply
 
 if TYPE_CHECKING:
     import onnx

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from headstart.images import Preprocess
+from headstart.data.images import Preprocess
 
 LEAST_AREA = 0.4  # of the central square that a view shows
 

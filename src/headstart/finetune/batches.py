@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from headstart.engine import Result, in_order
+from headstart.backbones.torch_modules import normalised
+from headstart.data.decoding import Failure
+from headstart.data.images import Preprocess, display_name, load_image
+from headstart.data.tables import ImageRef, TableImage, same_content_of
+from headstart.engines.ordered import Result, in_order
 from headstart.errors import DataError
-from headstart.finetune_recipe import Recipe
-from headstart.finetune_views import drawn_views, middle_views, mixed, seen
-from headstart.images import Failure, Preprocess, display_name, load_image
-from headstart.tables import ImageRef, TableImage, same_content_of
-from headstart.team import Job, Team
-from headstart.torch_device import autocast
-from headstart.torch_networks import normalised
-from headstart.unfrozen import Unfrozen
+from headstart.finetune.augment import drawn_views, middle_views, mixed, seen
+from headstart.finetune.device import autocast
+from headstart.finetune.partial import Unfrozen
+from headstart.finetune.processes import Job, Team
+from headstart.finetune.recipe import Recipe
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from headstart.engine import available_cores
+from headstart.engines.hardware import available_cores
 from headstart.errors import HeadstartError
 
 

@@ -19,30 +19,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.torch_modules import TorchNetwork, torch_network
+from headstart.data.splits import TRAIN, VALIDATION
+from headstart.data.tables import ImageRef
+from headstart.engines.hardware import Hardware
+from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import DataError, HeadstartError, MissingExtra
+from headstart.finetune.augment import LEAST_AREA
+from headstart.finetune.batches import Data, Progress, Squares
+from headstart.finetune.checkpoint import Checkpoint, from_bytes
+from headstart.finetune.device import autocast, cores, limited_threads, told_memory
+from headstart.finetune.partial import LAYER_DECAY, WEIGHT_DECAY, Unfrozen, copied
+from headstart.finetune.processes import Job, Team, packed, unpacked
+from headstart.finetune.recipe import UNFREEZE, FineTuning, default_unfreeze, recipe_for
+from headstart.heads.head import Head
+from headstart.numerics.losses import is_right, losses
+from headstart.versions import own_version, versions
 
 try:  # before our own modules that need it
     import torch
     from torch.nn import functional
 except ImportError as error:
     raise MissingExtra("fine-tuning", "torch") from error
-
-from headstart.backbones import Backbone
-from headstart.checkpoints import Checkpoint, from_bytes
-from headstart.engine import Engine, Hardware
-from headstart.finetune_images import Data, Progress, Squares
-from headstart.finetune_recipe import UNFREEZE, default_unfreeze, recipe_for
-from headstart.finetune_recipe import FineTuning as FineTuning
-from headstart.finetune_recipe import Recipe as Recipe
-from headstart.finetune_views import LEAST_AREA
-from headstart.head import Head, is_right, losses
-from headstart.runs import own_version, versions
-from headstart.splits import TRAIN, VALIDATION
-from headstart.tables import ImageRef
-from headstart.team import Job, Team, packed, unpacked
-from headstart.torch_device import autocast, cores, limited_threads, told_memory
-from headstart.torch_networks import TorchNetwork, torch_network
-from headstart.unfrozen import LAYER_DECAY, WEIGHT_DECAY, Unfrozen, copied
 
 BLENDS = (0.25, 0.5, 0.75)  # parts of the way from the network that came to the one that learnt, tried at the end
 HALFWAY = 0.5  # of the way is gone where validation has too few images to pick an epoch by (FEW_TO_JUDGE)
@@ -107,7 +106,7 @@ def finetune(
     """Let the upper layers of a network learn from the train split, and keep what validation likes best.
 
     images: n, each usable. labels: (n,) positions of classes, or (n, k) of 0 and 1 for a `sigmoid` head. splits: (n,) as in
-    headstart.splits; what is neither train nor validation is not looked at. digests: each image's sha256. head: one layer on
+    data.splits; what is neither train nor validation is not looked at. digests: each image's sha256. head: one layer on
     the network's codes, fitted on images of train alone, or else validation flatters epoch 0. progress: called as
     (stage, done, total); on_epoch: after each epoch.
 
@@ -366,7 +365,7 @@ class _Training:
         squares = Squares.of(self.job, self.validation, backbone.preprocess)
         if not len(squares):
             return np.zeros((0, backbone.n_codes), np.float32)
-        engine = Engine(backbone.network, Hardware(threads=cores(self.options.threads)))
+        engine = OpenVINOEngine(backbone.network, Hardware(threads=cores(self.options.threads)))
         stream = engine.stream(range(len(squares)), lambda _, i: squares.load(i))
         return np.stack([result.outputs["codes"] for result in stream if result.outputs])
 

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from headstart.backbones import Backbone
-from headstart.head import SMALLEST_LENGTH, Head
-from headstart.networks import n_parameters, standard_form
-from headstart.torch_networks import TorchNetwork, is_chain, layers_of, to_onnx
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.standard_form import n_parameters, standard_form
+from headstart.backbones.torch_modules import TorchNetwork, is_chain, layers_of, to_onnx
+from headstart.heads.head import Head
+from headstart.numerics.losses import SMALLEST_LENGTH
 
 LAYER_DECAY, WEIGHT_DECAY = 0.8, 0.02
 

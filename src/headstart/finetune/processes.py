@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from headstart.checkpoints import from_bytes, to_bytes
+from headstart.backbones.torch_modules import TorchNetwork
+from headstart.data.images import Preprocess
+from headstart.data.tables import ImageRef, ParquetImages, TableImage
 from headstart.errors import DataError
-from headstart.finetune_recipe import FineTuning
-from headstart.head import Head
-from headstart.images import Preprocess
-from headstart.tables import ImageRef, ParquetImages, TableImage
-from headstart.torch_device import device_of
-from headstart.torch_networks import TorchNetwork
+from headstart.finetune.checkpoint import from_bytes, to_bytes
+from headstart.finetune.device import device_of
+from headstart.finetune.recipe import FineTuning
+from headstart.heads.head import Head
 
 PATIENT_SECONDS = 86_400  # that other processes wait for the first, which may have codes to compute
 

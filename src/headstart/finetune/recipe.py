@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from headstart.errors import HeadstartError
-from headstart.torch_device import has_bfloat16
-from headstart.unfrozen import Unfrozen
+from headstart.finetune.device import has_bfloat16
+from headstart.finetune.partial import Unfrozen
 
 UNFREEZE = {"head": 0.0, "last": 0.25, "half": 0.5, "all": 1.0}  # the share of a network's layers, from the codes down
 FEW_IMAGES, SOME_IMAGES, MANY_IMAGES = 50, 2_000, 10_000  # to learn from: below them head, last, half; from the last on, all

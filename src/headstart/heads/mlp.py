@@ -1,4 +1,4 @@
-"""A hidden layer on codes, a Fitter (headstart.heads), and the AdamW that it is learnt by, in NumPy."""
+"""A hidden layer on codes, a Fitter (headstart.heads.kinds), and the AdamW that it is learnt by, in NumPy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from headstart.head import Head, sigmoid, softmax
-from headstart.standardised import Standardised
+from headstart.heads.head import Head
+from headstart.heads.scaling import Standardised
+from headstart.numerics.losses import sigmoid, softmax
 
 HIDDEN, BATCH, STEPS, FEWEST_EPOCHS = 512, 256, 1500, 12
 RATE, DECAY, BETA1, BETA2, EPSILON = 1e-3, 0.02, 0.9, 0.999, 1e-8

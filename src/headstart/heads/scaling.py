@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headstart.head import unit_rows
+from headstart.numerics.losses import unit_rows
 
 
 class Standardised:

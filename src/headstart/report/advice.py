@@ -12,26 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from headstart.check import KINDS
-from headstart.intervals import wilson_interval
-from headstart.readings import (
-    PATTERN,
-    UNEVEN,
-    WIDE,
-    are_several,
-    confusion_counts,
-    counted,
-    is_evaluation,
-    is_off,
-    is_overfitting,
-    judged_by,
-    judges,
-    more_photos,
-    needed,
-    percent,
-    quoted,
-    worst_pair,
-)
+from headstart.checks.kinds import KINDS
+from headstart.numerics.intervals import wilson_interval
+from headstart.report.sentences.classes import PATTERN, confusion_counts, judged_by, worst_pair
+from headstart.report.sentences.learning import is_overfitting, more_photos
+from headstart.report.sentences.numbers import UNEVEN, WIDE, is_evaluation, judges
+from headstart.report.sentences.result import needed
+from headstart.report.sentences.trust import is_off
+from headstart.wording import are_several, counted, percent, quoted
 
 MOST_TO_DO = 3
 LEAK = "leak"  # the kind of issue that makes the result itself doubtful

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from headstart.data.decoding import Failure
+from headstart.data.images import Preprocess, load_image
 from headstart.errors import OutputError
 from headstart.files import write_output
-from headstart.images import Failure, Preprocess, load_image
 
 SIDE, GAP, SMALL = 448, 16, 144  # pixels
 WHITE = 255

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from headstart import readings
-from headstart.addresses import folder_of, may_open
-from headstart.check import KINDS
-from headstart.findings import Findings, Judged
-from headstart.labels import are_many
-from headstart.report_card import card_of
-from headstart.splits import TEST
-from headstart.sprites import Sprites, make_sprites
-from headstart.to_do import kind_title, to_do
+from headstart.checks.kinds import KINDS
+from headstart.data.labels import are_many
+from headstart.data.splits import TEST
+from headstart.report.advice import kind_title, to_do
+from headstart.report.run_card import card_of
+from headstart.report.sentences import classes, learning, numbers, result, trust
+from headstart.report.sprites import Sprites, make_sprites
+from headstart.runs.findings import Findings, Judged
+from headstart.runs.photo_paths import folder_of, may_open
 
 MOST_PHOTOS = 5_000  # on the page
 MANY_PHOTOS = 2_000  # from here on their pictures are smaller
@@ -117,7 +117,7 @@ def _page(data: dict[str, Any]) -> str:
 
 
 def _part(name: str) -> str:
-    part = files("headstart") / "web" / name
+    part = files("headstart.report") / "web" / name
     return part.read_text("utf-8") if part.is_file() else ""
 
 
@@ -221,33 +221,33 @@ def _summary(about: dict[str, Any], findings: Findings, judged: Judged, issues: 
     e = about["evaluation"]
     return {
         "title": _last_part(about.get("photos")) or "photos",
-        "run": _last_part(about["run"]) if readings.is_evaluation(about) else None,
+        "run": _last_part(about["run"]) if numbers.is_evaluation(about) else None,
         "created": about.get("created"),
         "version": about.get("headstart"),
         "classes": about["classes"],
         "of_class": list((about.get("images_of_class") or {}).values()),
         "is_many": are_many(findings.labels),
-        "is_tested": readings.is_tested(about),
+        "is_tested": numbers.is_tested(about),
         "evaluation": {k: v for k, v in e.items() if k != "confusion"},
-        "is_balanced": readings.is_balanced(about),
-        "n_right": int(judged.is_right[is_test | (not readings.is_tested(about))].sum()),
-        "guess": readings.guessing(about),
+        "is_balanced": numbers.is_balanced(about),
+        "n_right": int(judged.is_right[is_test | (not numbers.is_tested(about))].sum()),
+        "guess": result.guessing(about),
         "images": about["images"],
         "notes": about.get("notes") or [],
         "sentences": {
-            "result": readings.result(about),
-            "chance": readings.chance(about),
+            "result": result.result(about),
+            "chance": result.chance(about),
             "comparison": (about.get("comparison") or {}).get("sentence"),
-            "verdict": readings.verdict(about),
-            "classes": readings.classes(about),
-            "confusion_test": readings.confused(about),
-            "confusion_all": readings.confused(about, everything),
-            "calibration": readings.surer(about),
-            "unfamiliar": readings.unfamiliar(about),
-            "fitting": readings.overfitting(about),
-            "tuning": readings.fine_tuning(about),
-            "curve": readings.more_photos(about),
-            "ladder": readings.ladder(about),
+            "verdict": result.verdict(about),
+            "classes": classes.classes(about),
+            "confusion_test": classes.confused(about),
+            "confusion_all": classes.confused(about, everything),
+            "calibration": trust.surer(about),
+            "unfamiliar": trust.unfamiliar(about),
+            "fitting": learning.overfitting(about),
+            "tuning": learning.fine_tuning(about),
+            "curve": learning.more_photos(about),
+            "ladder": learning.ladder(about),
         },
         "to_do": [[t.section, t.text] for t in to_do(about, issues, everything)],
         "cells": {"test": _cells(judged, is_test, n_classes), "all": _cells(judged, np.ones_like(is_test), n_classes)},
@@ -258,7 +258,7 @@ def _summary(about: dict[str, Any], findings: Findings, judged: Judged, issues: 
         "tuning": (about.get("fine_tuning") or {}).get("history"),
         "curve": about.get("learning_curve"),
         "card": card_of(about),
-        "limits": readings.limits(about),
+        "limits": learning.limits(about),
     }
 
 
@@ -269,7 +269,7 @@ def _last_part(path: object) -> str:
 def _calibration(about: dict[str, Any]) -> dict[str, Any] | None:
     """As run.json has it; without what was before where nothing was corrected."""
     known = about.get("calibration")
-    return known if not known or readings.is_corrected(known) else {**known, "bins_before": None}
+    return known if not known or trust.is_corrected(known) else {**known, "bins_before": None}
 
 
 def _counts(judged: Judged, n_classes: int) -> np.ndarray | None:

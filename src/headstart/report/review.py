@@ -15,25 +15,26 @@ from typing import Any
 
 import numpy as np
 
-from headstart.classifier import Classifier
-from headstart.codes import Progress
+from headstart.classifier.classifier import Classifier
+from headstart.classifier.explain import Explainer
+from headstart.codes.image_stats import compute_image_stats
+from headstart.codes.store import Store
+from headstart.data.decoding import Failure
+from headstart.data.images import load_image
+from headstart.data.labels import named
+from headstart.data.tables import ImageRef, same_content_of
 from headstart.errors import BackboneError
 from headstart.files import write_output
-from headstart.findings import Findings
-from headstart.glance import glance_at
-from headstart.heat import Explainer
-from headstart.images import Failure, load_image
-from headstart.labels import named
-from headstart.probes import probes
-from headstart.report import Explained, report_page
-from headstart.store import Store
-from headstart.tables import ImageRef, same_content_of
+from headstart.progress import Progress
+from headstart.report.page import Explained, report_page
+from headstart.report.probes import probes
+from headstart.runs.findings import Findings
+from headstart.runs.folder import ISSUES, REPORT
 
 N_EXPLAINED = 12  # mistakes; a heat map takes 10 ms to 30 ms
 N_NEAREST = 3
 SQUARE_SIDE = 224  # pixels of an explained photo on the page
 QUALITY = 80
-REPORT, ISSUES = "report.html", "issues.json"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def pictures_of(
     """A small JPEG of each photo of the findings; of those that are gone, the one that the store kept, or None."""
     digests = [row.tobytes() for row in findings.digests]
     sources: list[Any] = [b"" if image is None else image for image in images]  # b"" is no photo, and is told as such
-    return glance_at(sources, digests, store, threads=threads, progress=progress).pictures
+    return compute_image_stats(sources, digests, store, threads=threads, progress=progress).pictures
 
 
 def _explained(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from headstart.backbones import BACKBONES
-from headstart.readings import counted, is_evaluation
-from headstart.splits import SPLITS
+from headstart.backbones.builtin import BACKBONES
+from headstart.data.splits import SPLITS
+from headstart.report.sentences.numbers import is_evaluation
+from headstart.wording import counted
 
 
 def card_of(about: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

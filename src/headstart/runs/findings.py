@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.arrays import DAMAGE, Expected, read_arrays
+from headstart.data.labels import are_many
+from headstart.data.splits import SPLITS, TEST
 from headstart.errors import DataError
 from headstart.files import write_output
-from headstart.labels import are_many
-from headstart.select import cross_fitted_thresholds
-from headstart.splits import SPLITS, TEST
+from headstart.safety.npz_arrays import DAMAGE, Expected, read_arrays
+from headstart.selection.cross_validation import cross_fitted_thresholds
 
 FILE_NAME = "findings.npz"
 TEXT = "names"

@@ -6,23 +6,20 @@ import csv
 import io
 import itertools
 import os
-import platform
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from headstart.cells import to_cells
 from headstart.errors import OutputError
 from headstart.files import check_folder, locked, write_output, writing
+from headstart.safety.csv_cells import to_cells
 
 ELSEWHERE = "; name another place with -o"
 LONGEST_NAME = 200  # bytes, of the 255 that systems allow, so that a lock's name has room
-TOLD_VERSIONS = ("numpy", "openvino", "onnx", "opencv-python-headless", "simplejpeg", "pillow")
 
 
 class HeldOut(NamedTuple):
@@ -148,22 +145,4 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def versions() -> dict[str, str | None]:
-    """What a run was made with; None for a package that is not there."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **{name: _version(name) for name in TOLD_VERSIONS},
-    }
-
-
-def own_version() -> str:
-    """The release of headstart that runs."""
-    return _version("headstart") or "0 (not installed)"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+REPORT, ISSUES = "report.html", "issues.json"

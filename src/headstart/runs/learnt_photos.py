@@ -15,24 +15,24 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from headstart.arrays import DAMAGE, Expected, read_arrays
-from headstart.copies import Chain, find_copies
+from headstart.checks.copies import Chain, find_copies
+from headstart.checks.photo_groups import MOST_COMPARED
+from headstart.codes.image_stats import PICTURE_LONGEST, ImageStats, compute_image_stats
+from headstart.codes.store import Store
+from headstart.data.splits import TEST
+from headstart.data.tables import ImageRef
 from headstart.errors import DataError
 from headstart.files import write_output
-from headstart.glance import PICTURE_LONGEST, Glances, glance_at
-from headstart.likeness import MOST_COMPARED
-from headstart.map import along_axes
-from headstart.readings import counted
-from headstart.saved import SavedRun
-from headstart.splits import TEST
-from headstart.store import Store
-from headstart.tables import ImageRef
+from headstart.numerics.pca import along_axes
+from headstart.runs.open import SavedRun
+from headstart.safety.npz_arrays import DAMAGE, Expected, read_arrays
+from headstart.wording import counted
 
 FILE_NAME = "learnt.npz"
 
 
 @dataclass(frozen=True)
-class Recognised:
+class LearntPhotos:
     """n photos as a run knows them.
 
     is_learnt: (n,) bool, copies of photos that were learnt from, and copies of those. groups: the same for photos that are
@@ -44,7 +44,7 @@ class Recognised:
     notes: tuple[str, ...]
 
 
-def recognise(
+def find_learnt_photos(
     saved: SavedRun,
     images: Sequence[ImageRef],
     digests: Sequence[bytes],
@@ -52,7 +52,7 @@ def recognise(
     store: Store | None,
     *,
     threads: int | None = None,
-) -> Recognised:
+) -> LearntPhotos:
     """Compare photos with those that a run has learnt from, and with each other.
 
     digests: each image's sha256; codes: (n, d) as the run's classifier gives them. Photos that were learnt from are known by
@@ -66,8 +66,8 @@ def recognise(
             f"{len(everything):,} photos, those that were learnt from among them, are too many to compare each with each: "
             "photos that were learnt from are recognised byte for byte only"
         )
-        return Recognised(np.zeros(len(digests), bool), list(digests), (note,))
-    seen = glance_at(images, digests, store, threads=threads)
+        return LearntPhotos(np.zeros(len(digests), bool), list(digests), (note,))
+    seen = compute_image_stats(images, digests, store, threads=threads)
     before = _learnt_glances(saved, learnt, store, threads)
     n_gone = sum(picture is None for picture in before.pictures)
     last = along_axes(codes[:, : len(known.space_mean)], known.space_mean, known.space_axes)
@@ -81,12 +81,12 @@ def recognise(
     notes = [_of_gone(saved, n_gone, len(learnt))] if n_gone else []
     if copies.chains:
         notes.append(_of_chains(copies.chains))
-    return Recognised(np.array(is_learnt, bool), groups, tuple(notes))
+    return LearntPhotos(np.array(is_learnt, bool), groups, tuple(notes))
 
 
-def keep_learnt(folder: Path, glances: Glances) -> None:
+def write_learnt_photos(folder: Path, glances: ImageStats) -> None:
     """Write the glances of the photos that were learnt from into a run folder; raises OutputError where that cannot be."""
-    arrays = {f.name: getattr(glances, f.name) for f in fields(Glances) if f.name != "pictures"}
+    arrays = {f.name: getattr(glances, f.name) for f in fields(ImageStats) if f.name != "pictures"}
     pictures = [picture or b"" for picture in glances.pictures]
     content = io.BytesIO()
     lengths, joined = np.array([len(picture) for picture in pictures], np.int32), np.frombuffer(b"".join(pictures), np.uint8)
@@ -94,17 +94,17 @@ def keep_learnt(folder: Path, glances: Glances) -> None:
     write_output(folder / FILE_NAME, content.getvalue())
 
 
-def _learnt_glances(saved: SavedRun, learnt: np.ndarray, store: Store | None, threads: int | None) -> Glances:
+def _learnt_glances(saved: SavedRun, learnt: np.ndarray, store: Store | None, threads: int | None) -> ImageStats:
     if (saved.folder / FILE_NAME).exists():
         return _read_learnt(saved.folder / FILE_NAME, len(learnt))
     images: list[Any] = [b"" if saved.images[i] is None else saved.images[i] for i in learnt]
-    return glance_at(images, [saved.findings.digests[i].tobytes() for i in learnt], store, threads=threads)
+    return compute_image_stats(images, [saved.findings.digests[i].tobytes() for i in learnt], store, threads=threads)
 
 
-def _read_learnt(path: Path, n: int) -> Glances:
-    """The glances of n photos; raises DataError for a file that is not whole, or does not hold what keep_learnt wrote."""
-    empty = glance_at([], [], None)
-    of_photos = {f.name: getattr(empty, f.name).dtype for f in fields(Glances) if f.name != "pictures"}
+def _read_learnt(path: Path, n: int) -> ImageStats:
+    """Read the image statistics of n photos; raises DataError for a file that write_learnt_photos has not written whole."""
+    empty = compute_image_stats([], [], None)
+    of_photos = {f.name: getattr(empty, f.name).dtype for f in fields(ImageStats) if f.name != "pictures"}
     expected: dict[str, tuple[Expected, ...]] = {name: ((kind.kind, ("n",)),) for name, kind in of_photos.items()}
     try:
         found = read_arrays(path.read_bytes(), {**expected, "lengths": (("iu", ("n",)),), "pictures": (("u", ("bytes",)),)})
@@ -119,7 +119,7 @@ def _read_learnt(path: Path, n: int) -> Glances:
         raise DataError(f"{path} is not whole, or not headstart's ({error or type(error).__name__}); remove it") from error
     if not is_whole:
         raise DataError(f"{path} is not of this run, or not headstart's; remove it")
-    return Glances(**{name: found[name].astype(kind) for name, kind in of_photos.items()}, pictures=pictures)
+    return ImageStats(**{name: found[name].astype(kind) for name, kind in of_photos.items()}, pictures=pictures)
 
 
 def _is_small(picture: bytes | None) -> bool:
@@ -129,10 +129,10 @@ def _is_small(picture: bytes | None) -> bool:
     return max(simplejpeg.decode_jpeg_header(picture)[:2]) <= PICTURE_LONGEST and len(simplejpeg.decode_jpeg(picture)) > 0
 
 
-def _joined(first: Glances, second: Glances) -> Glances:
-    names = [f.name for f in fields(Glances) if f.name != "pictures"]
+def _joined(first: ImageStats, second: ImageStats) -> ImageStats:
+    names = [f.name for f in fields(ImageStats) if f.name != "pictures"]
     arrays = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
-    return Glances(**arrays, pictures=first.pictures + second.pictures)
+    return ImageStats(**arrays, pictures=first.pictures + second.pictures)
 
 
 def _of_chains(chains: Sequence[Chain]) -> str:

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from headstart import datasets
-from headstart.addresses import folder_of, is_remote
-from headstart.classifier import Classifier
-from headstart.engine import Hardware
+from headstart.classifier.classifier import Classifier
+from headstart.data import datasets
+from headstart.data.labels import are_many
+from headstart.data.tables import ImageRef, TableImage
+from headstart.engines.hardware import Hardware
 from headstart.errors import DataError, HeadstartError
-from headstart.findings import Findings
-from headstart.labels import are_many
-from headstart.manifests import check_issues, check_run
-from headstart.review import ISSUES
-from headstart.shapes import read_json
-from headstart.tables import ImageRef, TableImage
+from headstart.runs.findings import Findings
+from headstart.runs.folder import ISSUES
+from headstart.runs.photo_paths import folder_of, is_remote
+from headstart.runs.record import check_issues, check_run
+from headstart.safety.json_checks import read_json
 
 ROW = re.compile(r"\.parquet#\d+$", re.IGNORECASE)  # of a name: the photo's bytes stand in a table
 

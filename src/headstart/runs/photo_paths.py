@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 
-from headstart.tables import TABLE_SUFFIXES
+from headstart.data.tables import TABLE_SUFFIXES
 
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 

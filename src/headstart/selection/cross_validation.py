@@ -7,21 +7,22 @@ comes here. It decides the strength of regularisation; ladder.py decides the res
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from headstart.data.splits import content_folds
+from headstart.engines.hardware import blas_threads
 from headstart.errors import HeadstartError
-from headstart.evaluate import held_out_thresholds
-from headstart.head import Head, counted_weights, is_right, losses
-from headstart.heads import HEADS, Fitter
-from headstart.intervals import one_of_each
+from headstart.evaluation.multilabel import held_out_thresholds
+from headstart.heads.head import Head
+from headstart.heads.kinds import HEADS, Fitter
+from headstart.numerics.intervals import one_of_each
+from headstart.numerics.losses import counted_weights, is_right, losses
 
 MANY_LABELS = ("sigmoid", "hidden")  # the heads that tell several labels an image
 N_FOLDS = 5
-FEW_NUMBERS = 4_000_000  # codes x images, below which one core learns the head
 MANY_IMAGES = 2_500  # from here on one fold is held out: its standard error is small enough to choose by
 TIE = 1e-3  # nats of held-out cross entropy that a weaker regularisation, or any less simple choice, must gain
 
@@ -172,18 +173,6 @@ def _of_known_classes(held_out: np.ndarray, labels: np.ndarray, n_classes: int) 
     return held_out & (np.bincount(labels[~held_out], minlength=n_classes) > 0)[labels]
 
 
-def blas_threads(threads: int | None, n_numbers: int) -> AbstractContextManager[Any]:
-    """Hold NumPy's linear algebra to the cores that we may use: by itself it does not know of cgroup limits.
-
-    Small problems get one core. Its threads wait for each other actively, so where another program has a core they lose far
-    more than they can gain: 1,457 x 1,280 codes took 1.1 s on two quiet cores and 20 to 40 s on two busy ones; on one core,
-    1.9 s busy.
-    """
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1 if n_numbers < FEW_NUMBERS else threads, user_api="blas")  # type: ignore[no-any-return]
-
-
 def begin_at(strengths: Sequence[float], n: int) -> int:
     """Where to begin looking: an l2 of 0.03 to 0.3 was best for some hundred images, 0.003 for 50,000 (docs/LOG.md)."""
     return int(np.argmin(np.abs(np.log(strengths) - np.log(0.06 * np.sqrt(400 / max(n, 1))))))
@@ -217,28 +206,6 @@ def try_all(attempt: Callable[[int, int | None], float], _: int, n: int) -> int:
         if value < values[best] - TIE:
             best = i
     return best
-
-
-def content_folds(digests: Sequence[bytes] | Sequence[int], labels: np.ndarray, n_folds: int) -> np.ndarray:
-    """Deal each class's images into folds in the order of their hashes: stratified, and the same however images or classes
-    are named or ordered, but for a group of copies with several labels, which is dealt with the first of them.
-
-    labels: (n,), or (n, k) of 0 and 1, of which every combination that occurs is dealt by itself.
-    """
-    if labels.ndim == 2:
-        labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
-    fold = np.zeros(len(labels), np.int64)
-    of_image: dict[bytes | int, int] = {}
-    # Each class begins at another fold, or the first ones would get what is left over of all of them. Which class begins
-    # where is decided by hashes, not by its place in the alphabet.
-    dealt: dict[int, int] = {}
-    for i in sorted(range(len(labels)), key=lambda i: (digests[i], labels[i])):
-        label = int(labels[i])
-        if digests[i] not in of_image:
-            of_image[digests[i]] = dealt.setdefault(label, len(dealt)) % n_folds
-            dealt[label] += 1
-        fold[i] = of_image[digests[i]]
-    return fold
 
 
 def cross_fitted_thresholds(

@@ -11,19 +11,17 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from headstart.backbones import Backbone
+from headstart.backbones.backbone import Backbone
+from headstart.codes.representation import MIRRORED, Representation
+from headstart.data.labels import members
 from headstart.errors import BackboneError
-from headstart.evaluate import balanced_accuracy
-from headstart.head import counted_weights, is_right, losses
-from headstart.intervals import effective_size, group_numbers, share_interval
-from headstart.labels import members
-from headstart.looks import MIRRORED, Look
-from headstart.select import TIE, Choice, choose_head
+from headstart.selection.cross_validation import Choice, choose_head
+from headstart.selection.rungs import Attempt, Candidate, Climb, Learned, Rung, compare_attempts, rung_of
 
 DEPTHS = (2, 5, 8)  # how many layers' codes a head may read: with the last depthwise stage, the last four, the last seven
 FROM_DEEPEST = 5_000  # images from which on the last of these is tried: of hundreds it is chosen too often (docs/LOG.md)
@@ -31,60 +29,11 @@ FEW_IMAGES, MANY_IMAGES = 1_500, 5_000  # a fifth of the images, within these li
 FROM_HIDDEN = 20_000  # images from which on a hidden layer is tried; below, it gained less than it cost (docs/LOG.md)
 BUDGET = 60.0  # seconds
 FROM_TIMED, N_TIMED = 500, (8, 64)  # images from which on their codes are timed first, and how many of them
-TIE_ERRORS = 0.25  # standard errors, of accuracy and cross entropy together, that a less simple choice must gain
 HIDDEN_TIMES = 2.5  # seconds of the softmax's fit that a hidden layer takes, at most
-TEMPERATURES = tuple(2.0 ** (i / 4) for i in range(-4, 9))
 FEW_PER_CLASS = 10  # images a class up to which the nearest class mean is tried
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A look and a kind of head."""
-
-    look: Look
-    head: str
-
-
-@dataclass(frozen=True)
-class Rung:
-    """What became of one try: how it did on the images that were held out, and whether it was taken.
-
-    look: what it saw. accuracy, cross_entropy: what was compared, the latter at its best temperature. seconds: codes and
-    fits together. n_images: of those it was tried on. why: in words. is_balanced: whether every class counts the same in
-    accuracy (the classes' mean recall), interval and cross entropy.
-    """
-
-    name: str
-    look: str
-    accuracy: float | None
-    interval: tuple[float, float] | None
-    cross_entropy: float | None
-    seconds: float
-    n_images: int
-    is_taken: bool
-    why: str
-    is_balanced: bool = False
-
-
-@dataclass(frozen=True)
-class Climb:
-    """Where the climb ended. choice: its head, where it was fitted on all the images already."""
-
-    candidate: Candidate
-    choice: Choice | None
-    rungs: tuple[Rung, ...]
-
-
-@dataclass(frozen=True)
-class Learned:
-    """The head on all the images, the look that it is for, and the rungs that led there."""
-
-    look: Look
-    choice: Choice
-    rungs: tuple[Rung, ...]
-
-
-CodesOf = Callable[[Look, np.ndarray], np.ndarray]
+CodesOf = Callable[[Representation, np.ndarray], np.ndarray]
 """Gives (m, d) or, with views, (m, v, d) codes of some of the images."""
 
 
@@ -130,10 +79,10 @@ class Ladder:
                 rungs = (*rungs, Rung("head hidden", "", None, None, None, 0.0, 0, False, why))
             else:
                 other, seconds = self._fitted(codes, look, "hidden")
-                before = _Trial(climb.candidate, choice, 0.0, 0.0, self.labels, self.digests)
-                after = _Trial(replace(climb.candidate, head="hidden"), other, 0.0, seconds, self.labels, self.digests)
-                is_better, why = _verdict(before, after)
-                rungs = (*rungs, _told("head hidden", after, is_better, why))
+                before = Attempt(climb.candidate, choice, 0.0, 0.0, self.labels, self.digests)
+                after = Attempt(replace(climb.candidate, head="hidden"), other, 0.0, seconds, self.labels, self.digests)
+                is_better, why = compare_attempts(before, after)
+                rungs = (*rungs, rung_of("head hidden", after, is_better, why))
                 choice = other if is_better else choice
         return Learned(look, choice, rungs)
 
@@ -144,7 +93,7 @@ class Ladder:
         to_try = list(self._rungs()) if self.budget > 0 else []
         self.progress("rung", 0, len(to_try) + 1)
         best, rungs = self._tried(first), []
-        rungs.append(_told("last layer" if first.head == "softmax" else first.head, best, True, "where the climb begins"))
+        rungs.append(rung_of("last layer" if first.head == "softmax" else first.head, best, True, "where the climb begins"))
         for at, (name, candidates) in enumerate(to_try, start=1):
             self.progress("rung", at, len(to_try) + 1)
             for candidate in candidates(best.candidate):
@@ -161,8 +110,8 @@ class Ladder:
                 except BackboneError as error:  # what is only tried shall not end the run
                     rungs.append(Rung(name, "", None, None, None, 0.0, 0, False, f"not possible: {error}"))
                     continue
-                is_better, why = _verdict(best, trial)
-                rungs.append(_told(name, trial, is_better, why))
+                is_better, why = compare_attempts(best, trial)
+                rungs.append(rung_of(name, trial, is_better, why))
                 best = trial if is_better else best
         self.progress("rung", len(to_try) + 1, len(to_try) + 1)
         whole = len(self._sample) == len(self.labels)
@@ -201,7 +150,7 @@ class Ladder:
         depths = sorted({best.look.depth, 2}) if best.look.depth <= 2 and self._has_deeper(best.look) else [best.look.depth]
         return [_with(best, backbones=tuple(wider), depth=depth) for depth in depths]
 
-    def _has_deeper(self, look: Look) -> bool:
+    def _has_deeper(self, look: Representation) -> bool:
         return all(len(backbone.widths) > 1 for backbone in look.backbones)
 
     def _with_another(self, best: Candidate, *, other: Backbone) -> Sequence[Candidate]:
@@ -218,16 +167,16 @@ class Ladder:
         depth = min(best.look.depth, len(same.widths))
         return [_with(best, backbones=backbones, depth=depth) for backbones in looks]
 
-    def _tried(self, candidate: Candidate) -> _Trial:
+    def _tried(self, candidate: Candidate) -> Attempt:
         start = time.monotonic()
         codes = self.codes_of(candidate.look, self._sample)
         seconds = time.monotonic() - start
         choice, _ = self._fitted(codes, candidate.look, candidate.head, self._sample)
         digests = [self.digests[i] for i in self._sample]
-        return _Trial(candidate, choice, seconds, time.monotonic() - start, self.labels[self._sample], digests)
+        return Attempt(candidate, choice, seconds, time.monotonic() - start, self.labels[self._sample], digests)
 
     def _fitted(
-        self, codes: np.ndarray, look: Look, kind: str, rows: np.ndarray | slice = slice(None)
+        self, codes: np.ndarray, look: Representation, kind: str, rows: np.ndarray | slice = slice(None)
     ) -> tuple[Choice, float]:
         """Choose a head on the codes of some of the images; gives its seconds, too."""
         start = time.monotonic()
@@ -244,7 +193,7 @@ class Ladder:
         )
         return choice, time.monotonic() - start
 
-    def _too_long(self, candidate: Candidate, best: _Trial, left: float) -> str | None:
+    def _too_long(self, candidate: Candidate, best: Attempt, left: float) -> str | None:
         """Why there is no time for a candidate: its codes of all the images, should it be taken, or a fit like the last."""
         fit = best.seconds - best.codes_seconds
         codes = self._seconds_for(candidate.look) if _is_new(candidate.look, best.candidate.look) else 0.0
@@ -254,7 +203,7 @@ class Ladder:
             )
         return None
 
-    def _seconds_for(self, look: Look) -> float:
+    def _seconds_for(self, look: Representation) -> float:
         """About how long all the images' codes would take, by a few of them, evenly spread; what is kept takes no time.
 
         Two numbers of images are timed, for the difference has no share of what comes once, the network's compilation.
@@ -272,46 +221,6 @@ class Ladder:
             seconds.append((time.monotonic() - start, len(rows)))
         (once, n_few), (more, n_more) = seconds
         return max(0.0, (more - once) / (n_more - n_few)) * n
-
-
-@dataclass(frozen=True)
-class _Trial:
-    candidate: Candidate
-    choice: Choice
-    codes_seconds: float
-    seconds: float
-    labels: np.ndarray
-    digests: Sequence[bytes]
-
-    @property
-    def truth(self) -> np.ndarray:
-        """The labels of what was held out."""
-        return self.labels[self.choice.held_out]
-
-    @property
-    def groups(self) -> list[bytes]:
-        """The same for held-out images that are one photo."""
-        return [self.digests[i] for i in self.choice.held_out]
-
-    @cached_property
-    def right(self) -> np.ndarray:
-        return is_right(self.choice.logits, self.truth)
-
-    @cached_property
-    def weights(self) -> np.ndarray:
-        return counted_weights(self.truth, is_balanced=self.choice.is_balanced)
-
-    @cached_property
-    def losses(self) -> np.ndarray:
-        return _best_losses(self.choice.logits, self.truth, self.weights)
-
-    @property
-    def accuracy(self) -> tuple[float, tuple[float, float]]:
-        """With its interval; balanced, the classes' mean recall."""
-        if self.choice.is_balanced:
-            return balanced_accuracy(self.right, self.truth, self.groups)
-        n, n_right = len(self.right), int(self.right.sum())
-        return n_right / n, share_interval(n_right, n, effective_size(self.groups, n))
 
 
 def sample(
@@ -348,60 +257,6 @@ def _photo_of_class(digests: Sequence[bytes], labels: np.ndarray, n_classes: int
     return place
 
 
-def _verdict(best: _Trial, trial: _Trial) -> tuple[bool, str]:
-    """Whether a trial is better than the best so far, on the same images that were held out from both, and why."""
-    if not len(best.choice.held_out):
-        return False, "too few images to judge by"
-    fixed, broken = trial.right & ~best.right, best.right & ~trial.right
-    gain = float(np.average(best.losses - trial.losses, weights=best.weights))
-    lead = float((best.weights * (fixed.astype(np.int64) - broken)).sum())
-    is_better = _sureness(best, trial) > TIE_ERRORS and (abs(gain) > TIE or abs(lead) > TIE)
-    why = f"{fixed.sum()} more right, {broken.sum()} more wrong"
-    if best.choice.is_balanced:
-        points = 100 * (trial.accuracy[0] - best.accuracy[0])
-        why += f", balanced accuracy {points:+z.1f} points; calibrated balanced cross entropy {-gain:+z.3f}"
-    else:
-        why += f"; calibrated cross entropy {-gain:+z.3f}"
-    return bool(is_better), why
-
-
-def _sureness(best: _Trial, trial: _Trial) -> float:
-    """How sure it is that a trial is better, in standard errors.
-
-    Accuracy is what counts, cross entropy is steadier; so both are asked, each in its own standard errors (Stouffer et al.
-    1949). Copies of a photo are right or wrong together. Where the choice is balanced every class counts the same in both.
-    """
-    weights, gains, group = best.weights.astype(np.float64), best.losses - trial.losses, group_numbers(best.groups)
-    lead = np.bincount(group, weights * (trial.right.astype(np.int64) - best.right))
-    gain = float(np.average(gains, weights=weights))
-    error = np.linalg.norm(np.bincount(group, weights * (gains - gain))) / weights.sum()
-    return float(lead.sum() / max(np.linalg.norm(lead), 1e-12) + gain / max(error, 1e-12))
-
-
-def _best_losses(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Cross entropy of each image at the best of some temperatures (Guo et al. 2017): how sure a head is of itself, which is
-    mended later, shall not decide."""
-    tried = (losses(logits / np.float32(t), labels) for t in TEMPERATURES)
-    return min(tried, key=lambda each: float(np.average(each, weights=weights)))
-
-
-def _told(name: str, trial: _Trial, is_taken: bool, why: str) -> Rung:
-    look, n = trial.candidate.look, len(trial.choice.held_out)
-    accuracy, interval = trial.accuracy if n else (None, None)
-    return Rung(
-        name,
-        f"{look.name}, {look.backbones[0].preprocess.size} pixels, {look.depth} layer{'s' * (look.depth > 1)}",
-        accuracy,
-        interval,
-        float(np.average(trial.losses, weights=trial.weights)) if n else None,
-        round(trial.seconds, 3),
-        len(trial.labels),
-        is_taken,
-        why,
-        trial.choice.is_balanced,
-    )
-
-
 def _with(best: Candidate, **changes: Any) -> Candidate:
     return replace(best, look=replace(best.look, **changes))
 
@@ -410,7 +265,7 @@ def _with_head(best: Candidate, *, kind: str) -> Sequence[Candidate]:
     return [replace(best, head=kind)]
 
 
-def _can_mirror(look: Look) -> bool:
+def _can_mirror(look: Representation) -> bool:
     return not look.is_mirrored and all(backbone.can_mirror for backbone in look.backbones)
 
 
@@ -420,6 +275,6 @@ def _fit_together(one: Backbone, other: Backbone) -> bool:
     return (a.size, a.crop, a.resample, one.opset) == (b.size, b.crop, b.resample, other.opset)
 
 
-def _is_new(look: Look, known: Look) -> bool:
+def _is_new(look: Representation, known: Representation) -> bool:
     """Whether a look needs other passes than the one that is known."""
     return (look.backbones, look.is_mirrored, look.views) != (known.backbones, known.is_mirrored, known.views)

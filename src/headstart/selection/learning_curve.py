@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from headstart.forecast import Forecast, Measured, PowerLaw, look_ahead
-from headstart.head import is_right, losses
-from headstart.intervals import Z95, effective_size, group_numbers, share_interval
+from headstart.numerics.intervals import Z95, effective_size, group_numbers, share_interval
+from headstart.numerics.losses import is_right, losses
+from headstart.selection.forecast import Forecast, Measured, PowerLaw, look_ahead
 
 STEPS = (1, 2, 5)  # times powers of ten: photos a class
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from headstart.head import counted_weights, is_right, losses
-from headstart.heads import HEADS
-from headstart.intervals import effective_size
-from headstart.select import blas_threads, content_folds
+from headstart.data.splits import content_folds
+from headstart.engines.hardware import blas_threads
+from headstart.heads.kinds import HEADS
+from headstart.numerics.intervals import effective_size
+from headstart.numerics.losses import counted_weights, is_right, losses
 
 WATCHED = ("softmax", "sigmoid")  # class means and neighbours have no steps; a hidden layer takes minutes to watch
 MOST_WATCHED = 1_000  # images: a fit of 0.2 s
@@ -22,7 +23,7 @@ N_FOLDS = 5
 TOLERANCE = 1e-4
 
 
-def watch_fitting(
+def loss_curve(
     codes: np.ndarray,
     labels: np.ndarray,
     n_classes: int,

@@ -11,21 +11,24 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from headstart.asked import check_head, check_seed, first_head
-from headstart.augment import parse_views
-from headstart.backbones import DEFAULT
-from headstart.classifier import Classifier
-from headstart.codes import Codes, Store, default_cache_dir
-from headstart.datasets import Dataset
-from headstart.engine import Hardware, available_cores
+from headstart.backbones.builtin import DEFAULT
+from headstart.backbones.find import AUTO, BackboneSpec, find_backbones, wider_backbone
+from headstart.cache_folder import default_cache_dir
+from headstart.checks.photo_groups import group_photos
+from headstart.classifier.classifier import Classifier
+from headstart.codes.compute import Codes
+from headstart.codes.representation import Representation, pixels_for, represent
+from headstart.codes.store import Store
+from headstart.data.datasets import Dataset
+from headstart.data.images import display_name
+from headstart.data.splits import UNASSIGNED
+from headstart.data.tables import check_same
+from headstart.data.views import parse_views
+from headstart.engines.hardware import Hardware, available_cores
 from headstart.errors import DataError
-from headstart.images import display_name
-from headstart.ladder import BUDGET, Candidate, Ladder
-from headstart.likeness import compare
-from headstart.looks import Look, look_at, pixels_for
-from headstart.splits import UNASSIGNED
-from headstart.tables import check_same
-from headstart.zoo import AUTO, Wish, find_backbones, wider_backbone
+from headstart.selection.ladder import BUDGET, Ladder
+from headstart.selection.rungs import Candidate
+from headstart.training.options import check_head, check_seed, first_head
 
 
 class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -92,13 +95,13 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dataset = Dataset(X, labels, tuple(map(str, classes)), np.full(len(X), UNASSIGNED, np.int8))
         kind = first_head(self.head, dataset)
         with Store(self._cache_dir()) as store:
-            wish = Wish(self.backbone, self.size, self.mean, self.std, self.output)
-            network, others = find_backbones(wish, self._cache_dir())
-            codes = self._codes(X, Look((network,)), store)
-            alike = compare(dataset, codes, store, hardware=self._hardware())
+            spec = BackboneSpec(self.backbone, self.size, self.mean, self.std, self.output)
+            network, others = find_backbones(spec, self._cache_dir())
+            codes = self._codes(X, Representation((network,)), store)
+            alike = group_photos(dataset, codes, store, hardware=self._hardware())
             pixels = pixels_for(X, network.preprocess.size)
 
-            def codes_of(look: Look, rows: np.ndarray) -> np.ndarray:
+            def codes_of(look: Representation, rows: np.ndarray) -> np.ndarray:
                 images = [X[i] for i in rows]
                 again = self._codes(images, look, store)
                 check_same(images, [codes.digests[i] for i in rows], again.digests, "the fit ran")
@@ -109,7 +112,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 labels,
                 len(classes),
                 alike.groups,
-                wider=lambda other: wider_backbone(other, wish, self._cache_dir(), pixels),
+                wider=lambda other: wider_backbone(other, spec, self._cache_dir(), pixels),
                 others=others,
                 views=tried_views,
                 heads=None if self.head == AUTO else [],
@@ -117,7 +120,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 balance=self.balance,
                 budget=self.budget,
                 threads=self.threads or available_cores(),
-            ).learn(Candidate(Look((network,)), kind))
+            ).learn(Candidate(Representation((network,)), kind))
         groups = np.unique(np.array(alike.groups, object), return_inverse=True)[1].astype(np.int64)
         # All or none: a fit that fails leaves the last one as it was.
         self.classes_, self.learned_, self.groups_, self.notes_ = classes, learned, groups, alike.notes
@@ -142,8 +145,8 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = [str(name) for name in self.classes_]
         return Classifier.build(self.learned_.look, self.learned_.choice.head, names, hardware=self._hardware())
 
-    def _codes(self, images: Sequence[Any], look: Look, store: Store) -> Codes:
-        codes = look_at(images, look, store, seed=self.seed, hardware=self._hardware())
+    def _codes(self, images: Sequence[Any], look: Representation, store: Store) -> Codes:
+        codes = represent(images, look, store, seed=self.seed, hardware=self._hardware())
         if codes.failures:
             i, failure = next(iter(codes.failures.items()))
             raise DataError(

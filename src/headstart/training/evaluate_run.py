@@ -18,26 +18,32 @@ from typing import Any
 
 import numpy as np
 
-from headstart import datasets, labels
-from headstart.calibration import calibrate_probabilities
-from headstart.classifier import Classifier
-from headstart.codes import Progress, Store, default_cache_dir
-from headstart.datasets import Dataset
-from headstart.engine import Hardware
+from headstart.cache_folder import default_cache_dir
+from headstart.classifier.classifier import Classifier
+from headstart.codes.store import Store
+from headstart.data import datasets, labels
+from headstart.data.datasets import Dataset
+from headstart.data.decoding import Failure
+from headstart.data.images import display_name, load_image
+from headstart.data.splits import SPLITS, TEST
+from headstart.data.tables import ImageRef, check_same, content_of, digest_of
+from headstart.engines.hardware import Hardware
 from headstart.errors import DataError, HeadstartError
-from headstart.evaluate import Comparison, Evaluation, MultiLabelEvaluation, evaluate, evaluate_multilabel, is_better
+from headstart.evaluation.comparison import Comparison, is_better
+from headstart.evaluation.metrics import Evaluation, evaluate
+from headstart.evaluation.multilabel import MultiLabelEvaluation, evaluate_multilabel
 from headstart.files import write_output
-from headstart.findings import Findings
-from headstart.images import Failure, display_name, load_image
-from headstart.intervals import group_numbers, one_of_each
-from headstart.map import along_axes, place_on
-from headstart.progress import underway
-from headstart.recognition import Recognised, recognise
-from headstart.review import pictures_of, review, with_probes, write_issues, write_report
-from headstart.runs import HeldOut, draft_of, own_version, publish, reserve, versions, write_tables
-from headstart.saved import SavedRun, open_run
-from headstart.splits import SPLITS, TEST
-from headstart.tables import ImageRef, check_same, content_of, digest_of
+from headstart.numerics.intervals import group_numbers, one_of_each
+from headstart.numerics.pca import along_axes
+from headstart.progress import Progress, underway
+from headstart.report.maps.layout import place_on
+from headstart.report.review import pictures_of, review, with_probes, write_issues, write_report
+from headstart.runs.findings import Findings
+from headstart.runs.folder import HeldOut, draft_of, publish, reserve, write_tables
+from headstart.runs.learnt_photos import LearntPhotos, find_learnt_photos
+from headstart.runs.open import SavedRun, open_run
+from headstart.trust.calibration import calibrate_probabilities
+from headstart.versions import own_version, versions
 from headstart.wording import listed
 
 LEARNT, RESAVED = "it was learnt from", "nearly the same photo was learnt from"
@@ -45,7 +51,7 @@ UNKNOWN = "the classifier does not know its label"
 
 
 @dataclass(frozen=True)
-class Retest:
+class RunEvaluation:
     """What a classifier does on other photos. comparison: with another run on the same photos; folder: where all lies."""
 
     evaluation: Evaluation | MultiLabelEvaluation
@@ -80,7 +86,7 @@ def evaluate_run(
     threads: int | None = None,
     precision: str = "auto",
     progress: Progress = lambda *_: None,
-) -> Retest:
+) -> RunEvaluation:
     """Evaluate a run's classifier on labelled photos that it has not learnt from, all splits together.
 
     run, against: run folders; with both, they are compared on the photos that neither has learnt from (McNemar's test).
@@ -102,9 +108,9 @@ def evaluate_run(
         seen = _look(classifier, dataset, learnt, "evaluate", progress)
         again = None if second is None else _look_again(second, dataset, seen, progress)
         images = [dataset.images[i] for i in seen.rows]
-        with underway(progress, "recognise"):
+        with underway(progress, "find_learnt_photos"):
             recognised = [
-                recognise(run, images, seen.digests, outputs["codes"], store, threads=threads)
+                find_learnt_photos(run, images, seen.digests, outputs["codes"], store, threads=threads)
                 for run, outputs in zip(runs, (seen.outputs, again), strict=False)
                 if outputs
             ]
@@ -139,7 +145,7 @@ def evaluate_run(
                 write_report(draft, about, findings, [], reviewed)
                 write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
                 publish(draft, folder)
-        return Retest(evaluation, comparison, about, folder)
+        return RunEvaluation(evaluation, comparison, about, folder)
 
 
 def _look(classifier: Classifier, dataset: Dataset, learnt: set[bytes], stage: str, progress: Progress) -> _Seen:
@@ -201,7 +207,7 @@ def _labels_for(dataset: Dataset, classifier: Classifier) -> np.ndarray:
 
 
 def _kept(
-    dataset: Dataset, seen: _Seen, classifier: Classifier, recognised: Sequence[Recognised]
+    dataset: Dataset, seen: _Seen, classifier: Classifier, recognised: Sequence[LearntPhotos]
 ) -> tuple[np.ndarray, list[tuple[str, str]], list[str]]:
     """Which of the photos that were seen can judge, what is left out, and what to say of it."""
     truth = _labels_for(dataset, classifier)

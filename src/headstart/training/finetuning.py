@@ -13,20 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from headstart.aliases import resolve_alias
-from headstart.backbones import BACKBONES
-from headstart.codes import Progress
+from headstart.backbones.builtin import BACKBONES
+from headstart.backbones.torch_modules import TIMM, TorchNetwork, torch_network
+from headstart.backbones.tutorial_names import resolve_alias
+from headstart.codes.representation import Representation
+from headstart.data.labels import are_many, counts
+from headstart.data.splits import TRAIN, VALIDATION
 from headstart.errors import HeadstartError
-from headstart.evaluate import Comparison, is_better
-from headstart.finetune import FineTuned, FineTuning, dismiss_workers, finetune
-from headstart.head import Head, is_right
-from headstart.labels import are_many, counts
-from headstart.ladder import Learned
-from headstart.looks import Look
-from headstart.select import Choice, choose_head
-from headstart.splits import TRAIN, VALIDATION
-from headstart.torch_networks import TIMM, TorchNetwork, torch_network
-from headstart.usable import Usable
+from headstart.evaluation.comparison import Comparison, is_better
+from headstart.finetune.loop import FineTuned, dismiss_workers, finetune
+from headstart.finetune.recipe import FineTuning
+from headstart.heads.head import Head
+from headstart.numerics.losses import is_right
+from headstart.progress import Progress
+from headstart.selection.cross_validation import Choice, choose_head
+from headstart.selection.rungs import Learned
+from headstart.training.learnable import TrainingSet
 
 MOST_LOGIT = 50.0
 
@@ -65,8 +67,8 @@ def check_name(name: str) -> None:
 
 
 def fine_tuned(
-    data: Usable,
-    codes_of: Callable[[Look, np.ndarray], np.ndarray],
+    data: TrainingSet,
+    codes_of: Callable[[Representation, np.ndarray], np.ndarray],
     learned: Learned,
     *,
     options: FineTuning,
@@ -104,11 +106,11 @@ def fine_tuned(
     place[np.flatnonzero(data.splits <= VALIDATION)] = np.arange(int((data.splits <= VALIDATION).sum()))
     turn = np.zeros(len(judged), np.int64)
     choice = Choice(tuned.head, "fine-tuned", 0.0, place[judged], turn, after.astype(np.float32), ())
-    return Verdict(tuned, comparison, True, Learned(Look((tuned.backbone,)), choice, learned.rungs))
+    return Verdict(tuned, comparison, True, Learned(Representation((tuned.backbone,)), choice, learned.rungs))
 
 
 def _begun(
-    data: Usable, codes_of: Callable[[Look, np.ndarray], np.ndarray], learned: Learned, threads: int | None
+    data: TrainingSet, codes_of: Callable[[Representation, np.ndarray], np.ndarray], learned: Learned, threads: int | None
 ) -> tuple[Head, Head, TorchNetwork]:
     """The frozen classifier's head fitted on train alone, the head to start from, and the network."""
     backbone = learned.look.backbones[0]
@@ -130,11 +132,11 @@ def _begun(
         )
     digests = [data.groups[i] for i in train]
 
-    def fitted(look: Look, kind: str) -> Head:
+    def fitted(look: Representation, kind: str) -> Head:
         codes, n_classes = codes_of(look, train), len(data.classes)
         return choose_head(codes, data.labels[train], n_classes, digests, kind=kind, parts=look.parts, threads=threads).head
 
-    start = fitted(Look((backbone,)), "sigmoid" if are_many(data.labels) else "softmax")
+    start = fitted(Representation((backbone,)), "sigmoid" if are_many(data.labels) else "softmax")
     network = replace(torch_network(backbone.name), preprocess=backbone.preprocess)
     return fitted(learned.look, learned.choice.kind), start, network
 

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart import datasets, labels
-from headstart.codes import Codes
-from headstart.datasets import NO_CLASS, Dataset, Skipped
+from headstart.codes.compute import Codes
+from headstart.data import datasets, labels
+from headstart.data.datasets import NO_CLASS, Dataset, Skipped
+from headstart.data.images import display_name
+from headstart.data.splits import TEST, assign_splits, contradictions, leaks
+from headstart.data.tables import ImageRef
 from headstart.errors import DataError
-from headstart.images import display_name
-from headstart.splits import TEST, assign_splits, contradictions, leaks
-from headstart.tables import ImageRef
 from headstart.wording import listed
 
 VALIDATION_SHARE = 0.1  # drawn as test is; where nothing is fine-tuned, its images are learnt from as those of train are
 
 
 @dataclass(frozen=True)
-class Usable:
+class TrainingSet:
     """The images that can be used, with their codes; classes without one are gone.
 
     rows: (n,) int64, of the codes, which ones these are. names: of the images, for people. codes: (n, d) float16. labels:
@@ -48,7 +48,7 @@ class Usable:
 def untested(of_image: np.ndarray, n_classes: int, groups: Sequence[bytes], splits: np.ndarray) -> list[int]:
     """The classes that nothing judges: learnt from a single photo, copies aside, and none of the test split's is theirs.
 
-    of_image: as Usable.labels. groups, splits: of the images, see Usable.
+    of_image: as TrainingSet.labels. groups, splits: of the images, see TrainingSet.
     """
     return [
         i
@@ -57,10 +57,13 @@ def untested(of_image: np.ndarray, n_classes: int, groups: Sequence[bytes], spli
     ]
 
 
-def usable(dataset: Dataset, codes: Codes, groups: Sequence[bytes], where: str, *, seed: int, test: float) -> Usable:
+def training_set(
+    dataset: Dataset, codes: Codes, groups: Sequence[bytes], where: str, *, seed: int, test: float
+) -> TrainingSet:
     """Leave out what could not be used, and what would make the test dishonest, and say so.
 
-    groups: of the codes' rows, see Usable. where: the data's name, for messages. Raises DataError where too little is left.
+    groups: of the codes' rows, see TrainingSet. where: the data's name, for messages. Raises DataError where too little is
+    left.
     """
     images = dataset.images
     skipped = [*dataset.skipped, *(Skipped(display_name(images[i]), f.reason) for i, f in codes.failures.items())]
@@ -101,7 +104,7 @@ def usable(dataset: Dataset, codes: Codes, groups: Sequence[bytes], where: str, 
     if not learnt.all():
         left = listed(repr(classes[i]) for i in np.flatnonzero(learnt == 0))
         raise DataError(f"{where} leaves {left} with no image to learn from; move some of its test images to train")
-    return Usable(
+    return TrainingSet(
         kept,
         [images[codes.index[i]] for i in kept],
         [names[i] for i in kept],

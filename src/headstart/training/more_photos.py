@@ -11,21 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from headstart.head import Head, counted_weights
-from headstart.heads import HEADS
-from headstart.labels import are_many
-from headstart.ladder import Learned
-from headstart.learning_curve import QUICK, THOROUGH, Fit, Turn, learning_curve, sentence
-from headstart.select import Choice
-from headstart.splits import TEST
-from headstart.usable import Usable
+from headstart.data.labels import are_many
+from headstart.data.splits import TEST
+from headstart.heads.head import Head
+from headstart.heads.kinds import HEADS
+from headstart.numerics.losses import counted_weights
+from headstart.selection.cross_validation import Choice
+from headstart.selection.learning_curve import QUICK, THOROUGH, Fit, Turn, learning_curve, sentence
+from headstart.selection.rungs import Learned
+from headstart.training.learnable import TrainingSet
 
 BY_SQUARE_ROOT = ("softmax", "sigmoid")  # heads whose best strength grows as fast as 1 / sqrt(n) (select.begin_at)
 SLOW = ("hidden",)  # learning it again takes minutes
 
 
 def curve_of_run(
-    data: Usable,
+    data: TrainingSet,
     learned: Learned,
     learnt: np.ndarray,
     tested: np.ndarray,

@@ -6,18 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from headstart import labels
-from headstart.backbones import Backbone
-from headstart.datasets import Dataset
-from headstart.images import display_name
-from headstart.readings import counted
-from headstart.select import Choice
-from headstart.splits import TEST, VALIDATION
-from headstart.usable import Usable, untested
-from headstart.wording import listed
+from headstart.backbones.backbone import Backbone
+from headstart.data import labels
+from headstart.data.datasets import Dataset
+from headstart.data.images import display_name
+from headstart.data.splits import TEST, VALIDATION
+from headstart.selection.cross_validation import Choice
+from headstart.training.learnable import TrainingSet, untested
+from headstart.wording import counted, listed
 
 
-def of_fixes(before: Dataset, after: Dataset, data: Usable) -> Iterator[str]:
+def of_fixes(before: Dataset, after: Dataset, data: TrainingSet) -> Iterator[str]:
     """What fixes did, and to the photos that judge: their like proposed the fixes, so they judge the more kindly."""
     if before is after:
         return
@@ -46,7 +45,7 @@ def of_splits(dataset: Dataset) -> Iterator[str]:
         )
 
 
-def of_single_photos(data: Usable) -> Iterator[str]:
+def of_single_photos(data: TrainingSet) -> Iterator[str]:
     """Which classes no number speaks of, since each is learnt from one photo alone."""
     alone = untested(data.labels, len(data.classes), data.groups, data.splits)
     if not alone:
@@ -58,7 +57,7 @@ def of_single_photos(data: Usable) -> Iterator[str]:
     )
 
 
-def of_neighbours(data: Usable, choice: Choice) -> Iterator[str]:
+def of_neighbours(data: TrainingSet, choice: Choice) -> Iterator[str]:
     """Which classes the k nearest photos can hardly give: those of fewer photos than half the votes."""
     if choice.kind != "nearest":
         return

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from headstart import labels
-from headstart.datasets import Dataset
+from headstart.backbones.find import AUTO
+from headstart.data import labels
+from headstart.data.datasets import Dataset
 from headstart.errors import HeadstartError
-from headstart.heads import HEADS, MOST_NEIGHBOURS
-from headstart.select import MANY_LABELS
-from headstart.zoo import AUTO
+from headstart.heads.kinds import HEADS
+from headstart.heads.nearest import MOST_NEIGHBOURS
+from headstart.selection.cross_validation import MANY_LABELS
 
 
 def first_head(head: str, dataset: Dataset) -> str:

@@ -19,40 +19,46 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart import datasets
-from headstart.accounts import about_artefact, about_run, gather_findings, judge_held_out
-from headstart.asked import check_balance, check_head, check_seed, check_share, check_tuning, first_head
-from headstart.augment import parse_views
-from headstart.backbones import DEFAULT
-from headstart.classifier import FILE_NAME, Classifier
-from headstart.codes import Progress, Store, default_cache_dir
-from headstart.engine import Hardware, available_cores
+from headstart.backbones.builtin import DEFAULT
+from headstart.backbones.find import AUTO, BackboneSpec, find_backbones, notes_on, wider_backbone
+from headstart.cache_folder import default_cache_dir
+from headstart.checks.fixes import apply_fixes, read_fixes
+from headstart.checks.photo_groups import group_photos
+from headstart.classifier.classifier import Classifier
+from headstart.classifier.model_file import FILE_NAME
+from headstart.codes.representation import Representation, pixels_for, represent
+from headstart.codes.store import Store
+from headstart.data import datasets
+from headstart.data.images import display_name
+from headstart.data.splits import TEST
+from headstart.data.tables import check_same
+from headstart.data.views import parse_views
+from headstart.engines.hardware import Hardware, available_cores
 from headstart.errors import DataError, HeadstartError
-from headstart.evaluate import Evaluation, MultiLabelEvaluation
+from headstart.evaluation.metrics import Evaluation
+from headstart.evaluation.multilabel import MultiLabelEvaluation
 from headstart.files import write_output
-from headstart.fitting import watch_fitting
-from headstart.fixes import apply_fixes, read_fixes
-from headstart.images import display_name
-from headstart.ladder import BUDGET, Candidate, Ladder, Learned
-from headstart.likeness import compare
-from headstart.looks import Look, look_at, pixels_for
-from headstart.more_photos import curve_of_run
-from headstart.progress import underway
-from headstart.readings import judges
-from headstart.recognition import keep_learnt
-from headstart.remarks import of_a_strangers_network, of_fixes, of_neighbours, of_single_photos, of_splits
-from headstart.review import review, with_probes, write_issues, write_report
-from headstart.runs import draft_of, publish, reserve, write_tables
-from headstart.splits import TEST
-from headstart.tables import check_same
-from headstart.tensorboard import write_events
-from headstart.trust import build_trust
-from headstart.usable import Usable, usable
-from headstart.zoo import AUTO, Wish, find_backbones, notes_on, wider_backbone
+from headstart.progress import Progress, underway
+from headstart.report.review import review, with_probes, write_issues, write_report
+from headstart.report.sentences.numbers import judges
+from headstart.report.tensorboard.write import write_events
+from headstart.runs.folder import draft_of, publish, reserve, write_tables
+from headstart.runs.learnt_photos import write_learnt_photos
+from headstart.selection.ladder import BUDGET, Ladder
+from headstart.selection.loss_curve import loss_curve
+from headstart.selection.rungs import Candidate, Learned
+from headstart.training.held_out import judge_held_out
+from headstart.training.learnable import TrainingSet, training_set
+from headstart.training.more_photos import curve_of_run
+from headstart.training.notes import of_a_strangers_network, of_fixes, of_neighbours, of_single_photos, of_splits
+from headstart.training.options import check_balance, check_head, check_seed, check_share, check_tuning, first_head
+from headstart.training.write_run import classifier_metadata, gather_findings, run_record
+from headstart.trust.fit import build_trust
 
 if TYPE_CHECKING:
-    from headstart.finetune import FineTuning
-    from headstart.judge import Verdict
+    from headstart.finetune.recipe import FineTuning
+    from headstart.training.finetuning import Verdict
+
 
 FEW_TESTED = 30
 
@@ -114,17 +120,17 @@ def train(
     """Learn a classifier from labelled photos and write a run folder.
 
     photos: a folder per class, train/val/test folders of those, or a table (.csv, .tsv, .parquet). run: the folder to
-    write; by default a new one named after the photos, in the current folder. backbone: a name from
-    headstart.backbones.BACKBONES, or an ONNX file, which size, mean, std and output describe where it does not itself;
-    `auto` compares all that are installed. head: a row of headstart.heads.HEADS; `auto` leaves it to held-out data. views:
-    what augment.parse_views reads, to be learnt from as well if that is better; `auto` tries mirroring only, `none`
-    nothing. budget: seconds that choosing beyond the first rung may take; 0 keeps the last layer's codes. balance: let
+    write; by default a new one named after the photos, in the current folder. backbone: a name that `headstart backbones`
+    lists, or an ONNX file, which size, mean, std and output describe where it does not itself; `auto` compares all that are
+    installed. head: a row of heads.kinds.HEADS; `auto` leaves it to held-out data. views:
+    what views.parse_views reads, to be learnt from as well if that is better; `auto` tries mirroring only, `none` nothing.
+    budget: seconds that choosing beyond the first rung may take; 0 keeps the last layer's codes. balance: let
     every class count the same. finetune: let the backbone learn as well (extra torch), and keep that only if it is better
-    on validation beyond chance, or with force; unfreeze: how much of it, a key of finetune.UNFREEZE; epochs: how long at
-    most; batch: images a step. learning_curve: draw it with more points, each drawn more often. fixes: a
+    on validation beyond chance, or with force; unfreeze: how much of it, a key of finetune.recipe.UNFREEZE; epochs: how long
+    at most; batch: images a step. learning_curve: draw it with more points, each drawn more often. fixes: a
     table of relabels and exclusions, as `headstart check --fix-list` writes it. test: the share of the images to test with,
     where the data gives no test split. seed: which images those are. cache: the folder that keeps codes, by default the
-    user's cache folder. device, threads, precision: see engine.Hardware. progress: called as (stage, done, total).
+    user's cache folder. device, threads, precision: see engines.hardware.Hardware. progress: called as (stage, done, total).
 
     Raises HeadstartError, whose message says what to do, for anything that the caller can mend.
     """
@@ -136,8 +142,8 @@ def train(
     tried_views = None if views == "auto" else [str(view) for view in parse_views(views)]
     means = _Means(Hardware(device, threads, precision), seed, progress)
     stages, cache_dir = Stages(progress), Path(cache) if cache is not None else default_cache_dir()
-    wish = Wish(backbone, size, mean, std, output)
-    tuning = _tuning(wish, (unfreeze, epochs, batch), means, cache_dir / "checkpoints") if finetune else None
+    spec = BackboneSpec(backbone, size, mean, std, output)
+    tuning = _tuning(spec, (unfreeze, epochs, batch), means, cache_dir / "checkpoints") if finetune else None
 
     with reserve(run, photos) as folder, Store(cache_dir) as store:
         with stages("list"):
@@ -148,14 +154,14 @@ def train(
             check_balance(balance, dataset)
             kind = first_head(head, dataset)
         with stages("backbone"):
-            network, others = find_backbones(wish, cache_dir)
-            first = Look((network,), depth=len(network.widths) if budget > 0 else 1)
+            network, others = find_backbones(spec, cache_dir)
+            first = Representation((network,), depth=len(network.widths) if budget > 0 else 1)
         with stages("codes"):
-            codes = look_at(dataset.images, first, store, hardware=means.hardware, progress=progress)
+            codes = represent(dataset.images, first, store, hardware=means.hardware, progress=progress)
         with stages("glance"):
-            alike = compare(dataset, codes, store, hardware=means.hardware, progress=progress)
+            alike = group_photos(dataset, codes, store, hardware=means.hardware, progress=progress)
         with stages("splits"):
-            data = usable(dataset, codes, alike.groups, str(photos), seed=seed, test=test)
+            data = training_set(dataset, codes, alike.groups, str(photos), seed=seed, test=test)
             data.notes.extend((*as_given.notes, *of_fixes(as_given, dataset, data), *of_splits(as_given), *alike.notes))
             data.notes.extend(of_single_photos(data))
             data.notes.extend((*of_a_strangers_network(network), *notes_on((network, *others))))
@@ -167,7 +173,7 @@ def train(
                 data.labels[source.learn],
                 len(data.classes),
                 source.groups,
-                wider=lambda other: wider_backbone(other, wish, cache_dir, pixels),
+                wider=lambda other: wider_backbone(other, spec, cache_dir, pixels),
                 others=others,
                 views=tried_views,
                 heads=None if head == AUTO else [],
@@ -225,7 +231,7 @@ def train(
         data.notes.extend(store.notes)
         with stages("build"):
             about = {
-                **about_run(photos, arguments, data, codes.n_computed, learned, judged),
+                **run_record(photos, arguments, data, codes.n_computed, learned, judged),
                 "calibration": trust.calibration and trust.calibration.to_json(),
                 "fine_tuning": None if verdict is None else verdict.to_json(),
                 "learning_curve": curve,
@@ -237,7 +243,7 @@ def train(
                 learned.look,
                 learned.choice.head,
                 data.classes,
-                about_artefact(about, trust, learned.look.backbones),
+                classifier_metadata(about, trust, learned.look.backbones),
                 means.hardware,
                 unfamiliarity=trust.unfamiliarity,
             )
@@ -252,7 +258,7 @@ def train(
                 classifier.save(draft / FILE_NAME)
                 write_tables(draft, data.classes, judged.held_out, data.skipped)
                 findings.save(draft)
-                keep_learnt(draft, alike.glances.only(data.rows[source.learn]))
+                write_learnt_photos(draft, alike.glances.only(data.rows[source.learn]))
                 write_issues(draft, issues)
                 so_far = {**about, "seconds": stages.seconds}
                 write_events(
@@ -284,8 +290,8 @@ class _Source:
     learn, test: rows of the data, those that are learnt from and those that are tested with. groups: of the former.
     """
 
-    data: Usable
-    first: Look
+    data: TrainingSet
+    first: Representation
     store: Store
     means: _Means
 
@@ -301,14 +307,14 @@ class _Source:
     def groups(self) -> list[bytes]:
         return [self.data.groups[i] for i in self.learn]
 
-    def codes_of(self, look: Look, rows: np.ndarray) -> np.ndarray:
+    def codes_of(self, look: Representation, rows: np.ndarray) -> np.ndarray:
         """As ladder.CodesOf, of rows of the data."""
         if replace(look, depth=self.first.depth) == self.first:
             columns = slice(sum(look.parts))
             return self.data.codes[:, columns] if len(rows) == len(self.data.codes) else self.data.codes[rows, columns]
         images = [self.data.images[i] for i in rows]
         means = self.means
-        looked = look_at(images, look, self.store, seed=means.seed, hardware=means.hardware, progress=means.progress)
+        looked = represent(images, look, self.store, seed=means.seed, hardware=means.hardware, progress=means.progress)
         if looked.failures:
             i, failure = next(iter(looked.failures.items()))
             raise DataError(f"{display_name(images[i])} could be used a moment ago, and cannot any more: {failure.reason}")
@@ -316,12 +322,14 @@ class _Source:
         return looked.values
 
 
-def _tuning(wish: Wish, options: tuple[str | None, int | None, int | None], means: _Means, folder: Path) -> FineTuning:
+def _tuning(
+    spec: BackboneSpec, options: tuple[str | None, int | None, int | None], means: _Means, folder: Path
+) -> FineTuning:
     """How to fine-tune; raises HeadstartError, before any work, for a backbone that torch does not have."""
-    from headstart.finetune import FineTuning
-    from headstart.judge import check_name
+    from headstart.finetune.recipe import FineTuning
+    from headstart.training.finetuning import check_name
 
-    check_name(wish.name)
+    check_name(spec.name)
     return FineTuning(
         *options,
         seed=means.seed,
@@ -334,7 +342,7 @@ def _tuning(wish: Wish, options: tuple[str | None, int | None, int | None], mean
 
 def _tuned(source: _Source, learned: Learned, tuning: FineTuning, force: bool) -> Verdict | None:
     """Fine-tune; None where it came to nothing: the frozen classifier is there, and is not lost for it."""
-    from headstart.judge import fine_tuned
+    from headstart.training.finetuning import fine_tuned
 
     means = source.means
     try:
@@ -354,7 +362,7 @@ def _tuned(source: _Source, learned: Learned, tuning: FineTuning, force: bool) -
 
 def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> dict[str, Any] | None:
     """How the head learnt, step by step, as run.json has it."""
-    return watch_fitting(
+    return loss_curve(
         learnt,
         source.data.labels[source.learn],
         len(source.data.classes),

@@ -8,101 +8,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
-from headstart import labels
-from headstart.backbones import Backbone
-from headstart.codes import Progress
-from headstart.errors import DataError
-from headstart.evaluate import (
-    Evaluation,
-    MultiLabelEvaluation,
-    balanced_accuracy,
-    best_thresholds,
-    evaluate,
-    evaluate_multilabel,
-)
-from headstart.findings import Findings
-from headstart.intervals import effective_size, group_numbers, share_interval
-from headstart.ladder import Learned
-from headstart.map import place, principal_axes
-from headstart.runs import HeldOut, own_version, versions
-from headstart.select import Choice, blas_threads, cross_fitted_thresholds
-from headstart.splits import SPLITS, TEST, TRAIN, VALIDATION
-from headstart.trust import Trust
-from headstart.unfamiliar import KEPT
-from headstart.usable import Usable
-from headstart.zoo import notes_on
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.find import notes_on
+from headstart.data import labels
+from headstart.data.splits import SPLITS, TEST, TRAIN, VALIDATION
+from headstart.engines.hardware import blas_threads
+from headstart.evaluation.metrics import balanced_accuracy
+from headstart.numerics.intervals import effective_size, group_numbers, share_interval
+from headstart.numerics.pca import principal_axes
+from headstart.progress import Progress
+from headstart.report.maps.layout import place
+from headstart.runs.findings import Findings
+from headstart.selection.rungs import Learned
+from headstart.training.held_out import HeldOutJudged
+from headstart.training.learnable import TrainingSet
+from headstart.trust.fit import Trust
+from headstart.trust.unfamiliarity import KEPT
+from headstart.versions import own_version, versions
 
 MOST_MAPPED = 5_000  # photos on the report's map, evenly drawn: 2 s; `headstart map` places all
 
 
-@dataclass(frozen=True)
-class HeldOutJudged:
-    """How good the head is, the rows that say so, and of several labels an image, from which probability on each applies.
-
-    is_right: (m,) whether the cross-validation told each of the images that it held out rightly.
-    """
-
-    evaluation: Evaluation | MultiLabelEvaluation
-    held_out: list[HeldOut]
-    thresholds: np.ndarray | None
-    is_right: np.ndarray
-
-
-def judge_held_out(data: Usable, choice: Choice, tested: np.ndarray) -> HeldOutJudged:
-    """Judge on the test split, which nothing has seen so far; where it is empty, on the cross-validation.
-
-    Gives all that was held out as well: test judged by the head, the others by the fits that had not seen them.
-    """
-    test = np.flatnonzero(data.splits == TEST)
-    others = np.flatnonzero(data.splits != TEST)[choice.held_out]
-    of_test = choice.head.probabilities(tested)
-    probabilities, judged, split = of_test, test, "test"
-    if not len(test):
-        probabilities, judged, split = choice.probabilities, others, "cross-validation"
-    if not len(judged):
-        raise DataError("there are too few different images to test with; add photos")
-    thresholds = own = None
-    groups = [data.groups[i] for i in judged]
-    evaluation: Evaluation | MultiLabelEvaluation
-    if labels.are_many(data.labels):
-        thresholds = best_thresholds(choice.probabilities, data.labels[others]).astype(np.float32)
-        # What chose the thresholds is not judged by them.
-        of_others = [data.groups[i] for i in others]
-        own = cross_fitted_thresholds(choice.probabilities, data.labels[others], of_others)
-        evaluation = evaluate_multilabel(
-            probabilities,
-            data.labels[judged],
-            data.classes,
-            thresholds,
-            own=None if len(test) else own,
-            split=split,
-            groups=groups,
-        )
-    else:
-        evaluation = evaluate(probabilities, data.labels[judged], data.classes, split=split, groups=groups)
-    if thresholds is None or own is None:
-        said_of_test, said_of_others = of_test.argmax(axis=1), choice.probabilities.argmax(axis=1)
-        is_right = said_of_others == data.labels[others]
-    else:
-        said_of_test, said_of_others = of_test >= thresholds, choice.probabilities >= own
-        is_right = (said_of_others == data.labels[others]).all(axis=1)
-    both = zip([*test, *others], [*of_test, *choice.probabilities], [*said_of_test, *said_of_others], strict=True)
-    rows = []
-    for i, p, said in sorted(both, key=lambda row: int(row[0])):
-        label, prediction = labels.named(data.labels[i], data.classes), labels.named(said, data.classes)
-        rows.append(HeldOut(data.names[i], SPLITS[data.splits[i]], label, prediction, float(p.max())))
-    return HeldOutJudged(evaluation, rows, thresholds, is_right)
-
-
 def gather_findings(
-    data: Usable,
+    data: TrainingSet,
     learned: Learned,
     trust: Trust,
     learnt: np.ndarray,
@@ -143,8 +78,8 @@ def gather_findings(
     )
 
 
-def about_run(
-    photos: Any, arguments: dict[str, Any], data: Usable, n_computed: int, learned: Learned, judged: HeldOutJudged
+def run_record(
+    photos: Any, arguments: dict[str, Any], data: TrainingSet, n_computed: int, learned: Learned, judged: HeldOutJudged
 ) -> dict[str, Any]:
     """All that run.json says, but for what only the end knows."""
     choice, look = learned.choice, learned.look
@@ -189,7 +124,7 @@ def about_run(
     }
 
 
-def about_artefact(about: dict[str, Any], trust: Trust, backbones: Sequence[Backbone]) -> dict[str, Any]:
+def classifier_metadata(about: dict[str, Any], trust: Trust, backbones: Sequence[Backbone]) -> dict[str, Any]:
     """What model.onnx says of itself: nothing of the machine or the folders that it was made in."""
     left_out = ("classes", "confusion")  # in run.json, and as large as the square of the number of classes
     evaluation = {k: v for k, v in about["evaluation"].items() if k not in left_out}

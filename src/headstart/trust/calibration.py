@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from headstart.head import OUTPUTS, counted_weights, losses
-from headstart.intervals import effective_number, wilson_interval
+from headstart.numerics.intervals import effective_number, wilson_interval
+from headstart.numerics.losses import OUTPUTS, counted_weights, losses
 
 N_BINS = 10
 FEWEST_IN_BIN = 5

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from headstart.calibration import Calibration, calibrate
-from headstart.conformal import held_out_scores
-from headstart.heads import HEADS
-from headstart.intervals import one_of_each
-from headstart.select import Choice, blas_threads, content_folds
-from headstart.unfamiliar import KEPT, Unfamiliarity, fit_unfamiliarity, left_out, roc_auc
+from headstart.data.splits import content_folds
+from headstart.engines.hardware import blas_threads
+from headstart.heads.kinds import HEADS
+from headstart.numerics.intervals import one_of_each
+from headstart.selection.cross_validation import Choice
+from headstart.trust.calibration import Calibration, calibrate
+from headstart.trust.conformal import held_out_scores
+from headstart.trust.unfamiliarity import KEPT, Unfamiliarity, fit_unfamiliarity, left_out, roc_auc
 
 MOST_LEFT_OUT = 5  # classes that are left out for a trial, and the images of the trial: it takes half a second
 MOST_IN_TRIAL = 600

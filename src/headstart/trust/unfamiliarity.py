@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.axes import first_axes
-from headstart.head import softmax, unit_rows
+from headstart.numerics.losses import softmax, unit_rows
+from headstart.numerics.pca import first_axes
 
 KEPT = 0.95  # of familiar photos, which the threshold lets pass
 TYPICAL = 0.5  # the unfamiliarity of the median photo; the threshold is 1

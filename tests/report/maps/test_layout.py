@@ -9,27 +9,20 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from headstart import map as map_module
-from headstart import map_page as page_module
-from headstart.findings import Findings
-from headstart.map import along_axes, nearest_neighbours, place, place_on, principal_axes
-from headstart.map_page import MapContents, NewPhotos, map_data, map_page
-from headstart.map_picture import GREY, LIGHTNESS, PALETTE, STRANGE, colours, map_picture
-from headstart.splits import TEST
-
-HOSTILE = [
-    "</script><script>alert(1)</script>",
-    'it\'s "quoted".jpg',
-    "🌼 daisy.jpg",
-    "وردة.jpg",
-    "bad \udcff byte.jpg",
-    "a,b\n.jpg",
-]
+from headstart.data.splits import TEST
+from headstart.numerics import pca
+from headstart.numerics.neighbours import nearest_neighbours
+from headstart.numerics.pca import along_axes, principal_axes
+from headstart.report.maps import layout
+from headstart.report.maps import page as page_module
+from headstart.report.maps.image import GREY, LIGHTNESS, PALETTE, STRANGE, colours, map_picture
+from headstart.report.maps.layout import place, place_on
+from headstart.report.maps.page import MapContents, NewPhotos, map_data, map_page
+from support.maps import HOSTILE_NAMES, findings_of, jpeg_of_colour
 
 
 def clouds(n_each=40, n_clouds=4, d=64, seed=0):
@@ -38,31 +31,6 @@ def clouds(n_each=40, n_clouds=4, d=64, seed=0):
     middles = rng.normal(size=(n_clouds, d))
     labels = np.repeat(np.arange(n_clouds), n_each)
     return (middles[labels] + rng.normal(0, 0.2, (len(labels), d))).astype(np.float16), labels
-
-
-def jpeg(colour, side=40):
-    return cv2.imencode(".jpg", np.full((side, side, 3), colour, np.uint8))[1].tobytes()
-
-
-def findings_of(names, labels, *, positions=None, probabilities=None, held_out=None):
-    n = len(names)
-    rng = np.random.default_rng(0)
-    held_out = np.arange(n) if held_out is None else np.asarray(held_out)
-    k = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
-    return Findings(
-        names=tuple(names),
-        labels=labels,
-        splits=np.arange(n).astype(np.int8) % 3,
-        digests=np.zeros((n, 32), np.uint8),
-        groups=np.arange(n),
-        held_out=held_out,
-        probabilities=np.full((len(held_out), k), 1 / max(1, k), np.float32) if probabilities is None else probabilities,
-        unfamiliarity=np.zeros(n, np.float32),
-        space=np.zeros((n, 4), np.float16),
-        space_mean=np.zeros(8, np.float32),
-        space_axes=np.zeros((8, 4), np.float32),
-        positions=rng.normal(size=(n, 2)).astype(np.float32) if positions is None else positions,
-    )
 
 
 def picture_of(*known, **more):
@@ -99,8 +67,8 @@ def test_many_rows_are_the_same_axes_as_some_of_them(monkeypatch):
     """Axes come from at most so many rows, and positions along them from all, some at a time."""
     codes, _ = clouds(n_each=300)
     whole = principal_axes(codes, n_axes=3)
-    monkeypatch.setattr(map_module, "ROWS_FOR_AXES", 400)
-    monkeypatch.setattr(map_module, "BLOCK", 250)
+    monkeypatch.setattr(pca, "ROWS_FOR_AXES", 400)
+    monkeypatch.setattr(pca, "BLOCK", 250)
     some = principal_axes(codes, n_axes=3)
     assert some[0].shape == whole[0].shape
     np.testing.assert_allclose(some[1], whole[1], atol=1e-5)
@@ -175,7 +143,7 @@ def test_progress_is_told_and_ends():
 
 def test_many_photos_are_placed_by_a_grid(monkeypatch):
     """From MANY photos on there are other stages: the picture is as good."""
-    monkeypatch.setattr(map_module, "MANY", 100)
+    monkeypatch.setattr(layout, "MANY", 100)
     codes, labels = clouds()
     positions = place(principal_axes(codes)[0], threads=1)
     nearest, _ = nearest_neighbours(positions, positions, 5, threads=1, is_same=True)
@@ -263,8 +231,8 @@ def test_several_labels_a_photo_are_lists():
 
 def test_new_photos_are_told_apart():
     findings = findings_of(["a", "b"], np.array([0, 1]))
-    new = NewPhotos(("c",), np.array([[1.0, 2.0]]), np.array([1]), np.array([0.7]), np.array([1.5]), (jpeg(200),))
-    data = map_data(MapContents({"classes": ["x", "y"]}, findings, pictures=[jpeg(0), None], new=new))
+    new = NewPhotos(("c",), np.array([[1.0, 2.0]]), np.array([1]), np.array([0.7]), np.array([1.5]), (jpeg_of_colour(200),))
+    data = map_data(MapContents({"classes": ["x", "y"]}, findings, pictures=[jpeg_of_colour(0), None], new=new))
     assert data["names"] == ["a", "b", "c"] and numbers(data["isNew"], "u8") == [0, 0, 1]
     assert numbers(data["label"], "i16") == [0, 1, -1] and numbers(data["prediction"], "i16")[2] == 1
     assert (data["sprites"]["side"], data["sprites"]["columns"], len(data["sprites"]["sheets"])) == (64, 3, 1)
@@ -274,18 +242,20 @@ def test_no_more_pictures_than_a_browser_can_take(monkeypatch):
     monkeypatch.setattr(page_module, "MANY_PICTURES", 2)
     monkeypatch.setattr(page_module, "MOST_PICTURES", 4)
     findings = findings_of([str(i) for i in range(6)], np.zeros(6, np.int64))
-    page = map_page(MapContents({"classes": ["x"]}, findings, pictures=[jpeg(9)] * 6))
+    page = map_page(MapContents({"classes": ["x"]}, findings, pictures=[jpeg_of_colour(9)] * 6))
     assert "The first 4 have pictures" in page
     assert (data_of(page)["sprites"]["side"], data_of(page)["sprites"]["columns"]) == (32, 4)
 
 
 def test_hostile_names_stay_names():
-    findings = findings_of(HOSTILE, np.arange(len(HOSTILE)))
-    page = map_page(MapContents({"classes": HOSTILE, "photos": HOSTILE[0]}, findings, pictures=[None] * len(HOSTILE)))
-    assert data_of(page)["names"] == HOSTILE and data_of(page)["classes"] == HOSTILE
+    findings = findings_of(HOSTILE_NAMES, np.arange(len(HOSTILE_NAMES)))
+    page = map_page(
+        MapContents({"classes": HOSTILE_NAMES, "photos": HOSTILE_NAMES[0]}, findings, pictures=[None] * len(HOSTILE_NAMES))
+    )
+    assert data_of(page)["names"] == HOSTILE_NAMES and data_of(page)["classes"] == HOSTILE_NAMES
     assert "alert(1)</script>" not in page and page.count("<script") == 2
     page.encode("utf-8", "surrogateescape")
-    assert picture_of({"classes": HOSTILE, "photos": HOSTILE[4]}, findings).format == "PNG"
+    assert picture_of({"classes": HOSTILE_NAMES, "photos": HOSTILE_NAMES[4]}, findings).format == "PNG"
 
 
 def test_the_page_asks_nothing_of_anybody():
@@ -347,12 +317,12 @@ def test_a_picture_of_a_thousand_classes_says_how_many_it_leaves_out():
 
 def test_photos_can_be_drawn_instead_of_dots():
     findings = findings_of(["a", "b"], np.array([0, 1]), positions=np.array([[0, 0], [1, 1]], np.float32))
-    pixels = np.asarray(picture_of({"classes": ["x", "y"]}, findings, pictures=[jpeg(90), None]))
+    pixels = np.asarray(picture_of({"classes": ["x", "y"]}, findings, pictures=[jpeg_of_colour(90), None]))
     assert ((np.abs(pixels[80:, :1160].astype(int) - 90) < 6).all(axis=2)).sum() > 1_000
 
 
 def test_page_and_picture_have_the_same_colours():
-    script = (Path(map_module.__file__).parent / "web" / "map.js").read_text()
+    script = (Path(layout.__file__).parents[1] / "web" / "map.js").read_text()
     assert tuple(re.findall(r'"(#\w{6})"', re.search(r"const PALETTE = (.*)", script)[1])) == PALETTE
     assert tuple(json.loads(re.search(r"const LIGHTNESS = (\[.*?\])", script)[1])) == LIGHTNESS
     assert re.search(r'const GREY = "(#\w{6})"', script)[1] == GREY

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from headstart import figures, photo_plots, plots
 from headstart.errors import DataError, MissingExtra, OutputError
-from headstart.findings import Findings
+from headstart.report.plots import photos, style, table
+from headstart.runs.findings import Findings
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -120,7 +120,7 @@ def lines(axis):
 
 
 def test_curves_are_the_steps_numbers():
-    figure = plots.curves(about(learning_curve=None))
+    figure = table.curves(about(learning_curve=None))
     assert [a.get_ylabel() for a in figure.axes] == ["accuracy", "cross entropy"]
     for axis, key in zip(figure.axes, ("accuracy", "cross_entropy"), strict=True):
         drawn = lines(axis)
@@ -131,7 +131,7 @@ def test_curves_are_the_steps_numbers():
 
 
 def test_fine_tuning_goes_on_behind_a_line():
-    figure = plots.curves(about(fine_tuning={"history": EPOCHS}, learning_curve=None))
+    figure = table.curves(about(fine_tuning={"history": EPOCHS}, learning_curve=None))
     accuracy, entropy = figure.axes
     assert set(lines(accuracy)["fine-tuning starts"][:, 0]) == {18}
     behind = [
@@ -147,12 +147,12 @@ def test_fine_tuning_goes_on_behind_a_line():
 
 
 def test_only_fine_tuning_is_drawn_where_there_are_no_steps():
-    figure = plots.curves(about(fine_tuning={"history": EPOCHS}, fitting=None, learning_curve=None))
+    figure = table.curves(about(fine_tuning={"history": EPOCHS}, fitting=None, learning_curve=None))
     assert set(lines(figure.axes[1])) == {"train", "validation"}
 
 
 def test_the_learning_curve_has_intervals_and_looks_ahead():
-    axis = plots.curves(about(fitting=None)).axes[0]
+    axis = table.curves(about(fitting=None)).axes[0]
     np.testing.assert_allclose(lines(axis)["measured"], [(p["n_images"], p["accuracy"]) for p in CURVE["points"]])
     (band,) = (c for c in axis.collections if c.get_label() == "95 % interval")
     corners = {tuple(np.round(v, 6)) for v in band.get_paths()[0].vertices}
@@ -164,14 +164,14 @@ def test_the_learning_curve_has_intervals_and_looks_ahead():
 
 def test_a_run_without_curves_says_so():
     with pytest.raises(DataError, match="no curve"):
-        plots.curves({"classes": CLASSES})
+        table.curves({"classes": CLASSES})
 
 
 # ---- how good it is
 
 
 def test_the_confusion_matrix_counts():
-    figure = plots.confusion(about())
+    figure = table.confusion(about())
     (axis,) = figure.axes
     cells = {tuple(map(int, t.get_position()[::-1])): int(t.get_text()) for t in axis.texts}
     assert cells == {(0, 0): 8, (1, 0): 1, (1, 1): 6, (2, 1): 4, (2, 2): 5}
@@ -184,27 +184,27 @@ def test_the_confusion_matrix_counts():
 
 
 def test_of_a_thousand_classes_the_worst_are_shown():
-    table = np.eye(1000, dtype=int) * 9
+    counts = np.eye(1000, dtype=int) * 9
     bad = np.arange(30) * 33 + 5
-    table[bad, np.roll(bad, 1)] = 2
+    counts[bad, np.roll(bad, 1)] = 2
     names = [f"class {i}" for i in range(1000)]
-    figure = plots.confusion(about(classes=names, evaluation={"split": "test", "confusion": table.tolist()}))
+    figure = table.confusion(about(classes=names, evaluation={"split": "test", "confusion": counts.tolist()}))
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [f"class {i}" for i in bad]
     assert "30 classes of 1,000 with the most mistakes" in figure.get_suptitle().replace("\n", " ")
     assert figure.get_suptitle().startswith("60 of 9,060 photos")
 
 
 def test_no_mistake_is_told_and_several_labels_have_no_table():
-    perfect = plots.confusion(about(classes=["one"], evaluation={"split": "test", "confusion": [[7]]}))
+    perfect = table.confusion(about(classes=["one"], evaluation={"split": "test", "confusion": [[7]]}))
     assert perfect.get_suptitle() == "All 7 photos are labelled rightly (test)."
-    single = plots.confusion(about(classes=["one"], evaluation={"split": "test", "confusion": [[1]]}))
+    single = table.confusion(about(classes=["one"], evaluation={"split": "test", "confusion": [[1]]}))
     assert single.get_suptitle() == "The one photo is labelled rightly (test)."
     with pytest.raises(DataError, match="several labels"):
-        plots.confusion(about(evaluation={"split": "test"}))
+        table.confusion(about(evaluation={"split": "test"}))
 
 
 def test_the_reliability_diagram_shows_bins_intervals_and_counts():
-    figure = plots.calibration(about())
+    figure = table.calibration(about())
     axis, below = figure.axes
     drawn = lines(axis)
     np.testing.assert_allclose(drawn["after calibration"], [(b["probability"], b["accuracy"]) for b in BINS])
@@ -222,12 +222,12 @@ def test_the_reliability_diagram_shows_bins_intervals_and_counts():
 
 def test_calibration_takes_what_there_is():
     bare = {"n_images": 5, "error_after": 0.1, "bins": BINS[:1]}
-    assert "before" not in "".join(texts(plots.calibration(about(calibration=bare))))
+    assert "before" not in "".join(texts(table.calibration(about(calibration=bare))))
     same = {**CALIBRATION, "bins_before": BINS, "error_before": 0.05}
-    assert "before" not in "".join(texts(plots.calibration(about(calibration=same))))  # nothing was corrected
+    assert "before" not in "".join(texts(table.calibration(about(calibration=same))))  # nothing was corrected
     for nothing in (None, {"bins": []}):
         with pytest.raises(DataError, match="no calibration"):
-            plots.calibration(about(calibration=nothing))
+            table.calibration(about(calibration=nothing))
 
 
 # ---- the photos
@@ -239,7 +239,7 @@ def points(axis):
 
 def test_the_map_has_a_colour_for_each_label_and_a_ring_for_each_mistake():
     known = findings()
-    axis = plots.map_(about(), known).axes[0]
+    axis = table.map_(about(), known).axes[0]
     drawn = points(axis)
     assert list(drawn) == [*CLASSES, "labelled wrongly (3)"]
     for i, name in enumerate(CLASSES):
@@ -252,22 +252,22 @@ def test_the_map_has_a_colour_for_each_label_and_a_ring_for_each_mistake():
 def test_photos_that_are_not_on_the_map_are_left_out():
     positions = findings().positions.copy()
     positions[WRONG[0] + 4] = np.nan
-    drawn = points(plots.map_(about(), findings(positions=positions)).axes[0])
+    drawn = points(table.map_(about(), findings(positions=positions)).axes[0])
     assert sum(map(len, drawn.values())) == N - 1 + 2
     with pytest.raises(DataError, match="no map"):
-        plots.map_(about(), findings(positions=positions * np.nan))
+        table.map_(about(), findings(positions=positions * np.nan))
 
 
 def test_many_classes_share_colours_but_not_colour_and_shape():
     known = findings(labels=np.arange(N), held_out=np.zeros(0, np.int64), probabilities=np.zeros((0, 24), np.float32))
-    axis = plots.map_(about(classes=[f"class {i}" for i in range(24)]), known).axes[0]
+    axis = table.map_(about(classes=[f"class {i}" for i in range(24)]), known).axes[0]
     looks = {(tuple(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes()) for c in axis.collections}
     assert len(looks) == 24
-    assert len(axis.get_legend().get_texts()) == photo_plots.MOST_IN_LEGEND
+    assert len(axis.get_legend().get_texts()) == photos.MOST_IN_LEGEND
 
 
 def test_several_labels_are_a_colour_of_their_own():
-    drawn = points(plots.map_(about(), several()).axes[0])
+    drawn = points(table.map_(about(), several()).axes[0])
     assert {name: len(xy) for name, xy in drawn.items()} == {
         "daisy": 8,
         "several labels": 15,
@@ -282,26 +282,26 @@ def shown(figure):
 
 
 def test_mistakes_are_shown_the_surest_first():
-    assert plots.mistakes(about(), findings()) == [4 + WRONG[1], 4 + WRONG[0], 4 + WRONG[2]]
-    drawn = shown(plots.predictions(about(), findings(), {i: pixels(i) for i in range(N)}, "mistakes"))
+    assert table.mistakes(about(), findings()) == [4 + WRONG[1], 4 + WRONG[0], 4 + WRONG[2]]
+    drawn = shown(table.predictions(about(), findings(), {i: pixels(i) for i in range(N)}, "mistakes"))
     assert [title for title, _, _ in drawn] == [
         "✗ daisy (95 %)\nlabel: tulips",
         "✗ daisy (90 %)\nlabel: tulips",
         "✗ daisy (60 %)\nlabel: tulips",
     ]
-    assert {colour for _, colour, _ in drawn} == {figures.WRONG}
+    assert {colour for _, colour, _ in drawn} == {style.WRONG}
     assert [int(p[0, 0, 0]) for _, _, p in drawn] == [110, 80, 230]
     assert all(p.shape == (32, 32, 3) for _, _, p in drawn)
 
 
 def test_random_predictions_are_of_the_test_split_and_steady():
-    rows = photo_plots.tested(about(), findings())
-    assert len(set(rows)) == 6 and set(rows) <= set(range(16, 24)) and rows == photo_plots.tested(about(), findings())
-    assert rows != photo_plots.tested(about(arguments={"seed": 1}), findings())
-    figure = plots.predictions(about(), findings(), {i: pixels(i) for i in rows})
+    rows = photos.tested(about(), findings())
+    assert len(set(rows)) == 6 and set(rows) <= set(range(16, 24)) and rows == photos.tested(about(), findings())
+    assert rows != photos.tested(about(arguments={"seed": 1}), findings())
+    figure = table.predictions(about(), findings(), {i: pixels(i) for i in rows})
     for (title, colour, image), i in zip(shown(figure), rows, strict=True):
         is_right = i - 4 not in WRONG
-        assert title.startswith("✓ " if is_right else "✗ ") and colour == (figures.RIGHT if is_right else figures.WRONG)
+        assert title.startswith("✓ " if is_right else "✗ ") and colour == (style.RIGHT if is_right else style.WRONG)
         assert (f"{CLASSES[i % 3]} (90 %)" in title) == is_right and image[0, 0, 0] == 10 * i
     assert "3 of 20 photos were labelled wrongly" in figure.get_suptitle()
 
@@ -310,59 +310,59 @@ def test_random_predictions_are_of_the_test_split_and_steady():
 def test_a_title_is_not_cut_off(kind):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure = plots.predictions(about(), findings(), {}, kind)
+    figure = table.predictions(about(), findings(), {}, kind)
     FigureCanvasAgg(figure).draw()
     assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1
     assert figure.get_suptitle().replace("\n", " ").endswith(("the surest of them:", "some at random, right and wrong:"))
 
 
 def test_of_several_labels_one_told_wrongly_is_a_mistake():
-    figure = plots.predictions(about(), several(), {}, "mistakes")
+    figure = table.predictions(about(), several(), {}, "mistakes")
     assert [title for title, _, _ in shown(figure)] == [
         "✗ daisy|tulips\nlabel: daisy",  # for sure by 0.8
         "✗ daisy|roses|tulips\nlabel: daisy|roses",  # by 0.7
     ]
     strict = about(thresholds=[0.5, 0.5, 0.75])
-    assert plots.mistakes(strict, several()) == [9]
+    assert table.mistakes(strict, several()) == [9]
 
 
 def test_no_mistake_is_told():
     perfect = findings(held_out=np.zeros(0, np.int64), probabilities=np.zeros((0, 3), np.float32))
     with pytest.raises(DataError, match="labelled wrongly"):
-        plots.predictions(about(), perfect, {}, "mistakes")
+        table.predictions(about(), perfect, {}, "mistakes")
     with pytest.raises(DataError, match="none was held out"):
-        plots.predictions(about(), perfect, {})
+        table.predictions(about(), perfect, {})
 
 
 def test_a_photo_may_be_a_jpeg_or_gone():
     jpeg = simplejpeg.encode_jpeg(np.full((64, 48, 3), (200, 40, 30), np.uint8))
-    (_, _, red), (_, _, grey), (_, _, array) = shown(plots.photos(["a", "b", "c"], [jpeg, None, pixels(5)]))
+    (_, _, red), (_, _, grey), (_, _, array) = shown(table.photos(["a", "b", "c"], [jpeg, None, pixels(5)]))
     assert red.shape == (48, 48, 3) and np.abs(red.astype(int) - (200, 40, 30)).max() < 8
     assert (grey == grey[0, 0]).all() and (array == 50).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 9, 12])
 def test_a_preview_shows_nine_at_most(n):
-    figure = plots.photos([f"label {i}" for i in range(n)], [pixels(i) for i in range(n)])
+    figure = table.photos([f"label {i}" for i in range(n)], [pixels(i) for i in range(n)])
     assert [title for title, _, _ in shown(figure)] == [f"label {i}" for i in range(min(n, 9))]
 
 
 def test_a_preview_of_nothing_says_so():
     with pytest.raises(DataError, match="no photo"):
-        plots.photos([], [])
+        table.photos([], [])
 
 
 # ---- all of them
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [*((kind, ".svg") for kind in plots.PLOTS), ("map", ".png"), ("map", ".pdf")])
+@pytest.mark.parametrize(("kind", "suffix"), [*((kind, ".svg") for kind in table.PLOTS), ("map", ".png"), ("map", ".pdf")])
 def test_every_plot_is_written_whatever_classes_are_called(kind, suffix, tmp_path):
     """No letter is missing from a font (a warning, which is an error here), and the same figure is the same file."""
-    plot, said, known = plots.PLOTS[kind], about(classes=ODD, fine_tuning={"history": EPOCHS}), findings()
+    plot, said, known = table.PLOTS[kind], about(classes=ODD, fine_tuning={"history": EPOCHS}), findings()
     files = []
     for name in "ab":
         pictures = {i: pixels(i) for i in plot.rows(said, known)}
-        plots.save(plot.draw(said, known, pictures), tmp_path / f"{name}{suffix}")
+        table.save(plot.draw(said, known, pictures), tmp_path / f"{name}{suffix}")
         files.append((tmp_path / f"{name}{suffix}").read_bytes())
     assert files[0] == files[1]
     assert files[0].startswith({".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix])
@@ -376,31 +376,31 @@ def test_every_plot_of_photos_takes_several_labels_and_one_class(kind, tmp_path)
             known = findings(labels=np.zeros(N, np.int64), probabilities=np.ones((20, 1), np.float32))
             if kind == "mistakes":
                 continue
-        figure = plots.PLOTS[kind].draw(said, known, {})
+        figure = table.PLOTS[kind].draw(said, known, {})
         assert len(figure.axes) >= 1
-        plots.save(figure, tmp_path / f"{kind}.png")
+        table.save(figure, tmp_path / f"{kind}.png")
         assert (tmp_path / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_names_are_drawn_as_they_are_but_for_what_no_font_has():
-    figure = plots.photos(["$x^2$ and $5", "a\nb", "", "x" * 99 + " y", "🌹"], [None] * 5)
+    figure = table.photos(["$x^2$ and $5", "a\nb", "", "x" * 99 + " y", "🌹"], [None] * 5)
     titles = [title for title, _, _ in shown(figure)]
     assert titles[:3] == [r"\$x^2\$ and \$5", "a b", "(no name)"]
-    assert titles[3] == "x" * (figures.MOST_LETTERS - 1) + "…" and titles[4] in ("🌹", figures.MISSING)
+    assert titles[3] == "x" * (style.MOST_LETTERS - 1) + "…" and titles[4] in ("🌹", style.MISSING)
 
 
 def test_the_users_own_style_neither_shows_nor_changes(tmp_path):
-    plots.save(plots.confusion(about()), tmp_path / "before.png")
+    table.save(table.confusion(about()), tmp_path / "before.png")
     with matplotlib.rc_context({"figure.facecolor": "black", "font.size": 30, "axes.grid": False}):
         before = dict(matplotlib.rcParams)
-        plots.save(plots.confusion(about()), tmp_path / "after.png")
+        table.save(table.confusion(about()), tmp_path / "after.png")
         assert dict(matplotlib.rcParams) == before
     assert (tmp_path / "before.png").read_bytes() == (tmp_path / "after.png").read_bytes()
 
 
 def test_pyplot_is_never_imported(tmp_path):
     code = (
-        "import sys\nfrom headstart import plots\nfrom pathlib import Path\n"
+        "import sys\nfrom headstart.report.plots import table as plots\nfrom pathlib import Path\n"
         "assert 'matplotlib' not in sys.modules\n"
         "plots.save(plots.photos(['a'], [None]), Path(sys.argv[1]))\n"
         "print('matplotlib.pyplot' in sys.modules)"
@@ -410,18 +410,18 @@ def test_pyplot_is_never_imported(tmp_path):
 
 
 def test_other_suffixes_and_places_that_cannot_be_written_are_told(tmp_path):
-    figure = plots.photos(["a"], [None])
+    figure = table.photos(["a"], [None])
     for name in ("plot.gif", "plot"):
         with pytest.raises(OutputError, match=re.escape(".png, .svg, .pdf")):
-            plots.save(figure, tmp_path / name)
-    plots.save(figure, tmp_path / "new folder" / "PLOT.PNG")
+            table.save(figure, tmp_path / name)
+    table.save(figure, tmp_path / "new folder" / "PLOT.PNG")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        plots.save(figure, tmp_path / "file" / "plot.png")
+        table.save(figure, tmp_path / "file" / "plot.png")
     assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r"headstart\[plot\]"):
-        plots.curves(about())
+        table.curves(about())

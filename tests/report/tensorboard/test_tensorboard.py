@@ -14,17 +14,19 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
 
 import headstart
-from conftest import COLOURS, picture, write_deep_backbone
-from headstart import event_files, tensorboard
 from headstart.errors import OutputError
-from headstart.findings import Findings
-from headstart.head import Head
+from headstart.heads.head import Head
+from headstart.report.tensorboard import events, write
+from headstart.runs.findings import Findings
+from support.networks import write_deep_backbone
+from support.photos import COLOURS, picture
 
 N = 30
 CLASSES = ["<script>alert(1)</script>", "red\tand\nround", "שושנה 🌹"]
@@ -191,7 +193,7 @@ def started(folder, log, n_runs):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("board")
-    tensorboard.write_events(folder / "tensorboard", about(), findings(), a_head(), model, pictures=small_pictures())
+    write.write_events(folder / "tensorboard", about(), findings(), a_head(), model, pictures=small_pictures())
     with started(folder / "tensorboard", folder / "log.txt", 4) as server:
         yield server
 
@@ -207,7 +209,7 @@ def three_runs(tmp_path_factory, model):
         ("nearest", about(choice=nearest, evaluation=evaluation), findings()),
         ("sigmoid", about(thresholds=[0.5, 0.5, 0.5]), several_labels()),
     ):
-        tensorboard.write_events(folder / name / "tensorboard", told, found, a_head(), model)
+        write.write_events(folder / name / "tensorboard", told, found, a_head(), model)
     with started(folder, folder / "log.txt", 12) as server:
         yield server
 
@@ -336,7 +338,7 @@ def test_a_curve_says_of_which_photos_it_is(three_runs):
 def test_the_projector_has_codes_what_is_known_and_thumbnails(server):
     assert server.get("plugin/projector/runs") == ["."]
     (codes,) = server.get("plugin/projector/info", run=".")["embeddings"]
-    assert codes["tensorShape"] == [N, 5] and codes["sprite"]["singleImageDim"] == [tensorboard.THUMBNAIL] * 2
+    assert codes["tensorShape"] == [N, 5] and codes["sprite"]["singleImageDim"] == [write.THUMBNAIL] * 2
     values = np.frombuffer(server.read("plugin/projector/tensor", run=".", name="codes"), np.float32).reshape(N, 5)
     np.testing.assert_allclose(values, findings().space.astype(np.float32), atol=1e-4)
     header, *rows = [
@@ -347,7 +349,7 @@ def test_the_projector_has_codes_what_is_known_and_thumbnails(server):
     assert rows[0] == [SHOWN[0], "-", "-", "not held out", "train", "0.000", "folder/0 ?.jpg"]
     assert rows[11] == [SHOWN[2], SHOWN[0], "0.900", "wrong", "train", "0.759", "folder/11 ?.jpg"]
     sprite = simplejpeg.decode_jpeg(server.read("plugin/projector/sprite_image", run=".", name="codes"))
-    side = tensorboard.THUMBNAIL
+    side = write.THUMBNAIL
     squares = sprite.reshape(5, side, 6, side, 3).mean(axis=(1, 3)).reshape(N, 3)  # 6 in a row, 5 rows
     colours = np.array([COLOURS[name] for name in COLOURS], float)
     nearest = np.abs(squares[:, None] - colours).sum(axis=2).argmin(axis=1)
@@ -420,7 +422,7 @@ def test_the_projector_is_told_how_many_codes_there_are(tmp_path, model):
     projector = pytest.importorskip("tensorboard.plugins.projector.projector_config_pb2", reason="no tensorboard")
     from google.protobuf import text_format
 
-    tensorboard.write_events(tmp_path / "run", about(), findings(), a_head(), model)
+    write.write_events(tmp_path / "run", about(), findings(), a_head(), model)
     text = (tmp_path / "run" / "projector_config.pbtxt").read_text()
     (codes,) = text_format.Parse(text, projector.ProjectorConfig()).embeddings
     assert list(codes.tensor_shape) == [N, 5]
@@ -447,7 +449,7 @@ def test_two_names_that_look_the_same_have_a_curve_each_and_a_class_without_phot
     labels[::5] = 3
     probabilities = np.eye(4, dtype=np.float32)[labels[6:]]
     four = about(classes=names, images_of_class=dict.fromkeys(names, 1))
-    tensorboard.write_events(tmp_path / "run", four, findings(labels=labels, probabilities=probabilities), a_head(), model)
+    write.write_events(tmp_path / "run", four, findings(labels=labels, probabilities=probabilities), a_head(), model)
     curves = curves_in(tmp_path / "run")
     n_photos = np.bincount(labels[6:])
     assert {name: curve[0, 0] for name, curve in curves.items()} == {
@@ -459,7 +461,7 @@ def test_two_names_that_look_the_same_have_a_curve_each_and_a_class_without_phot
 
 @pytest.mark.parametrize("is_several", [False, True])
 def test_of_too_many_classes_those_with_most_mistakes_have_curves(tmp_path, model, monkeypatch, is_several):
-    monkeypatch.setattr(tensorboard, "MOST_CURVES", 2)
+    monkeypatch.setattr(write, "MOST_CURVES", 2)
     labels = np.arange(N) % 4
     said = labels[6:].copy()
     said[labels[6:] == 3] = 1  # so that classes 1 and 3 have all the mistakes
@@ -467,7 +469,7 @@ def test_of_too_many_classes_those_with_most_mistakes_have_curves(tmp_path, mode
     several = np.eye(4, dtype=np.uint8)[labels]
     found = findings(labels=several if is_several else labels, probabilities=np.eye(4, dtype=np.float32)[said])
     four = about(classes=names, images_of_class=dict.fromkeys(names, 1))
-    tensorboard.write_events(tmp_path / "run", four, found, a_head(), model)
+    write.write_events(tmp_path / "run", four, found, a_head(), model)
     assert list(curves_in(tmp_path / "run")) == ["class 1", "class 3"]
     value = values_in(tmp_path / "run")["precision_recall/class 3"]
     assert "Of 4 classes, those 2 with most mistakes" in value.metadata.summary_description
@@ -476,7 +478,7 @@ def test_of_too_many_classes_those_with_most_mistakes_have_curves(tmp_path, mode
 def test_the_same_run_gives_the_same_bytes_and_no_thread_stays(tmp_path, model):
     before = threading.active_count()
     for name in "ab":
-        tensorboard.write_events(tmp_path / name, about(), findings(), a_head(), model, pictures=small_pictures())
+        write.write_events(tmp_path / name, about(), findings(), a_head(), model, pictures=small_pictures())
     files = [{p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*") if p.is_file()} for n in "ab"]
     events = "events.out.tfevents.1795338733.headstart"  # when the run was made, not when it was written; no host
     assert {path.as_posix() for path in files[0]} == {
@@ -491,10 +493,10 @@ def test_nothing_heavy_is_imported(tmp_path, model):
     """Neither with the module nor by writing."""
     (tmp_path / "model.onnx").write_bytes(model)
     code = (
-        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        f"import sys; sys.path[:0] = {[str(Path(__file__).parents[i]) for i in (0, 2)]!r}\n"
         "import test_tensorboard as t; from pathlib import Path\n"
         f"here = Path({str(tmp_path)!r})\n"
-        "t.tensorboard.write_events(here / 'out', t.about(), t.findings(), t.a_head(), (here / 'model.onnx').read_bytes(),"
+        "t.write.write_events(here / 'out', t.about(), t.findings(), t.a_head(), (here / 'model.onnx').read_bytes(),"
         " pictures=t.small_pictures())\n"
         "print(sorted({m.partition('.')[0] for m in sys.modules}))"
     )
@@ -506,16 +508,16 @@ def test_nothing_heavy_is_imported(tmp_path, model):
 
 
 def test_without_pictures_there_are_no_images_and_without_one_it_is_grey(tmp_path, model):
-    tensorboard.write_events(tmp_path / "none", about(), findings(), a_head(), model)
+    write.write_events(tmp_path / "none", about(), findings(), a_head(), model)
     assert not (tmp_path / "none" / "photos.jpg").exists()
     assert "sprite" not in (tmp_path / "none" / "projector_config.pbtxt").read_text()
     assert b"mistakes/" not in tags_in(tmp_path / "none")
 
     some = small_pictures()
     some[11] = None  # the surest mistake
-    tensorboard.write_events(tmp_path / "some", about(), findings(), a_head(), model, pictures=some)
+    write.write_events(tmp_path / "some", about(), findings(), a_head(), model, pictures=some)
     sprite = simplejpeg.decode_jpeg((tmp_path / "some" / "photos.jpg").read_bytes())
-    side = tensorboard.THUMBNAIL
+    side = write.THUMBNAIL
     assert np.abs(sprite[side : 2 * side, 5 * side :].astype(int) - 128)[2:-2, 2:].max() <= 4  # but for its edge
     assert tags_in(tmp_path / "some").count(b"mistakes/") == 3
 
@@ -524,7 +526,7 @@ def test_what_a_run_does_not_have_is_left_out(tmp_path, model):
     bare = {**about(), "fitting": None, "fine_tuning": None, "ladder": None, "notes": []}
     del bare["learning_curve"]
     nobody = findings(held_out=np.zeros(0, np.int64), probabilities=np.zeros((0, 3), np.float32))
-    tensorboard.write_events(tmp_path / "bare", bare, nobody, a_head(), model)
+    write.write_events(tmp_path / "bare", bare, nobody, a_head(), model)
     written = tags_in(tmp_path / "bare")
     assert not any(part in written for part in (b"fine_tuning", b"precision_recall", b"mistakes/", b"Notes", b"rung"))
     assert len((tmp_path / "bare" / "photos.tsv").read_text().splitlines()) == N + 1
@@ -539,7 +541,7 @@ def test_of_several_labels_an_image_one_told_wrongly_is_a_mistake(tmp_path, mode
     probabilities[1, 2] = 0.9  # the second is none of the third class, surely said
     several = findings(labels=labels, held_out=held_out, probabilities=probabilities.astype(np.float32))
     said = about(thresholds=[0.5, 0.5, 0.5])
-    tensorboard.write_events(tmp_path / "run", said, several, a_head(), model, pictures=small_pictures())
+    write.write_events(tmp_path / "run", said, several, a_head(), model, pictures=small_pictures())
     mistake = f"mistakes/01 {SHOWN[0]}|{SHOWN[1]} → {SHOWN[0]}|{SHOWN[1]}|{SHOWN[2]}"
     assert mistake.encode() in tags_in(tmp_path / "run")
     rows = [row.split("\t") for row in (tmp_path / "run" / "photos.tsv").read_text().splitlines()]
@@ -548,8 +550,8 @@ def test_of_several_labels_an_image_one_told_wrongly_is_a_mistake(tmp_path, mode
 
 
 def test_of_too_many_photos_mistakes_come_first_and_others_evenly(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(tensorboard, "MOST_ROWS", 10)
-    tensorboard.write_events(tmp_path / "run", about(), findings(), a_head(), model)
+    monkeypatch.setattr(write, "MOST_ROWS", 10)
+    write.write_events(tmp_path / "run", about(), findings(), a_head(), model)
     rows = [row.split("\t") for row in (tmp_path / "run" / "photos.tsv").read_text().splitlines()[1:]]
     assert len(rows) == 10 == len((tmp_path / "run" / "codes.tsv").read_text().splitlines())
     assert [row[3] for row in rows].count("wrong") == 4
@@ -557,8 +559,8 @@ def test_of_too_many_photos_mistakes_come_first_and_others_evenly(tmp_path, mode
     right = [i for i in range(N) if i not in (8, 11, 15, 26)]
     assert others == [right[26 * k // 6] for k in range(6)]
 
-    monkeypatch.setattr(tensorboard, "MOST_ROWS", 3)
-    tensorboard.write_events(tmp_path / "few", about(), findings(), a_head(), model)
+    monkeypatch.setattr(write, "MOST_ROWS", 3)
+    write.write_events(tmp_path / "few", about(), findings(), a_head(), model)
     assert (tmp_path / "few" / "photos.tsv").read_text().count("\twrong\t") == 3
 
 
@@ -567,7 +569,7 @@ def test_a_head_of_several_layers_has_histograms_of_each(tmp_path, model):
         (np.ones((24, 4), np.float32), np.zeros(4, np.float32)),
         (np.ones((4, 3), np.float32), np.zeros(3, np.float32)),
     )
-    tensorboard.write_events(tmp_path / "run", about(), findings(), Head(layers), model)
+    write.write_events(tmp_path / "run", about(), findings(), Head(layers), model)
     assert all(f"head/layer_{i}/{n}".encode() in tags_in(tmp_path / "run") for i in (1, 2) for n in ("weights", "biases"))
 
 
@@ -575,20 +577,20 @@ def test_a_thousand_classes_keep_the_card_short(tmp_path, model):
     names = [f"class {i}" for i in range(1000)]
     many = about(classes=names, images_of_class=dict.fromkeys(names, 1))
     probabilities = np.eye(1000, dtype=np.float32)[np.arange(24)]
-    tensorboard.write_events(tmp_path / "run", many, findings(probabilities=probabilities), a_head(), model)
+    write.write_events(tmp_path / "run", many, findings(probabilities=probabilities), a_head(), model)
     assert b"... and 950 more" in tags_in(tmp_path / "run") and b"class 999 " not in tags_in(tmp_path / "run")
 
 
 def test_checksums_are_those_of_the_standard():
     """RFC 3720, B.4: 32 bytes of zeros; and the check value of CRC-32C's catalogue, both masked as in TFRecord."""
     for content, crc in ((bytes(32), 0x8A9136AA), (b"123456789", 0xE3069283)):
-        assert event_files._masked_crc(content) == (((crc >> 15) | (crc << 17 & 0xFFFFFFFF)) + 0xA282EAD8) % 2**32
+        assert events._masked_crc(content) == (((crc >> 15) | (crc << 17 & 0xFFFFFFFF)) + 0xA282EAD8) % 2**32
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path, model):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        tensorboard.write_events(tmp_path / "file", about(), findings(), a_head(), model)
+        write.write_events(tmp_path / "file", about(), findings(), a_head(), model)
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -600,5 +602,5 @@ def test_no_photo_or_one_is_no_failure(tmp_path, model, n):
         if f.name not in ("held_out", "probabilities", "space_mean", "space_axes")
     }
     few = findings(**cut, held_out=np.arange(n), probabilities=np.full((n, 3), 1 / 3, np.float32))
-    tensorboard.write_events(tmp_path / "run", about(), few, a_head(), model, pictures=small_pictures()[:n])
+    write.write_events(tmp_path / "run", about(), few, a_head(), model, pictures=small_pictures()[:n])
     assert (tmp_path / "run" / "projector_config.pbtxt").exists() == bool(n)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from headstart.labels import are_many
-from headstart.map_page import MapContents, NewPhotos, sentence, title
-from headstart.sprites import square
+from headstart.data.labels import are_many
+from headstart.report.maps.page import MapContents, NewPhotos, sentence, title
+from headstart.report.sprites import square
 
 # As in web/map.js: Okabe & Ito 2008 without black, yellow darkened, then three of Tol's.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#999933", "#332288", "#44aa99", "#882255")

@@ -8,22 +8,17 @@ moving it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from headstart.axes import first_axes
-from headstart.engine import available_cores
-from headstart.head import unit_rows
+from headstart.engines.hardware import available_cores
+from headstart.numerics.neighbours import nearest_neighbours
 
-ROWS_FOR_AXES = 10_000  # more do not turn the first axes by anything that a map would show
-BLOCK = 2_048  # rows of codes at a time
 FEWEST = 10  # photos that have neighbourhoods; with fewer, the first two axes are the map
 PERPLEXITY = 30.0  # about how many neighbours each photo looks at
 NEW_PERPLEXITY = 5.0  # openTSNE's own choice for points that come later
-NEIGHBOURS_BLOCK = 256  # rows of distances at a time: 60 MB with 60,000 photos
 START = 1e-4  # standard deviation of where photos start (Kobak & Berens 2019)
 SLICE = 50  # rounds between two reports of progress
 MANY = 10_000  # photos; with more, the grid is faster than the tree to the end
@@ -43,42 +38,6 @@ class Stage:
 # 60,000: these 16.7 / 4.15 / 0.25; with 100 + 50 + 125 rounds 11.0 / 4.32 / 0.21.
 FEW_STAGES = (Stage(100, 12, 2.0), Stage(50, 4, 2.0), Stage(100, 1, None))
 MANY_STAGES = (Stage(125, 12, 2.0), Stage(75, 4, 2.0), Stage(200, 1, 1.5))
-
-
-def principal_axes(
-    codes: np.ndarray, *, parts: Sequence[int] = (), n_axes: int = 50, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find the axes that codes differ most along: space (n, e) float32, mean (d,) and axes (d, e) float32.
-
-    codes: (n, d) of any float type; each of their parts (all as one, by default) is brought to length 1. e is n_axes, or
-    fewer where there are fewer codes or photos. The axes are those of at most 10,000 photos, drawn by the seed
-    (axes.first_axes); an axis that nothing differs along is 0.
-    """
-    n, d = codes.shape
-    rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.choice(n, min(n, ROWS_FOR_AXES), replace=False))
-    rows = _unit(codes[drawn], parts)
-    rows -= rows.mean(axis=0) if n else 0
-    axes, lengths = first_axes(rows, n_axes, seed=seed)
-    axes[:, lengths <= 1e-6 * np.sqrt(max(1, n))] = 0
-    axes *= np.where(axes.sum(axis=0) < 0, np.float32(-1), np.float32(1))  # the same way round on every machine
-    space, mean = np.empty((n, axes.shape[1]), np.float32), np.zeros(d)
-    for start in range(0, n, BLOCK):
-        block = _unit(codes[start : start + BLOCK], parts)
-        mean += block.sum(axis=0, dtype=np.float64) / n
-        space[start : start + BLOCK] = block @ axes
-    space -= (mean @ axes).astype(np.float32)
-    return space, mean.astype(np.float32), axes
-
-
-def along_axes(codes: np.ndarray, mean: np.ndarray, axes: np.ndarray, *, parts: Sequence[int] = ()) -> np.ndarray:
-    """Bring codes of other photos, (m, d), into the space of principal_axes: (m, e) float32."""
-    blocks = [(_unit(codes[i : i + BLOCK], parts) - mean) @ axes for i in range(0, len(codes), BLOCK)]
-    return np.concatenate(blocks) if blocks else np.empty((0, axes.shape[1]), np.float32)
-
-
-def _unit(codes: np.ndarray, parts: Sequence[int]) -> np.ndarray:
-    return unit_rows(codes.astype(np.float32), parts or (codes.shape[1],))
 
 
 def place(
@@ -140,39 +99,6 @@ def place_on(space_new: np.ndarray, space: np.ndarray, positions: np.ndarray, *,
     embedding = optimiser.PartialTSNEEmbedding(start, map_as_it_is, affinities, negative_gradient_method="bh", n_jobs=1)
     embedding.optimize(100, learning_rate=0.1, exaggeration=1.5, momentum=0.8, max_grad_norm=0.25, inplace=True)
     return np.asarray(embedding, np.float32)
-
-
-def nearest_neighbours(
-    rows: np.ndarray, among: np.ndarray, k: int, *, threads: int, is_same: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Find the k nearest of `among` to each row, nearest first: (n, k) int32 positions and (n, k) float64 distances.
-
-    Exact, and faster than asking trees: 60,000 rows of 50 take 17 s of a core, where 50 of Annoy's trees find 96 % in 36 s.
-    is_same: the rows are `among`, and none is its own neighbour.
-    """
-    from threadpoolctl import threadpool_limits
-
-    half = np.einsum("ij,ij->i", among, among) / 2
-    nearest, distances = np.empty((len(rows), k), np.int32), np.empty((len(rows), k))
-
-    def search(start: int) -> None:
-        some = rows[start : start + NEIGHBOURS_BLOCK]
-        far = half - some @ among.T
-        each = np.arange(len(some))
-        if is_same:
-            far[each, start + each] = np.inf
-        # Values are partitioned several times as fast as positions are.
-        kth = np.partition(far, k - 1, axis=1)[:, k - 1, None]
-        row, column = np.nonzero(far <= kth)
-        found = column[np.searchsorted(row, each)[:, None] + np.arange(k)]
-        exact = np.sqrt(((some[:, None] - among[found]) ** 2).sum(axis=2))
-        order = np.argsort(exact, axis=1, kind="stable")
-        nearest[start : start + len(some)] = np.take_along_axis(found, order, axis=1)
-        distances[start : start + len(some)] = np.take_along_axis(exact, order, axis=1)
-
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(search, range(0, len(rows), NEIGHBOURS_BLOCK)))
-    return nearest, distances
 
 
 def _optimiser() -> Any:

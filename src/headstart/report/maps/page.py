@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from headstart.addresses import is_remote, may_open
-from headstart.findings import Findings
-from headstart.labels import are_many, named
-from headstart.splits import SPLITS
-from headstart.sprites import make_sprites
+from headstart.data.labels import are_many, named
+from headstart.data.splits import SPLITS
+from headstart.report.sprites import make_sprites
+from headstart.runs.findings import Findings
+from headstart.runs.photo_paths import is_remote, may_open
 
 SIDE, SMALL_SIDE, MANY_PICTURES, MOST_PICTURES = 64, 32, 5_000, 60_000  # pixels of a picture on the page; how many
 
@@ -121,7 +121,7 @@ def map_data(contents: MapContents) -> dict[str, Any]:
 
 def map_page(contents: MapContents) -> str:
     """Draw the map as one HTML page that needs nothing else."""
-    web = importlib.resources.files("headstart") / "web"
+    web = importlib.resources.files("headstart.report") / "web"
     values = {
         "style": (web / "map.css").read_text("utf-8"),
         "script": (web / "map.js").read_text("utf-8"),

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headstart.errors import DataError
-from headstart.figures import BLUE, GREEN, ORANGE, PINK, QUIET, About, drawn, new_figure, percent_axis, wrapped
-from headstart.readings import percent
+from headstart.report.plots.style import BLUE, GREEN, ORANGE, PINK, QUIET, About, drawn, new_figure, percent_axis, wrapped
+from headstart.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 OF_SPLIT = {"train": BLUE, "validation": ORANGE}
 

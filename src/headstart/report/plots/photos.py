@@ -10,15 +10,28 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from headstart.data.labels import are_many, counts, named
+from headstart.data.splits import TEST, TRAIN
 from headstart.errors import DataError
-from headstart.figures import BLACK, COLOURS, QUIET, RIGHT, STYLE, WRONG, About, drawn, new_figure, readable, wrapped
-from headstart.findings import Findings
-from headstart.labels import are_many, counts, named
-from headstart.readings import counted, whole_percent
-from headstart.splits import TEST, TRAIN
+from headstart.report.plots.style import (
+    BLACK,
+    COLOURS,
+    QUIET,
+    RIGHT,
+    STYLE,
+    WRONG,
+    About,
+    drawn,
+    new_figure,
+    readable,
+    wrapped,
+)
+from headstart.runs.findings import Findings
+from headstart.wording import counted, whole_percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 Picture: TypeAlias = bytes | np.ndarray
 Pictures: TypeAlias = Mapping[int, Picture]

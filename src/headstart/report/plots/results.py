@@ -11,12 +11,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.errors import DataError
-from headstart.figures import BLACK, BLUE, PALE, QUIET, SKY, STYLE, About, drawn, new_figure, percent_axis, readable, wrapped
-from headstart.readings import counted, is_corrected, percent
+from headstart.report.plots.style import (
+    BLACK,
+    BLUE,
+    PALE,
+    QUIET,
+    SKY,
+    STYLE,
+    About,
+    drawn,
+    new_figure,
+    percent_axis,
+    readable,
+    wrapped,
+)
+from headstart.report.sentences.trust import is_corrected
+from headstart.wording import counted, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 MOST_CONFUSED = 30  # classes whose names can still be read
 

@@ -20,6 +20,7 @@ from headstart.files import write_output
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 About: TypeAlias = Mapping[str, Any]  # run.json
 P = ParamSpec("P")
 

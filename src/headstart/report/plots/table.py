@@ -9,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headstart.curve_plots import curves
-from headstart.figures import About, save
-from headstart.findings import Findings
-from headstart.labels import named
-from headstart.photo_plots import Pictures, learnt, map_, mistakes, photos, predictions, tested
-from headstart.result_plots import calibration, confusion
+from headstart.data.labels import named
+from headstart.report.plots.curves import curves
+from headstart.report.plots.photos import Pictures, learnt, map_, mistakes, photos, predictions, tested
+from headstart.report.plots.results import calibration, confusion
+from headstart.report.plots.style import About, save
+from headstart.runs.findings import Findings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 __all__ = ["PLOTS", "Plot", "calibration", "confusion", "curves", "map_", "mistakes", "photos", "predictions", "save"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.event_files import bytes_field, float_field, int_field, text_field
+from headstart.report.tensorboard.events import bytes_field, float_field, int_field, text_field
 
 GREATEST_INPUT = 256  # values that an ONNX weight may have and still tell the shape inference something
 

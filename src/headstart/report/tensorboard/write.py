@@ -14,7 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from headstart.event_files import (
+from headstart.data.labels import are_many, named
+from headstart.data.splits import SPLITS
+from headstart.files import write_output
+from headstart.heads.head import Head
+from headstart.report.sentences.numbers import is_balanced
+from headstart.report.sprites import GREY, square
+from headstart.report.tensorboard.events import (
     bytes_field,
     double_field,
     doubles_field,
@@ -26,14 +32,9 @@ from headstart.event_files import (
     tensor,
     text_field,
 )
-from headstart.event_graph import graph_of
-from headstart.files import write_output
-from headstart.findings import Findings, Judged
-from headstart.head import Head
-from headstart.labels import are_many, named
-from headstart.readings import is_balanced, percent, whole_percent
-from headstart.splits import SPLITS
-from headstart.sprites import GREY, square
+from headstart.report.tensorboard.graph import graph_of
+from headstart.runs.findings import Findings, Judged
+from headstart.wording import percent, whole_percent
 
 MOST_ROWS = 5_000  # in the projector: more are slow to turn, and its own t-SNE comes to no end
 MOST_MISTAKES = 25

@@ -1,0 +1,97 @@
+"""Image quality: images that are blank, blurred, dark, bright, tiny or narrow, and files that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.checks.issue import BORDER, CheckInputs, Issue
+from headstart.checks.outliers import STANDS_OUT, in_spreads
+from headstart.codes.image_stats import ImageStats
+from headstart.data.datasets import EXCLUDED, NO_CLASS
+from headstart.wording import whole_percent
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """When a number of a picture is told: beyond `limit` and STANDS_OUT spreads away from its set's; beyond `sure`, always.
+
+    It is a lower bound where `sure` is below `limit`. is_ratio: spreads are those of its logarithm.
+    """
+
+    number: Callable[[ImageStats], np.ndarray]
+    limit: float
+    sure: float
+    is_ratio: bool
+    sentence: str
+    suggestion: str
+
+
+def _shorter(glances: ImageStats) -> np.ndarray:
+    return np.minimum(glances.widths, glances.heights)
+
+
+def _narrowness(glances: ImageStats) -> np.ndarray:
+    return np.maximum(glances.widths, glances.heights) / np.maximum(_shorter(glances), 1)
+
+
+BOUNDS = {
+    "blank": _Bound(
+        lambda g: g.contrast, 0.03, 0.005, False,
+        "shows next to nothing: a contrast of {value:.3f}, where {usual:.2f} is usual here",
+        "take it out, or photograph it again",
+    ),
+    "blurred": _Bound(
+        lambda g: g.sharpness, 0.09, 0.0, True,
+        "blurred: a sharpness of {value:.2f}, where {usual:.2f} is usual here",
+        "look whether it still shows what it is labelled; keep it if the photos to come are like that",
+    ),
+    "dark": _Bound(
+        lambda g: g.brightness, 0.1, 0.0, False,
+        "very dark: {share} of full brightness, where {usual_share} is usual here",
+        "look whether it still shows what it is labelled; brighten it, or take it out, if not",
+    ),
+    "bright": _Bound(  # from 0.9 on, most are things cut out upon white (CIFAR-10)
+        lambda g: g.brightness, 0.95, 1.01, False,
+        "very bright: {share} of full brightness, where {usual_share} is usual here",
+        "look whether it still shows what it is labelled; take it out if not",
+    ),
+    "tiny": _Bound(
+        _shorter, 64, 8, True,
+        "tiny: {width} x {height} pixels, where a shorter side of {usual:.0f} is usual here",
+        "look for the larger original: it may be a preview",
+    ),
+    "odd-aspect": _Bound(
+        _narrowness, 3.0, 20.0, True,
+        "long and narrow: {width} x {height} pixels; only the square in its middle is looked at",
+        "cut it to what matters",
+    ),
+}  # fmt: skip
+
+
+def find_beyond(evidence: CheckInputs, kind: str) -> Iterator[Issue]:
+    if evidence.glances is None:
+        return
+    bound, glances = BOUNDS[kind], evidence.glances
+    there = np.flatnonzero(glances.widths > 0)  # the others have gone since
+    if not len(there):
+        return
+    values = bound.number(glances)[there].astype(np.float64)
+    sign = -1 if bound.sure < bound.limit else 1
+    spreads = sign * in_spreads(np.log(np.maximum(values, 1e-3)) if bound.is_ratio else values)
+    is_out = (sign * (values - bound.limit) > 0) & (spreads > STANDS_OUT) | (sign * (values - bound.sure) > 0)
+    usual = float(np.median(values))
+    for i, value in zip(there[is_out].tolist(), values[is_out].tolist(), strict=True):
+        told = {"value": value, "usual": usual, "share": whole_percent(value), "usual_share": whole_percent(usual)}
+        size = {"width": int(glances.widths[i]), "height": int(glances.heights[i])}
+        how_far = value / bound.limit if sign < 0 else bound.limit / value
+        yield evidence.issue(kind, [i], BORDER * how_far, bound.sentence.format(**told, **size), bound.suggestion)
+
+
+def find_unreadable(evidence: CheckInputs) -> Iterator[Issue]:
+    for path, reason in evidence.skipped:
+        if reason != NO_CLASS and not reason.startswith(EXCLUDED):
+            todo = "mend it, save it anew, or take it out; until then it is left out"
+            yield Issue("unreadable", (path,), ("",), 0.3, f"cannot be used: {reason}", todo)

@@ -1,0 +1,1 @@
+"""The finished classifier: one ONNX file that predicts, explains and describes itself."""

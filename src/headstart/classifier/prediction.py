@@ -1,0 +1,33 @@
+"""A prediction: what a classifier says of one image, or why it can say nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one image, or why it can say nothing.
+
+    status: `ok`, else one of images.FAILURES, with the reason. prediction: of a classifier that tells several labels an
+    image, all that apply, with | between them, perhaps none; probability is the highest in any case. top: the likeliest
+    classes with their probabilities, highest first. unfamiliarity: 0.5 for a typical photo, above 1 where it looks like
+    nothing in the training images, which is then what `unfamiliar` says; None of a classifier that cannot tell. set: with a
+    coverage asked for, the classes that hold the right one so often, likeliest first.
+    """
+
+    path: str
+    status: str
+    reason: str | None = None
+    prediction: str | None = None
+    probability: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
+    unfamiliar: bool | None = None
+    unfamiliarity: float | None = None
+    set: tuple[str, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row that every output format shares."""
+        of_set = None if self.set is None else list(self.set)
+        return {**asdict(self), "top": [list(pair) for pair in self.top], "set": of_set}

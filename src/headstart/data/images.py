@@ -1,0 +1,75 @@
+"""The square of pixels that a backbone sees, made from any image source.
+
+Takes paths, bytes, Pillow images or arrays and a Preprocess; gives (size, size, 3) uint8 RGB, or a Failure that says why
+not. It decides which part of an image is seen, and how it is resized.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headstart.data.decoding import Failure, ImageSource, see
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What happens to an image before its backbone sees it; travels with the weights and with every classifier.
+
+    size: side of the square that the backbone takes, in pixels. crop: the part of the shorter side that the central
+    square keeps. resample: a key of RESAMPLING. mean, std: per channel RGB, in units of the pixel range [0, 1]; the
+    backbone's input is (pixel / 255 - mean) / std.
+    """
+
+    size: int
+    crop: float = 0.875
+    resample: str = "area"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        is_whole = isinstance(self.size, int) and len(self.mean) == len(self.std) == 3
+        if not is_whole or self.size < 1 or not 0 < self.crop <= 1 or self.resample not in RESAMPLING:
+            raise ValueError(f"no images can be made ready by {self}")
+
+
+# How a square is made smaller / made larger, as OpenCV flags (their values, so that cv2 need not be imported here).
+# Only area averages over every source pixel; bilinear and bicubic are for networks that were trained without that.
+RESAMPLING = {"area": (3, 2), "bilinear": (1, 1), "bicubic": (2, 2)}
+
+
+def load_image(source: ImageSource, preprocess: Preprocess) -> np.ndarray | Failure:
+    """Turn one image, wherever it is, into the (size, size, 3) uint8 RGB square that a backbone sees."""
+    return see(source, lambda pixels: fit(pixels, preprocess), shorter_side=shorter_side_wanted(preprocess))
+
+
+def shorter_side_wanted(preprocess: Preprocess) -> int:
+    """The shorter side, in pixels, that a JPEG must keep when it is decoded at a fraction of its size.
+
+    1.5 times what the square needs: at exactly what it needs, pixels differ from a full decode by 5 grey levels of 255 on
+    average, at 1.5 times by 1 (the alpaca photos), and most of the time is saved all the same.
+    """
+    return int(np.ceil(1.5 * preprocess.size / preprocess.crop))
+
+
+def fit(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """Cut the central square out of (height, width, 3) pixels and scale it to the backbone's size."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    side = max(1, round(min(height, width) * preprocess.crop))
+    top, left = (height - side) // 2, (width - side) // 2
+    square = pixels[top : top + side, left : left + side]
+    smaller, larger = RESAMPLING[preprocess.resample]
+    interpolation = smaller if side > preprocess.size else larger
+    return cv2.resize(square, (preprocess.size, preprocess.size), interpolation=interpolation)
+
+
+def display_name(source: Any) -> str:
+    """What to call an image in a table: its path, or what it is."""
+    if isinstance(source, tuple):  # a datasets.TableImage, which says its table and row
+        return str(source)
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>"

@@ -1,0 +1,1 @@
+"""Runs one network on many threads: OpenVINO on CPUs, torch on NVIDIA GPUs."""

@@ -1,0 +1,1 @@
+"""Fine-tunes the backbone with torch, alone or in many processes."""

@@ -1,0 +1,1 @@
+"""Learns a head on codes: logistic regression, a hidden layer, class means, nearest neighbours."""

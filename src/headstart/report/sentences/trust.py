@@ -1,0 +1,101 @@
+"""Sentences about trust: whether the probabilities hold, and what happens with unfamiliar photos."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from headstart.report.sentences.numbers import WIDE, is_evaluation
+from headstart.wording import counted, percent, points
+
+SELDOM, NEVER = 1.64, 3.0  # spreads above what chance makes on average: 1 time in 20, and next to never
+
+
+# ---- how sure, how familiar
+
+
+def surer(about: dict[str, Any]) -> str | None:
+    """Whether it is surer than it should be; None where calibration was not measured."""
+    c = about.get("calibration")
+    if not c or not c.get("bins"):
+        return None
+    after, luck = c["error_after"], _by_luck(c)
+    alike = ", every class counted alike," if c.get("is_balanced") else ""
+    n, differ = counted(c["n_images"], "photo"), f"what it says and how often it is right{alike} differ by"
+    before = f" Before it was corrected, the difference was {points(c['error_before'])}." if _is_mended(c) else ""
+    if luck > 2 * WIDE and not is_off(about):
+        by_chance = f"chance alone could make a difference of {points(luck)}"
+        return f"{n} are too few to tell whether it is as sure as it should be: {by_chance}."
+    if after <= luck:
+        return (
+            f"It is as sure as it should be, as far as {n} can tell: {differ} {points(after)} on average, and chance alone "
+            f"could make that {points(luck)}.{before}"
+        )
+    if after < 0.01:
+        return f"It is as sure as it should be: {differ} {points(after)} on average, too little to matter.{before}"
+    way, advice = _direction(c)
+    if not is_off(about):
+        return (
+            f"It may be a little {way} than it should be: {differ} {points(after)} on average, and on {n} chance alone "
+            f"would seldom make that more than {points(luck)}.{before}"
+        )
+    return (
+        f"It is {way} than it should be: {differ} {points(after)} on average, where chance alone would seldom "
+        f"make that more than {points(luck)}.{before} {advice}"
+    )
+
+
+def is_off(about: dict[str, Any]) -> bool:
+    """Whether probabilities are off by more than chance can make them, and by enough to matter."""
+    c = about.get("calibration")
+    return bool(c and c.get("bins") and c["error_after"] >= 0.01 and c["error_after"] > _by_luck(c, NEVER))
+
+
+def is_corrected(c: dict[str, Any]) -> bool:
+    """Whether calibration changed any probability; c: about["calibration"]."""
+    return bool(c.get("bins_before")) and c["bins_before"] != c["bins"]
+
+
+def _by_luck(c: dict[str, Any], n_spreads: float = SELDOM) -> float:
+    """The calibration error that perfect probabilities stay below, but for luck.
+
+    Each bin's share of right ones spreads binomially around its probability; what counts of it is its size, half a normal
+    distribution, whose variance is 1 - 2 / pi of the whole one's.
+    """
+    bins = [b for b in c["bins"] if b["n"]]
+    n = sum(b["n"] for b in bins) or 1
+    variance = sum(
+        b.get("share", b["n"] / n) ** 2 * b["probability"] * (1 - b["probability"]) / b.get("n_effective", b["n"])
+        for b in bins
+    )
+    return float((c.get("bias") or 0.0) + n_spreads * math.sqrt(max(0.0, variance) * (1 - 2 / math.pi)))
+
+
+def _is_mended(c: dict[str, Any]) -> bool:
+    return c.get("error_before") is not None and c["error_before"] - c["error_after"] > 0.005
+
+
+def _direction(c: dict[str, Any]) -> tuple[str, str]:
+    over = sum(b.get("share", b["n"]) * (b["probability"] - b["accuracy"]) for b in c["bins"] if b["n"])
+    if over > 0:
+        return "surer", "Read its 90 % as something less, and check what it is unsure of by eye."
+    return "less sure", "Its answers are right more often than it says: a cautious fault."
+
+
+def unfamiliar(about: dict[str, Any]) -> str | None:
+    """Whether it notices photos of something that it has never seen; None where that was not tried."""
+    u = about.get("unfamiliar")
+    if not u:
+        return None
+    told = []
+    if (test := u.get("test")) and test["n"] and not is_evaluation(about):  # they are of the run's own photos
+        flagged = f"{test['flagged']:,}" if test["flagged"] else "none"
+        told.append(f"Of {counted(test['n'], 'test photo')}, like those it learnt from, it called {flagged} unfamiliar.")
+    left_out = [row for row in u.get("left_out") or () if row.get("flagged") is not None]
+    if n := sum(row["n"] for row in left_out):
+        share = sum(row["n"] * row["flagged"] for row in left_out) / n
+        told.append(f"Of classes that were kept from it for a trial it noticed {percent(share)} of {counted(n, 'photo')}.")
+    if probes := [probe for probe in u.get("probes") or () if probe.get("unfamiliarity") is not None]:
+        n_noticed = sum(probe["unfamiliarity"] > 1 for probe in probes)
+        told.append(f"Of {counted(len(probes), 'picture')} of something else altogether it noticed {n_noticed:,}.")
+    return " ".join(told) or None

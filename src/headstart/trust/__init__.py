@@ -1,0 +1,1 @@
+"""Learns how far a classifier can be believed: calibration, conformal sets, and photos that are unfamiliar."""
