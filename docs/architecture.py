@@ -10,7 +10,19 @@ HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent / "src" / "headstart"
 # A package imports only those that stand before it; tests/house/test_imports.py holds it.
 ORDER = (
-    *("errors", "wording", "progress", "versions", "files", "cache_folder", "safety", "numerics", "data", "engines"),
+    *(
+        "errors",
+        "wording",
+        "progress",
+        "versions",
+        "files",
+        "cache_folder",
+        "safety",
+        "record",
+        "numerics",
+        "data",
+        "engines",
+    ),
     *("backbones", "codes", "heads", "evaluation", "selection", "trust", "classifier", "finetune", "checks", "runs"),
     *("report", "training", "cli"),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 MOST_NAMED = 5
 
@@ -34,11 +33,6 @@ def points(difference: float) -> str:
 def counted(n: int, thing: str) -> str:
     """A number and what it counts: `1 photo`, `1,200 photos`."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
-
-
-def are_several(about: dict[str, Any]) -> bool:
-    """Whether a photo may have several labels."""
-    return about.get("thresholds") is not None
 
 
 def quoted(name: str) -> str:

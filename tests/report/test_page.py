@@ -161,7 +161,9 @@ def test_perfect_probabilities_are_seldom_called_off():
 @pytest.mark.parametrize(("learnt", "n", "said"), [(0.92, 50, "no sign"), (1.0, 5_000, "knows its own photos better")])
 def test_overfitting_is_a_gap_beyond_chance(learnt, n, said):
     step = {"step": 9, "train_accuracy": learnt, "validation_accuracy": 0.88, "validation_cross_entropy": 0.4}
-    assert said in learning.overfitting({"fitting": {"n_validation": n, "steps": [step]}})
+    assert said in learning.overfitting(
+        {"fitting": {"n_train": 4 * n, "n_validation": n, "steps": [step]}, "images": {"used": 5 * n}}
+    )
 
 
 def fitted(learnt, new, n, **images):
@@ -224,7 +226,9 @@ def test_a_gap_on_a_sample_is_no_alarm():
 def test_a_rise_of_cross_entropy_is_no_alarm():
     same = {"train_accuracy": 1.0, "validation_accuracy": 0.7}
     steps = [{"step": s, "validation_cross_entropy": 0.5 + abs(s - 3) / 10, **same} for s in range(9)]
-    said = learning.overfitting({"fitting": {"n_validation": 900, "steps": steps}})
+    said = learning.overfitting(
+        {"fitting": {"n_train": 3_600, "n_validation": 900, "steps": steps}, "images": {"used": 4_500}}
+    )
     assert "kept from it" in said and "worse" not in said
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from headstart.codes.image_stats import ImageStats
 from headstart.data.datasets import Skipped
 from headstart.data.labels import named
 from headstart.data.splits import TEST
+from headstart.record import IssueRecord
 
 BORDER = 0.5  # the score from which on nothing is told
 
@@ -41,7 +41,7 @@ class Issue:
     suggested_label: str | None = None
     is_certain: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> IssueRecord:
         """As issues.json has it: `path` and `label` are the first ones."""
         return {
             "kind": self.kind,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from headstart.data.splits import TRAIN
 from headstart.data.tables import ImageRef
 from headstart.engines.hardware import Hardware, available_cores
 from headstart.progress import Progress, underway
+from headstart.record import IssueRecord
 from headstart.wording import counted, listed
 
 MOST_COMPARED = 150_000  # photos: 60,000 take 10 s, and it goes with their square
@@ -69,7 +69,7 @@ class PhotoGroups:
 
     def issues(
         self, notes: list[str], *, threads: int | None = None, progress: Progress = lambda *_: None
-    ) -> list[dict[str, Any]]:
+    ) -> list[IssueRecord]:
         """The issues found in the photos, worst first, as issues.json has them; leaks are told in notes as well."""
         evidence = self.evidence(threads=threads, progress=progress)
         issues = find_issues(evidence)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from headstart.backbones.backbone import Backbone
+from headstart.classifier.metadata import ClassifierMetadata
 from headstart.classifier.model_file import FILE_NAME, FORMAT, check_content, preprocess_from, read_content, seal
 from headstart.classifier.network import check_together, join
 from headstart.classifier.prediction import Prediction
@@ -39,7 +40,7 @@ DEFAULT_SETS = "smallest"
 class Classifier(CompilesOnce[Engine]):
     """A finished classifier. Make one with `headstart.train`, or load one with `headstart.load`."""
 
-    def __init__(self, content: bytes, about: dict[str, Any], hardware: Hardware = Hardware()) -> None:
+    def __init__(self, content: bytes, about: ClassifierMetadata, hardware: Hardware = Hardware()) -> None:
         """Take the bytes and the metadata of a checked model.onnx; people call load() or build() instead."""
         self.content = content
         self.about = about
@@ -56,7 +57,7 @@ class Classifier(CompilesOnce[Engine]):
         backbone: Backbone | Representation,
         head: Head,
         classes: Sequence[str],
-        about: dict[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
         hardware: Hardware = Hardware(),
         *,
         unfamiliarity: Unfamiliarity | None = None,
@@ -86,8 +87,8 @@ class Classifier(CompilesOnce[Engine]):
             },
             **(about or {}),
         }
-        described = json.loads(json.dumps(described))  # as it will be when it is loaded
-        return cls(seal(join(look, head, unfamiliarity), described), described, hardware)
+        metadata: ClassifierMetadata = json.loads(json.dumps(described))  # as it will be when it is loaded
+        return cls(seal(join(look, head, unfamiliarity), metadata), metadata, hardware)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], hardware: Hardware = Hardware()) -> Classifier:
@@ -162,13 +163,14 @@ class Classifier(CompilesOnce[Engine]):
         if not kept:
             why = "tells several labels an image" if self.thresholds is not None else "has been chosen by all its photos"
             raise HeadstartError(f"this classifier {why}, and so can promise no coverage")
-        if strangest_allowed(kept[sets], kept["n"], coverage) == float("inf"):
+        scores = kept["smallest"] if sets == "smallest" else kept["adaptive"]
+        if strangest_allowed(scores, kept["n"], coverage) == float("inf"):
             most = kept["n"] / (kept["n"] + 1)
             by = (
                 "so few held-out photos of the rarest class" if kept.get("is_balanced") else f"{kept['n']:,} held-out photos"
             )
             raise HeadstartError(f"a coverage of {coverage} cannot be promised by {by}; at most {most:.3f} can")
-        return strangest_allowed(kept[sets], kept["n"], coverage)
+        return strangest_allowed(scores, kept["n"], coverage)
 
     def check_outputs(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Raise ClassifierError where a row of the network's outputs is not as long as its file says."""

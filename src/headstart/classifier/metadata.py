@@ -1,39 +1,66 @@
-"""The metadata of model.onnx: what it must say about a classifier before any of it is used.
-
-Takes JSON as json_checks.read_json gives it; raises ValueError where it is not as headstart writes it.
-"""
+"""The metadata of model.onnx: its types, and what it must say about a classifier before any of it is used."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from headstart.data.images import RESAMPLING
-from headstart.safety.json_checks import each, fields, flag, maybe, number, one_of, share, text, whole
-from headstart.trust.conformal import SCORES
+from headstart.record import Count, Some
+from headstart.safety.json_checks import check_of, each, maybe, number, one_of, share, whole
 
 LARGEST_SIDE = 8_192  # pixels of the square that a network sees
-ROUNDED = number(-1e-3, 1.001)  # a probability, or a mean of some, in 32 bits
-count = whole()
-some = whole(1)
 
-PREPROCESS = fields(
-    {"size": whole(1, LARGEST_SIDE), "mean": each(number(-1e6, 1e6), 3), "std": each(number(-1e6, 1e6), 3)},
-    {"crop": share, "resample": one_of(*RESAMPLING)},
-)
-SCORES_KEPT = {name: each(number(-1, 2), least=1) for name in SCORES}
-CLASSIFIER = fields(
-    {
-        "classes": each(text, least=1),
-        "preprocess": PREPROCESS,
-        "has_unfamiliarity": flag,
-        "backbone": fields({"name": text, "n_codes": some, "parts": each(some, least=1), "mirrored": flag}),
-    },
-    {
-        "labels": one_of("one", "many"),
-        "conformal": maybe(fields({"n": some, **SCORES_KEPT}, {"is_balanced": flag})),
-        "license_notes": each(text),
-    },
-)
+Scores = Annotated[Sequence[float], each(number(-1, 2), least=1)]
+Channels = Annotated[Sequence[float], each(number(-1e6, 1e6), 3)]
+
+
+class PreprocessMetadata(TypedDict):
+    """data.images.Preprocess."""
+
+    size: Annotated[int, whole(1, LARGEST_SIDE)]
+    mean: Channels
+    std: Channels
+    crop: NotRequired[Annotated[float, share]]
+    resample: NotRequired[Annotated[str, one_of(*RESAMPLING)]]
+
+
+class BackboneMetadata(TypedDict):
+    """The backbones side by side. parts: how many codes each has of the last layer, and of each deeper one."""
+
+    name: str
+    n_codes: Some
+    parts: Annotated[Sequence[int], each(whole(1), least=1)]
+    mirrored: bool
+    sha256: NotRequired[Sequence[str]]
+    n_parameters: NotRequired[Count]
+    license: NotRequired[str]
+
+
+class ConformalMetadata(TypedDict):
+    """What prediction sets need: how many photos were held out, and what remains of their scores of each kind."""
+
+    n: Some
+    adaptive: Scores
+    smallest: Scores
+    is_balanced: NotRequired[bool]
+
+
+class ClassifierMetadata(TypedDict):
+    """What a classifier says of itself. What `train` adds (evaluation, images, versions) is for people, and not read."""
+
+    classes: Annotated[Sequence[str], each(check_of(str), least=1)]
+    preprocess: PreprocessMetadata
+    has_unfamiliarity: bool
+    backbone: BackboneMetadata
+    format: NotRequired[int]
+    labels: NotRequired[Annotated[str, one_of("one", "many")]]
+    thresholds: NotRequired[Sequence[float]]
+    conformal: NotRequired[ConformalMetadata | None]
+    license_notes: NotRequired[Sequence[str]]
+
+
+CLASSIFIER = check_of(ClassifierMetadata)
 
 
 def check_classifier(about: Any) -> None:
@@ -42,4 +69,4 @@ def check_classifier(about: Any) -> None:
     parts, k = about["backbone"]["parts"], len(about["classes"])
     if sum(parts) != about["backbone"]["n_codes"]:
         raise ValueError(f"its {about['backbone']['n_codes']:,} codes are not those of its parts, {sum(parts):,}")
-    maybe(each(ROUNDED, k))(about.get("thresholds"), "thresholds")
+    maybe(each(number(-1e-3, 1.001), k))(about.get("thresholds"), "thresholds")

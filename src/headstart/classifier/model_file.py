@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from headstart.backbones.standard_form import STANDARD_DOMAINS, other_files
-from headstart.classifier.metadata import check_classifier
+from headstart.classifier.metadata import ClassifierMetadata, PreprocessMetadata, check_classifier
 from headstart.data.images import Preprocess
 from headstart.errors import ClassifierError
 from headstart.safety.json_checks import read_json
@@ -21,7 +22,7 @@ METADATA_KEY = "headstart"
 HASH_KEY = "headstart.sha256"
 
 
-def seal(model: Any, about: dict[str, Any]) -> bytes:
+def seal(model: Any, about: ClassifierMetadata) -> bytes:
     """Serialise, with a last metadata entry that holds the sha256 of every byte before it.
 
     Protobuf reads a message whose fields follow one another, so the file stays plain ONNX for everybody else.
@@ -54,7 +55,7 @@ def read_content(file: Path) -> bytes:
         raise ClassifierError(f"{file} cannot be read: {getattr(error, 'strerror', error)}") from error
 
 
-def check_content(content: bytes, file: Path) -> dict[str, Any]:
+def check_content(content: bytes, file: Path) -> ClassifierMetadata:
     """Give a file's metadata once everything about it has been found in order."""
     import onnx
     from google.protobuf.message import DecodeError
@@ -98,10 +99,10 @@ def check_content(content: bytes, file: Path) -> dict[str, Any]:
     return about
 
 
-def _described(metadata: str, file: Path) -> dict[str, Any]:
+def _described(metadata: str, file: Path) -> ClassifierMetadata:
     """What a file says of itself, once all that is read of it later is there and of the right kind."""
     try:
-        about: dict[str, Any] = read_json(metadata)
+        about = read_json(metadata)
         if isinstance(about, dict) and about.get("format") != FORMAT:
             raise ClassifierError(
                 f"{file} has format {about.get('format')}; this release reads format {FORMAT}: upgrade headstart, or train "
@@ -113,8 +114,16 @@ def _described(metadata: str, file: Path) -> dict[str, Any]:
         raise ClassifierError(
             f"{file} does not describe itself as a headstart classifier does: {error}; train again"
         ) from error
-    return about
+    return cast(ClassifierMetadata, about)
 
 
-def preprocess_from(fields: dict[str, Any]) -> Preprocess:
-    return Preprocess(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+def preprocess_from(fields: PreprocessMetadata) -> Preprocess:
+    """The preprocessing that a file says its pixels need."""
+    usual = Preprocess(fields["size"])
+    crop, resample = fields.get("crop", usual.crop), fields.get("resample", usual.resample)
+    return Preprocess(fields["size"], crop, resample, _channels(fields["mean"]), _channels(fields["std"]))
+
+
+def _channels(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue

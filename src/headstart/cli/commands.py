@@ -89,7 +89,7 @@ def train(options: argparse.Namespace) -> int:
     is_tuned = about["choice"]["head"] == "fine-tuned"  # then what was held out has chosen the epoch
     if run.evaluation.split == "test" and not is_tuned and about["cross_validation"]["n_images"]:
         cv = about["cross_validation"]
-        low, high = cv["interval"]
+        low, high = cv["interval"] or (0.0, 1.0)
         held_out = f"{'all' if cv['n_images'] == n_learnt else format(cv['n_images'], ',')} of the {n_learnt:,} photos"
         print(
             f"\nwhat was chosen, cross-validated on {held_out} to learn from: "

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.cli.commands import cache_dir_of, classifier_of, hardware_of, program, quoted
 from headstart.errors import DataError, OutputError
 from headstart.files import check_output, write_output
+from headstart.record import IssueRecord
 from headstart.wording import listed
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _where(paths: tuple[str, ...]) -> str:
     return f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
 
 
-def _write_rows(path: Path, issues: list[dict[str, Any]]) -> None:
+def _write_rows(path: Path, issues: list[IssueRecord]) -> None:
     import csv
     import io
 

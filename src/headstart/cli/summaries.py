@@ -8,6 +8,7 @@ from typing import Any
 from headstart.cli.console import table
 from headstart.evaluation.metrics import Evaluation
 from headstart.evaluation.multilabel import MultiLabelEvaluation
+from headstart.record import LearningCurveRecord, RungRecord
 from headstart.safety.terminal_text import one_line
 from headstart.wording import counted, percent
 
@@ -93,7 +94,7 @@ def unfamiliar_lines(added: Sequence[dict[str, Any]]) -> list[str]:
     return [*lines, f"  ... and {rest:,} more: --json lists all"] if rest > 0 else lines
 
 
-def ladder_text(rungs: Sequence[dict[str, Any]], n_learnt: int) -> str:
+def ladder_text(rungs: Sequence[RungRecord], n_learnt: int) -> str:
     """The rungs that were tried, each with what it gave on held-out photos and what became of it.
 
     n_learnt: photos that are learnt from in all, of which rungs may have seen a sample.
@@ -103,7 +104,7 @@ def ladder_text(rungs: Sequence[dict[str, Any]], n_learnt: int) -> str:
         if rung["accuracy"] is None:
             rows.append((rung["name"], "-", "-", "-", "no", rung["why"]))
             continue
-        low, high = (percent(share).removesuffix(" %") for share in rung["interval"])
+        low, high = (percent(share).removesuffix(" %") for share in rung.get("interval") or ())
         accuracy = f"{percent(rung['accuracy'])} ({low} to {high})"
         seen = f"{rung['look']}: {rung['why']}"
         rows.append(
@@ -123,7 +124,7 @@ def ladder_text(rungs: Sequence[dict[str, Any]], n_learnt: int) -> str:
     return f"the ladder, each rung judged on held-out photos among {among}{alike}:\n{table(header, rows, text=(0, 5))}"
 
 
-def curve_text(curve: dict[str, Any], width: int = 40) -> str:
+def curve_text(curve: LearningCurveRecord, width: int = 40) -> str:
     """A learning curve as bars."""
     rows = [
         (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from headstart.numerics.intervals import effective_size, group_numbers, wilson_interval
+from headstart.record import ComparisonRecord
 
 ALPHA = 0.05  # a difference counts where chance alone makes one as large less often than this
 
@@ -33,9 +34,9 @@ class Comparison:
     verdict: str
     sentence: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ComparisonRecord:
         """Plain dictionaries and lists, for run.json and --json."""
-        return asdict(self)
+        return cast(ComparisonRecord, asdict(self))
 
 
 def is_better(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from headstart.numerics.intervals import effective_size, share_interval, wilson_interval
+from headstart.record import EvaluationRecord
 
 TOP = 5
 
@@ -52,9 +53,9 @@ class Evaluation:
     balanced_accuracy: float
     balanced_interval: tuple[float, float]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> EvaluationRecord:
         """Plain dictionaries and lists, for run.json and --json."""
-        return asdict(self)
+        return cast(EvaluationRecord, asdict(self))
 
 
 def evaluate(

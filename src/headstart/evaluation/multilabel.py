@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from headstart.evaluation.metrics import f1_score
 from headstart.numerics.intervals import effective_size, share_interval
+from headstart.record import EvaluationRecord
 
 FEW_POSITIVES = 5  # images of a label, below which its own best threshold is mostly luck
 
@@ -50,9 +51,9 @@ class MultiLabelEvaluation:
     f1_macro: float | None
     classes: tuple[LabelScore, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> EvaluationRecord:
         """Plain dictionaries and lists, for run.json and --json."""
-        return asdict(self)
+        return cast(EvaluationRecord, asdict(self))
 
 
 def evaluate_multilabel(

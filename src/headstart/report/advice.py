@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from headstart.checks.kinds import KINDS
 from headstart.numerics.intervals import wilson_interval
+from headstart.record import IssueRecord, RunRecord
 from headstart.report.sentences.classes import PATTERN, confusion_counts, judged_by, worst_pair
 from headstart.report.sentences.learning import is_overfitting, more_photos
-from headstart.report.sentences.numbers import UNEVEN, WIDE, is_evaluation, judges
+from headstart.report.sentences.numbers import UNEVEN, WIDE, are_several, is_evaluation, judges
 from headstart.report.sentences.result import needed
 from headstart.report.sentences.trust import is_off
-from headstart.wording import are_several, counted, percent, quoted
+from headstart.wording import counted, percent, quoted
 
 MOST_TO_DO = 3
 LEAK = "leak"  # the kind of issue that makes the result itself doubtful
@@ -38,9 +38,7 @@ class ToDo:
     share: float
 
 
-def to_do(
-    about: dict[str, Any], issues: Sequence[dict[str, Any]] = (), counts: np.ndarray | None = None
-) -> tuple[ToDo, ...]:
+def to_do(about: RunRecord, issues: Sequence[IssueRecord] = (), counts: np.ndarray | None = None) -> tuple[ToDo, ...]:
     """The findings that matter most, at most three: leaks, wrong labels, then the worst first; counts as for confused."""
     urgent = list(_urgent(about, issues))
     found = [*_of_issues(about, issues), *_of_result(about), *_of_classes(about, counts), *_of_trust(about)]
@@ -49,7 +47,7 @@ def to_do(
     return (*urgent, *sorted(worst.values(), key=lambda t: -t.share))[:MOST_TO_DO]
 
 
-def _urgent(about: dict[str, Any], issues: Sequence[dict[str, Any]]) -> Iterator[ToDo]:
+def _urgent(about: RunRecord, issues: Sequence[IssueRecord]) -> Iterator[ToDo]:
     """What is wrong with the photos and spoils both what is learnt and the result: to be mended before all else."""
     n = max(1, about["images"]["used"])
     if n_leaks := sum(i["kind"] == LEAK for i in issues):
@@ -67,7 +65,7 @@ def _urgent(about: dict[str, Any], issues: Sequence[dict[str, Any]]) -> Iterator
         yield ToDo("issues", text, (n_wrong + n_twice) / n)
 
 
-def _of_issues(about: dict[str, Any], issues: Sequence[dict[str, Any]]) -> Iterator[ToDo]:
+def _of_issues(about: RunRecord, issues: Sequence[IssueRecord]) -> Iterator[ToDo]:
     n = max(1, about["images"]["used"])
     for kind, many in Counter(i["kind"] for i in issues).most_common():
         text = f"Look at {counted(many, 'issue')} under {quoted(kind_title(kind))}: each is shown with what to do about it."
@@ -81,26 +79,28 @@ def _of_issues(about: dict[str, Any], issues: Sequence[dict[str, Any]]) -> Itera
             yield ToDo("card", text, skipped / (n + skipped))
 
 
-def _of_result(about: dict[str, Any]) -> Iterator[ToDo]:
+def _of_result(about: RunRecord) -> Iterator[ToDo]:
     e = about["evaluation"]
     low, high = e["interval"]
     if high - low > WIDE:
         text = f"Only {judges(e)} judged the result. {needed(about)}."
         yield ToDo("result", text, (high - low) / 2)
-    ahead = (about.get("learning_curve") or {}).get("forecast")
+    curve = about.get("learning_curve")
+    ahead = curve and curve.get("forecast")
     if ahead and ahead["interval"][0] - ahead["accuracy"] > 0.005:
         yield ToDo("curve", f"Add photos: {more_photos(about)}", ahead["interval"][0] - ahead["accuracy"])
 
 
-def _of_classes(about: dict[str, Any], counts: np.ndarray | None) -> Iterator[ToDo]:
+def _of_classes(about: RunRecord, counts: np.ndarray | None) -> Iterator[ToDo]:
     e = about["evaluation"]
-    for c in sorted((c for c in e["classes"] if c["recall"] is not None), key=lambda c: c["recall"])[:1]:
-        _, high = wilson_interval(round(c["recall"] * c["support"]), c["support"])
+    scored = [(recall, c) for c in e["classes"] if (recall := c["recall"]) is not None]
+    for recall, c in sorted(scored, key=lambda scored: scored[0])[:1]:
+        _, high = wilson_interval(round(recall * c["support"]), c["support"])
         overall = e["accuracy"] if not are_several(about) else e.get("f1_micro") or 0.0
         if high < overall:
-            found = f"only {percent(c['recall'])} of its photos are found, fewer than chance explains"
+            found = f"only {percent(recall)} of its photos are found, fewer than chance explains"
             text = f"Look at {quoted(c['label'])}: {found}."
-            yield ToDo("classes", text, (overall - c["recall"]) * c["support"] / max(1, e["n_images"]))
+            yield ToDo("classes", text, (overall - recall) * c["support"] / max(1, e["n_images"]))
     counts = confusion_counts(about) if counts is None else counts
     pair = None if counts is None else worst_pair(counts)
     if counts is not None and pair is not None and (n := int(counts[pair] + counts[pair[::-1]])) >= PATTERN:
@@ -110,7 +110,7 @@ def _of_classes(about: dict[str, Any], counts: np.ndarray | None) -> Iterator[To
     yield from _of_balance(about)
 
 
-def _of_balance(about: dict[str, Any]) -> Iterator[ToDo]:
+def _of_balance(about: RunRecord) -> Iterator[ToDo]:
     of_class = {c: n for c, n in (about.get("images_of_class") or {}).items() if n}
     if len(of_class) > 1 and max(of_class.values()) > UNEVEN * min(of_class.values()):
         least, most = min(of_class, key=lambda c: of_class[c]), max(of_class, key=lambda c: of_class[c])
@@ -119,18 +119,20 @@ def _of_balance(about: dict[str, Any]) -> Iterator[ToDo]:
         yield ToDo("classes", text, 0.02)
 
 
-def _of_trust(about: dict[str, Any]) -> Iterator[ToDo]:
-    if is_off(about):
+def _of_trust(about: RunRecord) -> Iterator[ToDo]:
+    calibration, unfamiliar = about.get("calibration"), about.get("unfamiliar")
+    if calibration and is_off(about):
         text = "Read its probabilities with care: they are off beyond chance."
-        yield ToDo("calibration", text, about["calibration"]["error_after"])
-    left_out = [row for row in (about.get("unfamiliar") or {}).get("left_out") or () if row.get("flagged") is not None]
-    for row in sorted(left_out, key=lambda row: row["flagged"])[:1]:
-        if row["flagged"] < NOTICED:
+        yield ToDo("calibration", text, calibration["error_after"])
+    left_out = unfamiliar.get("left_out", ()) if unfamiliar else ()
+    noticed = [(share, row) for row in left_out if (share := row.get("flagged")) is not None]
+    for share, row in sorted(noticed, key=lambda noticed: noticed[0])[:1]:
+        if share < NOTICED:
             text = (
                 f"It hardly notices photos that are much like those it knows: of {quoted(row['label'])}, left out for a "
-                f"trial, it noticed {percent(row['flagged'])}."
+                f"trial, it noticed {percent(share)}."
             )
-            yield ToDo("unfamiliar", text, (NOTICED - row["flagged"]) / 10)
+            yield ToDo("unfamiliar", text, (NOTICED - share) / 10)
     if is_overfitting(about):
         yield ToDo("learning", "It knows its own photos much better than new ones: add more varied photos.", 0.02)
 

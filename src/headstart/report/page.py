@@ -20,9 +20,11 @@ import numpy as np
 from headstart.checks.kinds import KINDS
 from headstart.data.labels import are_many
 from headstart.data.splits import TEST
+from headstart.record import CalibrationRecord, IssueRecord, RunRecord
 from headstart.report.advice import kind_title, to_do
 from headstart.report.run_card import card_of
 from headstart.report.sentences import classes, learning, numbers, result, trust
+from headstart.report.sentences.numbers import paths_of
 from headstart.report.sprites import Sprites, make_sprites
 from headstart.runs.findings import Findings, Judged
 from headstart.runs.photo_paths import folder_of, may_open
@@ -55,10 +57,10 @@ class Explained:
 
 
 def report_page(
-    about: dict[str, Any],
+    about: RunRecord,
     findings: Findings,
     *,
-    issues: Sequence[dict[str, Any]] = (),
+    issues: Sequence[IssueRecord] = (),
     pictures: Sequence[bytes | None] = (),
     explained: Sequence[Explained] = (),
     probe_pictures: Sequence[bytes] = (),
@@ -145,15 +147,13 @@ def _base64(content: bytes) -> str:
 # ---- which photos
 
 
-def _shown(
-    findings: Findings, judged: Judged, issues: Sequence[dict[str, Any]], explained: Sequence[Explained]
-) -> np.ndarray:
+def _shown(findings: Findings, judged: Judged, issues: Sequence[IssueRecord], explained: Sequence[Explained]) -> np.ndarray:
     """The rows that are on the page, ascending: mistakes first, then what the page names, then evenly from the others."""
     n = len(findings.names)
     if n <= MOST_PHOTOS:
         return np.arange(n)
     row_of = {name: i for i, name in enumerate(findings.names)}
-    named = [i for issue in issues for name in _paths(issue) if (i := row_of.get(name)) is not None]
+    named = [i for issue in issues for name in paths_of(issue) if (i := row_of.get(name)) is not None]
     named += [i for e in explained for i in (e.row, *e.nearest)]
     rank = np.full(n, 2)
     rank[named] = 1
@@ -213,7 +213,7 @@ def _sprites(pictures: Sequence[bytes | None]) -> dict[str, Any] | None:
 # ---- what is on it
 
 
-def _summary(about: dict[str, Any], findings: Findings, judged: Judged, issues: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _summary(about: RunRecord, findings: Findings, judged: Judged, issues: Sequence[IssueRecord]) -> dict[str, Any]:
     """Sentences and figures that come from run.json and from counts alone."""
     n_classes = len(about["classes"])
     is_test = findings.splits[findings.held_out] == TEST
@@ -255,7 +255,7 @@ def _summary(about: dict[str, Any], findings: Findings, judged: Judged, issues: 
         "unfamiliar": about.get("unfamiliar"),
         "ladder": about.get("ladder") or [],
         "fitting": about.get("fitting"),
-        "tuning": (about.get("fine_tuning") or {}).get("history"),
+        "tuning": tuning.get("history") if (tuning := about.get("fine_tuning")) else None,
         "curve": about.get("learning_curve"),
         "card": card_of(about),
         "limits": learning.limits(about),
@@ -266,7 +266,7 @@ def _last_part(path: object) -> str:
     return re.split(r"[/\\]", str(path or "").rstrip("/\\"))[-1]
 
 
-def _calibration(about: dict[str, Any]) -> dict[str, Any] | None:
+def _calibration(about: RunRecord) -> CalibrationRecord | None:
     """As run.json has it; without what was before where nothing was corrected."""
     known = about.get("calibration")
     return known if not known or trust.is_corrected(known) else {**known, "bins_before": None}
@@ -314,26 +314,21 @@ def _explanation(e: Explained | None, place: np.ndarray) -> dict[str, Any]:
     return {"square": _base64(e.square), "heat": [*heat.shape, content], "nearest": nearest}
 
 
-def _issues(issues: Sequence[dict[str, Any]], findings: Findings, place: np.ndarray) -> list[dict[str, Any]]:
+def _issues(issues: Sequence[IssueRecord], findings: Findings, place: np.ndarray) -> list[dict[str, Any]]:
     """By kind, the worst first; the kinds in the order of their worst."""
     row_of = {name: i for i, name in enumerate(findings.names)}
     kinds: dict[str, list[dict[str, Any]]] = {}
     for issue in sorted(issues, key=lambda i: i.get("score") or 0):
-        photos = [int(place[i]) for name in _paths(issue) if (i := row_of.get(name)) is not None and place[i] >= 0]
+        photos = [int(place[i]) for name in paths_of(issue) if (i := row_of.get(name)) is not None and place[i] >= 0]
         kept = {k: issue.get(k) for k in ("label", "suggested_label", "score", "sentence", "suggestion")}
         kinds.setdefault(str(issue["kind"]), []).append(
-            {**kept, "photos": photos[:MOST_OF_ISSUE], "names": [] if photos else _paths(issue)[:12]}
+            {**kept, "photos": photos[:MOST_OF_ISSUE], "names": [] if photos else paths_of(issue)[:12]}
         )
     return [{"kind": kind, **_told(kind), "n": len(found), "found": found[:MOST_ISSUES]} for kind, found in kinds.items()]
 
 
 def _told(kind: str) -> dict[str, str]:
     return {"title": kind_title(kind), "meaning": KINDS[kind].meaning if kind in KINDS else ""}
-
-
-def _paths(issue: dict[str, Any]) -> list[str]:
-    """An issue's photos, each once."""
-    return list(dict.fromkeys(p for p in (issue.get("path"), *(issue.get("paths") or ())) if p))
 
 
 def _histogram(unfamiliarity: np.ndarray) -> dict[str, Any] | None:

@@ -7,11 +7,10 @@ explained.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,10 +25,12 @@ from headstart.data.tables import ImageRef, same_content_of
 from headstart.errors import BackboneError
 from headstart.files import write_output
 from headstart.progress import Progress
+from headstart.record import IssueRecord, ProbeRecord, RunRecord
 from headstart.report.page import Explained, report_page
 from headstart.report.probes import probes
 from headstart.runs.findings import Findings
 from headstart.runs.folder import ISSUES, REPORT
+from headstart.runs.record_file import issue_records_json
 
 N_EXPLAINED = 12  # mistakes; a heat map takes 10 ms to 30 ms
 N_NEAREST = 3
@@ -146,15 +147,16 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return content
 
 
-def with_probes(about: dict[str, Any], reviewed: Review) -> dict[str, Any]:
+def with_probes(about: RunRecord, reviewed: Review) -> RunRecord:
     """run.json with what is said of the probes."""
-    if not about.get("unfamiliar"):
+    unfamiliar = about.get("unfamiliar")
+    if not unfamiliar:
         return about
-    return {**about, "unfamiliar": {**about["unfamiliar"], "probes": list(reviewed.probes)}}
+    return {**about, "unfamiliar": {**unfamiliar, "probes": cast(Sequence[ProbeRecord], list(reviewed.probes))}}
 
 
 def write_report(
-    folder: Path, about: dict[str, Any], findings: Findings, issues: Iterable[dict[str, Any]], reviewed: Review
+    folder: Path, about: RunRecord, findings: Findings, issues: Iterable[IssueRecord], reviewed: Review
 ) -> None:
     """Write report.html into a folder; raises OutputError where that cannot be."""
     page = report_page(
@@ -168,6 +170,6 @@ def write_report(
     write_output(folder / REPORT, page)
 
 
-def write_issues(folder: Path, issues: Sequence[dict[str, Any]]) -> None:
+def write_issues(folder: Path, issues: Sequence[IssueRecord]) -> None:
     """Write issues.json into a folder."""
-    write_output(folder / ISSUES, json.dumps({"issues": list(issues)}, indent=1) + "\n")
+    write_output(folder / ISSUES, issue_records_json(issues))

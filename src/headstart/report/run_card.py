@@ -9,11 +9,12 @@ from typing import Any
 
 from headstart.backbones.builtin import BACKBONES
 from headstart.data.splits import SPLITS
+from headstart.record import RunRecord
 from headstart.report.sentences.numbers import is_evaluation
 from headstart.wording import counted
 
 
-def card_of(about: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def card_of(about: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
     """Tell how a run was made: groups, each a title and its terms with what they are; about: run.json."""
     choice = about.get("choice") or {}
     names = str(choice.get("backbone", "")).split("+")
@@ -43,7 +44,7 @@ def card_of(about: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     return [(title, rows) for title, rows in groups if rows]
 
 
-def _photos(about: dict[str, Any]) -> list[tuple[str, str]]:
+def _photos(about: RunRecord) -> list[tuple[str, str]]:
     images = about["images"]
     rows = [
         ("folder or table", str(about.get("photos", ""))),
@@ -52,9 +53,10 @@ def _photos(about: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if is_evaluation(about):
         return [("run that was judged", str(about["run"])), *rows]
+    of_split = (images.get("train", 0), images.get("validation", 0), images.get("test", 0))
     return [
         *rows,
-        *((split, counted(images.get(split) or 0, "photo")) for split in SPLITS),
+        *((split, counted(n, "photo")) for split, n in zip(SPLITS, of_split, strict=True)),
         ("fingerprint of the splits", str(about.get("splits_sha256", ""))),
     ]
 

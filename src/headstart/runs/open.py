@@ -9,10 +9,10 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TypeVar
 
 from headstart.classifier.classifier import Classifier
 from headstart.data import datasets
@@ -20,12 +20,13 @@ from headstart.data.labels import are_many
 from headstart.data.tables import ImageRef, TableImage
 from headstart.engines.hardware import Hardware
 from headstart.errors import DataError, HeadstartError
+from headstart.record import IssueRecord, RunRecord
 from headstart.runs.findings import Findings
 from headstart.runs.folder import ISSUES
 from headstart.runs.photo_paths import folder_of, is_remote
-from headstart.runs.record import check_issues, check_run
-from headstart.safety.json_checks import read_json
+from headstart.runs.record_file import read_issue_records, read_run_record
 
+T = TypeVar("T")
 ROW = re.compile(r"\.parquet#\d+$", re.IGNORECASE)  # of a name: the photo's bytes stand in a table
 
 
@@ -34,9 +35,9 @@ class SavedRun:
     """A run folder. images: where each of the findings' photos lies, None for those that are gone."""
 
     folder: Path
-    about: dict[str, Any]
+    about: RunRecord
     findings: Findings
-    issues: list[dict[str, Any]]
+    issues: Sequence[IssueRecord]
     images: list[ImageRef | None]
 
     @property
@@ -70,13 +71,13 @@ def open_run(folder: str | os.PathLike[str], *, photos: str | os.PathLike[str] |
     return SavedRun(folder, about, findings, _read_issues(folder / ISSUES), images)
 
 
-def read_run(folder: Path) -> tuple[dict[str, Any], Findings]:
+def read_run(folder: Path) -> tuple[RunRecord, Findings]:
     """What a run folder's run.json and findings.npz say; raises DataError where they are not whole, or not of one run.
 
     The one way that they are read: whoever draws or computes from a run relies on what is checked here.
     """
     path = folder / "run.json"
-    about = _read_json(path, check_run)
+    about = _read_json(path, read_run_record)
     findings = Findings.load(folder)
     k, labels = len(about["classes"]), findings.labels
     is_of_one_run = (
@@ -90,7 +91,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], Findings]:
     return about, findings
 
 
-def check_own(folder: Path, about: dict[str, Any], findings: Findings, classifier: Classifier) -> None:
+def check_own(folder: Path, about: RunRecord, findings: Findings, classifier: Classifier) -> None:
     """Raise DataError where a classifier is not the one that a run's files are of."""
     same_classes = list(classifier.classes) == about["classes"]
     same_kind = (classifier.thresholds is not None) == are_many(findings.labels)
@@ -98,23 +99,21 @@ def check_own(folder: Path, about: dict[str, Any], findings: Findings, classifie
         raise DataError(f"the classifier and the other files of {folder} are not of one run; train again")
 
 
-def _read_issues(path: Path) -> list[dict[str, Any]]:
-    issues: list[dict[str, Any]] = _read_json(path, check_issues)["issues"] if path.exists() else []
-    return issues
+def _read_issues(path: Path) -> Sequence[IssueRecord]:
+    return _read_json(path, read_issue_records) if path.exists() else []
 
 
-def _read_json(path: Path, check: Callable[[Any], None]) -> dict[str, Any]:
+def _read_json(path: Path, read: Callable[[bytes], T]) -> T:
     try:
-        told: dict[str, Any] = read_json(path.read_bytes())
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"there is no {path}; name a run folder, as `headstart train` makes it, not a file in it") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read, or is not whole: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
     try:
-        check(told)
+        return read(content)
     except ValueError as error:
-        raise DataError(f"{path} is not as headstart wrote it: {error}; train again") from error
-    return told
+        raise DataError(f"{path} is not whole, or not as headstart wrote it: {error}; train again") from error
 
 
 def _images(findings: Findings, photos: str | os.PathLike[str], before: str, *, is_asked: bool) -> list[ImageRef | None]:

@@ -1,4 +1,4 @@
-"""Shapes: what JSON from a file must look like before anything of it is used.
+"""Checks of JSON that anybody may have written, before anything of it is used.
 
 A check takes a value and where it stands, and raises ValueError, which names both, where the value does not fit. It decides
 how deep JSON may be, and how large its numbers.
@@ -6,10 +6,12 @@ how deep JSON may be, and how large its numbers.
 
 from __future__ import annotations
 
+import collections.abc
 import json
 import math
+import types
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Annotated, Any, NotRequired, TypeAlias, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 Check: TypeAlias = Callable[[Any, str], None]
 
@@ -175,3 +177,40 @@ def interval(value: Any, where: str) -> None:
     each(share, 2)(value, where)
     if value[0] > value[1]:
         _refuse(value, where, "the lower end first")
+
+
+Path: TypeAlias = Annotated[str, path]
+
+
+def check_of(kind: Any) -> Check:
+    """Make the check of a type: a TypedDict of str, bool, int, float, lists, dicts and None, and of other TypedDicts.
+
+    A type that is Annotated with a check of this module is checked by that; entries that are NotRequired may lack. Raises
+    TypeError for a type that JSON has no values of.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        check: Check = kind.__metadata__[0]
+        return check
+    if origin in (Union, types.UnionType) and len(parts) == 2 and type(None) in parts:
+        return maybe(check_of(next(part for part in parts if part is not type(None))))
+    if origin in (list, collections.abc.Sequence):
+        return each(check_of(parts[0]))
+    if origin is dict:
+        return mapping(check_of(parts[1]))
+    if is_typeddict(kind):
+        return _check_of_typed_dict(kind)
+    plain = {str: text, bool: flag, int: whole(-MOST), float: number(), Any: anything}
+    if kind not in plain:
+        raise TypeError(f"JSON has no values of {kind}")
+    return plain[kind]
+
+
+def _check_of_typed_dict(kind: Any) -> Check:
+    needed: dict[str, Check] = {}
+    others: dict[str, Check] = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        # Not kind.__required_keys__: where annotations are postponed, Python 3.11 does not see NotRequired in them.
+        is_optional = get_origin(hint) is NotRequired or not kind.__total__
+        (others if is_optional else needed)[name] = check_of(get_args(hint)[0] if get_origin(hint) is NotRequired else hint)
+    return fields(needed, others)

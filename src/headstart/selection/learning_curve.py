@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
 from headstart.numerics.intervals import Z95, effective_size, group_numbers, share_interval
 from headstart.numerics.losses import is_right, losses
+from headstart.record import LearningCurveRecord
 from headstart.selection.forecast import Forecast, Measured, PowerLaw, look_ahead
 
 STEPS = (1, 2, 5)  # times powers of ten: photos a class
@@ -93,9 +94,9 @@ class LearningCurve:
     reason: str | None = None
     n_held_out: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> LearningCurveRecord:
         """Plain dictionaries and lists, for run.json and --json."""
-        return asdict(self)
+        return cast(LearningCurveRecord, asdict(self))
 
 
 def learning_curve(

@@ -16,6 +16,7 @@ from headstart.engines.hardware import blas_threads
 from headstart.heads.kinds import HEADS
 from headstart.numerics.intervals import effective_size
 from headstart.numerics.losses import counted_weights, is_right, losses
+from headstart.record import LossCurveRecord, StepRecord
 
 WATCHED = ("softmax", "sigmoid")  # class means and neighbours have no steps; a hidden layer takes minutes to watch
 MOST_WATCHED = 1_000  # images: a fit of 0.2 s
@@ -34,7 +35,7 @@ def loss_curve(
     parts: Sequence[int],
     balance: bool = False,
     threads: int | None = None,
-) -> dict[str, Any] | None:
+) -> LossCurveRecord | None:
     """Fit once more, with a fifth of the images held out, and note accuracy and cross entropy (nats) at each step.
 
     codes: (n, d), labels: (n,) or (n, k), digests: of the images. kind, strength, parts: as select.choose_head chose them;
@@ -49,17 +50,22 @@ def loss_curve(
     held_out = content_folds(digests, labels, N_FOLDS) == 0
     if not held_out.any() or held_out.all():
         return None
-    steps: list[dict[str, Any]] = []
+    steps: list[StepRecord] = []
     with blas_threads(threads, codes.size):
         fitter: Any = HEADS[kind].fitter(codes, labels, n_classes, parts)
 
         def note(solution: np.ndarray) -> None:
             logits = fitter.logits(solution)
-            told: dict[str, Any] = {"step": len(steps)}
-            for name, rows in (("train", ~held_out), ("validation", held_out)):
-                told[f"{name}_accuracy"] = float(is_right(logits[rows], labels[rows]).mean())
-                told[f"{name}_cross_entropy"] = float(losses(logits[rows], labels[rows]).mean())
-            steps.append(told)
+            right, loss = is_right(logits, labels), losses(logits, labels)
+            steps.append(
+                {
+                    "step": len(steps),
+                    "train_accuracy": float(right[~held_out].mean()),
+                    "train_cross_entropy": float(loss[~held_out].mean()),
+                    "validation_accuracy": float(right[held_out].mean()),
+                    "validation_cross_entropy": float(loss[held_out].mean()),
+                }
+            )
 
         weights = counted_weights(labels, is_balanced=balance) * ~held_out
         fitter.fit(strength, weights=weights, tolerance=TOLERANCE, watch=note)

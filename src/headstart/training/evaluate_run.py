@@ -7,14 +7,13 @@ class it knows.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,12 +35,14 @@ from headstart.files import write_output
 from headstart.numerics.intervals import group_numbers, one_of_each
 from headstart.numerics.pca import along_axes
 from headstart.progress import Progress, underway
+from headstart.record import RunRecord
 from headstart.report.maps.layout import place_on
 from headstart.report.review import pictures_of, review, with_probes, write_issues, write_report
 from headstart.runs.findings import Findings
 from headstart.runs.folder import HeldOut, draft_of, publish, reserve, write_tables
 from headstart.runs.learnt_photos import LearntPhotos, find_learnt_photos
 from headstart.runs.open import SavedRun, open_run
+from headstart.runs.record_file import run_record_json
 from headstart.trust.calibration import calibrate_probabilities
 from headstart.versions import own_version, versions
 from headstart.wording import listed
@@ -56,7 +57,7 @@ class RunEvaluation:
 
     evaluation: Evaluation | MultiLabelEvaluation
     comparison: Comparison | None
-    about: dict[str, Any]
+    about: RunRecord
     folder: Path | None
 
 
@@ -143,7 +144,7 @@ def evaluate_run(
                 findings.save(draft)
                 write_issues(draft, [])
                 write_report(draft, about, findings, [], reviewed)
-                write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
+                write_output(draft / "run.json", run_record_json(about))
                 publish(draft, folder)
         return RunEvaluation(evaluation, comparison, about, folder)
 
@@ -330,12 +331,11 @@ def _about(
     notes: list[str],
     comparison: Comparison | None,
     n_skipped: int,
-) -> dict[str, Any]:
+) -> RunRecord:
     """As run.json: of the run what still holds, of the photos what is new."""
     n, of_class = len(truth), labels.counts(truth, len(classifier.classes)).tolist()
-    made = {key: saved.about.get(key) for key in ("arguments", "choice", "ladder", "model", "thresholds")}
     return {
-        **made,
+        **_of_training(saved.about),
         "headstart": own_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": os.path.abspath(saved.folder),
@@ -345,13 +345,19 @@ def _about(
         "images_of_class": dict(zip(classifier.classes, of_class, strict=True)),
         "notes": notes,
         "evaluation": evaluation.to_json(),
-        "comparison": comparison and comparison.to_json(),
+        "comparison": None if comparison is None else comparison.to_json(),
         "unfamiliar": saved.about.get("unfamiliar"),
         "versions": versions(),
     }
 
 
-def _predictions(findings: Findings, about: dict[str, Any]) -> list[HeldOut]:
+def _of_training(about: RunRecord) -> RunRecord:
+    """What a run says of its training."""
+    made = {key: about.get(key) for key in ("arguments", "choice", "ladder", "model", "thresholds")}
+    return cast(RunRecord, {key: value for key, value in made.items() if value is not None or key == "thresholds"})
+
+
+def _predictions(findings: Findings, about: RunRecord) -> list[HeldOut]:
     judged = findings.judged(about["thresholds"])
     classes = about["classes"]
     return [

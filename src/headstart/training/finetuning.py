@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from headstart.finetune.recipe import FineTuning
 from headstart.heads.head import Head
 from headstart.numerics.losses import is_right
 from headstart.progress import Progress
+from headstart.record import EpochRecord, FineTuningRecord
 from headstart.selection.cross_validation import Choice, choose_head
 from headstart.selection.rungs import Learned
 from headstart.training.learnable import TrainingSet
@@ -42,7 +43,7 @@ class Verdict:
     is_taken: bool
     learned: Learned
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> FineTuningRecord:
         """For run.json."""
         return {
             "is_taken": self.is_taken,
@@ -53,7 +54,7 @@ class Verdict:
             "blend": self.tuned.blend,
             "seconds": round(self.tuned.seconds, 1),
             "resumed_from": self.tuned.resumed_from,
-            "history": [epoch._asdict() for epoch in self.tuned.history],
+            "history": [cast(EpochRecord, epoch._asdict()) for epoch in self.tuned.history],
             "comparison": self.comparison.to_json(),
             "notes": list(self.tuned.notes),
         }

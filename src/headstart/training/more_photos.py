@@ -7,7 +7,6 @@ judges the curve: what judged the result, the test split or, without one, the fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from headstart.data.splits import TEST
 from headstart.heads.head import Head
 from headstart.heads.kinds import HEADS
 from headstart.numerics.losses import counted_weights
+from headstart.record import LearningCurveRecord
 from headstart.selection.cross_validation import Choice
 from headstart.selection.learning_curve import QUICK, THOROUGH, Fit, Turn, learning_curve, sentence
 from headstart.selection.rungs import Learned
@@ -34,7 +34,7 @@ def curve_of_run(
     is_thorough: bool = False,
     seed: int = 0,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> dict[str, Any] | None:
+) -> LearningCurveRecord | None:
     """Draw the curve, as run.json has it.
 
     learnt: (n, d), or (n, v, d) with views, codes of the photos that were learnt from; tested: (m, d) of the test split.

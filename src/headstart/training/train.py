@@ -5,7 +5,6 @@ It decides what a run writes and where, and what is left out of learning and sai
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,11 +38,13 @@ from headstart.evaluation.metrics import Evaluation
 from headstart.evaluation.multilabel import MultiLabelEvaluation
 from headstart.files import write_output
 from headstart.progress import Progress, underway
+from headstart.record import LossCurveRecord, RunRecord
 from headstart.report.review import review, with_probes, write_issues, write_report
 from headstart.report.sentences.numbers import judges
 from headstart.report.tensorboard.write import write_events
 from headstart.runs.folder import draft_of, publish, reserve, write_tables
 from headstart.runs.learnt_photos import write_learnt_photos
+from headstart.runs.record_file import run_record_json
 from headstart.selection.ladder import BUDGET, Ladder
 from headstart.selection.loss_curve import loss_curve
 from headstart.selection.rungs import Candidate, Learned
@@ -70,7 +71,7 @@ class Run:
     folder: Path
     classifier: Classifier
     evaluation: Evaluation | MultiLabelEvaluation
-    about: dict[str, Any]
+    about: RunRecord
 
 
 @dataclass
@@ -230,9 +231,9 @@ def train(
             data.notes.append(f"only {judging} to judge by: mind the interval, and add photos if you can")
         data.notes.extend(store.notes)
         with stages("build"):
-            about = {
+            about: RunRecord = {
                 **run_record(photos, arguments, data, codes.n_computed, learned, judged),
-                "calibration": trust.calibration and trust.calibration.to_json(),
+                "calibration": None if trust.calibration is None else trust.calibration.to_json(),
                 "fine_tuning": None if verdict is None else verdict.to_json(),
                 "learning_curve": curve,
                 "fitting": fitting,
@@ -260,13 +261,13 @@ def train(
                 findings.save(draft)
                 write_learnt_photos(draft, alike.glances.only(data.rows[source.learn]))
                 write_issues(draft, issues)
-                so_far = {**about, "seconds": stages.seconds}
+                so_far: RunRecord = {**about, "seconds": stages.seconds}
                 write_events(
                     draft / "tensorboard", so_far, findings, learned.choice.head, classifier.content, pictures=pictures
                 )
                 write_report(draft, so_far, findings, issues, reviewed)
             about["seconds"] = stages.seconds
-            write_output(draft / "run.json", json.dumps(about, indent=2) + "\n")
+            write_output(draft / "run.json", run_record_json(about))
             return Run(publish(draft, folder), classifier, judged.evaluation, about)
 
 
@@ -360,7 +361,7 @@ def _tuned(source: _Source, learned: Learned, tuning: FineTuning, force: bool) -
         return None
 
 
-def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> dict[str, Any] | None:
+def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> LossCurveRecord | None:
     """How the head learnt, step by step, as run.json has it."""
     return loss_curve(
         learnt,

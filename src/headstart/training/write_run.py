@@ -11,19 +11,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from headstart.backbones.backbone import Backbone
 from headstart.backbones.find import notes_on
 from headstart.data import labels
-from headstart.data.splits import SPLITS, TEST, TRAIN, VALIDATION
+from headstart.data.splits import TEST, TRAIN, VALIDATION
 from headstart.engines.hardware import blas_threads
 from headstart.evaluation.metrics import balanced_accuracy
 from headstart.numerics.intervals import effective_size, group_numbers, share_interval
 from headstart.numerics.pca import principal_axes
 from headstart.progress import Progress
+from headstart.record import ArgumentsRecord, RungRecord, RunRecord, TrialRecord
 from headstart.report.maps.layout import place
 from headstart.runs.findings import Findings
 from headstart.selection.rungs import Learned
@@ -80,10 +81,10 @@ def gather_findings(
 
 def run_record(
     photos: Any, arguments: dict[str, Any], data: TrainingSet, n_computed: int, learned: Learned, judged: HeldOutJudged
-) -> dict[str, Any]:
+) -> RunRecord:
     """All that run.json says, but for what only the end knows."""
     choice, look = learned.choice, learned.look
-    counts = {SPLITS[s]: int((data.splits == s).sum()) for s in (TRAIN, VALIDATION, TEST)}
+    plain = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in arguments.items()}
     others = np.flatnonzero(data.splits != TEST)[choice.held_out]
     n_cv, cv_correct = len(others), int(judged.is_right.sum())
     of_others, groups_cv = data.labels[others], [data.groups[i] for i in others]
@@ -93,9 +94,16 @@ def run_record(
         "headstart": own_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "photos": os.path.abspath(photos),
-        "arguments": {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in arguments.items()},
+        "arguments": cast(ArgumentsRecord, plain),
         "classes": list(data.classes),
-        "images": {"used": len(data.labels), **counts, "skipped": len(data.skipped), "computed": n_computed},
+        "images": {
+            "used": len(data.labels),
+            "train": int((data.splits == TRAIN).sum()),
+            "validation": int((data.splits == VALIDATION).sum()),
+            "test": int((data.splits == TEST).sum()),
+            "skipped": len(data.skipped),
+            "computed": n_computed,
+        },
         "images_of_class": dict(zip(data.classes, labels.counts(data.labels, len(data.classes)).tolist(), strict=True)),
         "splits_sha256": fingerprint.hexdigest(),
         "notes": data.notes,
@@ -107,9 +115,9 @@ def run_record(
             "views": list(look.views),
             "head": choice.kind,
             "strength": choice.strength,
-            "trials": [asdict(t) for t in choice.trials],
+            "trials": [cast(TrialRecord, asdict(t)) for t in choice.trials],
         },
-        "ladder": [asdict(rung) for rung in learned.rungs],
+        "ladder": [cast(RungRecord, asdict(rung)) for rung in learned.rungs],
         "cross_validation": {
             "n_images": n_cv,
             "n_correct": cv_correct,
@@ -124,7 +132,7 @@ def run_record(
     }
 
 
-def classifier_metadata(about: dict[str, Any], trust: Trust, backbones: Sequence[Backbone]) -> dict[str, Any]:
+def classifier_metadata(about: RunRecord, trust: Trust, backbones: Sequence[Backbone]) -> dict[str, Any]:
     """What model.onnx says of itself: nothing of the machine or the folders that it was made in."""
     left_out = ("classes", "confusion")  # in run.json, and as large as the square of the number of classes
     evaluation = {k: v for k, v in about["evaluation"].items() if k not in left_out}

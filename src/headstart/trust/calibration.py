@@ -9,12 +9,13 @@ in which no class is more common than another.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from headstart.numerics.intervals import effective_number, wilson_interval
 from headstart.numerics.losses import OUTPUTS, counted_weights, losses
+from headstart.record import CalibrationRecord
 
 N_BINS = 10
 FEWEST_IN_BIN = 5
@@ -60,9 +61,9 @@ class Calibration:
     bins: tuple[Bin, ...]
     is_balanced: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CalibrationRecord:
         """Plain dictionaries and lists, for run.json."""
-        return asdict(self)
+        return cast(CalibrationRecord, asdict(self))
 
 
 def calibrate(
@@ -101,8 +102,8 @@ def calibrate(
 
 
 def calibrate_probabilities(
-    probabilities: np.ndarray, labels: np.ndarray, before: dict[str, Any] | None
-) -> dict[str, Any] | None:
+    probabilities: np.ndarray, labels: np.ndarray, before: CalibrationRecord | None
+) -> CalibrationRecord | None:
     """How far a finished classifier's probabilities can be believed on other images, as run.json has it.
 
     probabilities, labels: (n, k), (n,) or (n, k). before: the classifier's own calibration, whose temperature it has; where
@@ -110,10 +111,9 @@ def calibrate_probabilities(
     """
     if not len(probabilities):
         return None
-    known = before or {}
-    is_balanced = bool(known.get("is_balanced"))
+    is_balanced = bool(before and before.get("is_balanced"))
     told = _told(probabilities, labels, counted_weights(labels, is_balanced=is_balanced))
-    error, bins, temperature = calibration_error(*told), bins_of(*told), known.get("temperature", 1.0)
+    error, bins, temperature = calibration_error(*told), bins_of(*told), before.get("temperature", 1.0) if before else 1.0
     chance = chance_error(told[0], told[2])
     return Calibration(temperature, len(probabilities), error, error, chance, bins, bins, is_balanced).to_json()
 

@@ -67,7 +67,7 @@ def held_out_scores(
     return kept
 
 
-def strangest_allowed(scores: list[float], n: int, coverage: float) -> float:
+def strangest_allowed(scores: Sequence[float], n: int, coverage: float) -> float:
     """The score up to which a class belongs to the set: the ceil((n + 1) · coverage)-th of n held-out ones (Vovk et al.
     2005).
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from headstart.data.splits import content_folds
 from headstart.engines.hardware import blas_threads
 from headstart.heads.kinds import HEADS
 from headstart.numerics.intervals import one_of_each
+from headstart.record import LeftOutRecord, UnfamiliarRecord
 from headstart.selection.cross_validation import Choice
 from headstart.trust.calibration import Calibration, calibrate
 from headstart.trust.conformal import held_out_scores
@@ -59,7 +60,7 @@ class Trust:
     conformal: dict[str, Any] | None
     left_out: tuple[LeftOut, ...]
 
-    def unfamiliar_to_json(self, tested: np.ndarray) -> dict[str, Any] | None:
+    def unfamiliar_to_json(self, tested: np.ndarray) -> UnfamiliarRecord | None:
         """The entry `unfamiliar` of run.json. tested: the unfamiliarity of the test split's images."""
         if self.unfamiliarity is None:
             return None
@@ -68,7 +69,7 @@ class Trust:
             "threshold": 1.0,
             "familiar_share": KEPT,
             "test": {"n": len(tested), "flagged": int((tested > 1).sum())},
-            "left_out": [asdict(row) for row in self.left_out],
+            "left_out": [cast(LeftOutRecord, asdict(row)) for row in self.left_out],
         }
 
 

@@ -11,7 +11,7 @@ import html
 import importlib.resources
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -20,6 +20,8 @@ import numpy as np
 
 from headstart.data.labels import are_many, named
 from headstart.data.splits import SPLITS
+from headstart.record import IssueRecord, RunRecord
+from headstart.report.sentences.numbers import paths_of
 from headstart.report.sprites import make_sprites
 from headstart.runs.findings import Findings
 from headstart.runs.photo_paths import is_remote, may_open
@@ -75,10 +77,10 @@ class MapContents:
     and shows small pictures alone elsewhere. Of the run's photos only those in its own folder are opened.
     """
 
-    about: dict[str, Any]
+    about: RunRecord
     findings: Findings
     pictures: Sequence[bytes | None] = ()
-    issues: Sequence[dict[str, Any]] = ()
+    issues: Sequence[IssueRecord] = ()
     new: NewPhotos = NO_NEW_PHOTOS
     originals: str | None = None
 
@@ -92,7 +94,7 @@ def map_data(contents: MapContents) -> dict[str, Any]:
     of_new = _lists(new.predictions) if are_many(new.predictions) else new.predictions.tolist()
     labels = _lists(findings.labels) if are_many(findings.labels) else findings.labels.tolist()
     is_correct = [-1 if p in (-1, None) else int(p == label) for label, p in zip(labels, predictions, strict=True)]
-    kind_of = {path: issue["kind"] for issue in reversed(contents.issues) for path in _paths(issue)}
+    kind_of = {path: issue["kind"] for issue in reversed(contents.issues) for path in paths_of(issue)}
     kinds = sorted(set(kind_of.values()))
     kept = [*(contents.pictures or [None] * len(findings.names)), *new.pictures][:MOST_PICTURES]
     photos, has_base = str(about.get("photos") or ""), originals is not None
@@ -134,7 +136,7 @@ def map_page(contents: MapContents) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
 
 
-def title(about: dict[str, Any]) -> str:
+def title(about: RunRecord) -> str:
     """What the map is called: the last folder of its photos."""
     photos = str(about.get("photos") or "")
     return re.split(r"[\\/]", photos.rstrip("\\/"))[-1] or photos or "photos"
@@ -170,7 +172,7 @@ def _lists(applies: np.ndarray) -> list[list[int]]:
     return [np.flatnonzero(row).tolist() for row in applies]
 
 
-def _predictions(about: dict[str, Any], findings: Findings) -> tuple[list[Any], np.ndarray]:
+def _predictions(about: RunRecord, findings: Findings) -> tuple[list[Any], np.ndarray]:
     """What was predicted of each photo, -1 (or None) where it was not held out, and the probability of it, or -1."""
     judged, n = findings.judged(about.get("thresholds")), len(findings.names)
     probabilities = np.full(n, -1.0)
@@ -183,10 +185,6 @@ def _predictions(about: dict[str, Any], findings: Findings) -> tuple[list[Any], 
     predictions[findings.held_out] = judged.predictions
     probabilities[findings.held_out] = judged.sureness
     return predictions.tolist(), probabilities
-
-
-def _paths(issue: dict[str, Any]) -> Iterator[str]:
-    yield from (path for path in (issue.get("path"), *(issue.get("paths") or ())) if path is not None)
 
 
 def _root(names: Sequence[str]) -> str:

@@ -6,11 +6,12 @@ Takes run.json; gives a Figure. It decides which of many classes are shown, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from headstart.errors import DataError
+from headstart.record import BinRecord, CalibrationRecord
 from headstart.report.plots.style import (
     BLACK,
     BLUE,
@@ -110,13 +111,13 @@ def calibration(about: About) -> Figure:
     figure = new_figure(5.6, 6.2)
     axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     axis.plot([0, 1], [0, 1], color=QUIET, lw=1, ls="--", label="as often right as it says")
-    if is_corrected(dict(known)):
-        x, y = _columns(known["bins_before"], "probability", "accuracy")
+    if is_corrected(known):
+        x, y = _columns(known.get("bins_before") or (), "probability", "accuracy")
         axis.plot(x, y, "o-", mfc="white", lw=1, color=PALE, mec=QUIET, label="before calibration")
     x, y = _columns(known["bins"], "probability", "accuracy")
     low, high = np.array([b["interval"] for b in known["bins"]]).T
     axis.vlines(x, low, high, color=BLUE, lw=1.5, alpha=0.6, label="95 % interval")
-    axis.plot(x, y, "o", ms=7, color=BLUE, label="after calibration" if is_corrected(dict(known)) else "measured")
+    axis.plot(x, y, "o", ms=7, color=BLUE, label="after calibration" if is_corrected(known) else "measured")
     percent_axis(axis.yaxis)
     axis.set_ylabel("share that is right")
     axis.set_xlim(-0.02, 1.05)
@@ -131,7 +132,7 @@ def calibration(about: About) -> Figure:
     return figure
 
 
-def _columns(bins: Sequence[About], *keys: str) -> list[np.ndarray]:
+def _columns(bins: Sequence[BinRecord], *keys: Literal["probability", "accuracy", "n"]) -> list[np.ndarray]:
     return [np.array([b[key] for b in bins]) for key in keys]
 
 
@@ -140,10 +141,11 @@ def _width(x: np.ndarray) -> float:
     return float(np.clip(0.8 * np.diff(np.sort(x)).min(initial=0.1), 0.01, 0.08))
 
 
-def _told_of_calibration(known: About) -> str:
+def _told_of_calibration(known: CalibrationRecord) -> str:
     told = f"Probabilities are off by {percent(known['error_after'])} on average"
-    if known.get("error_before") is not None and is_corrected(dict(known)):
-        told += f", {percent(known['error_before'])} before calibration"
-    if known.get("bias") is not None:
-        told += f"; of {counted(known['n_images'], 'photo')} even perfect ones would seem off by {percent(known['bias'])}"
+    error_before, bias = known.get("error_before"), known.get("bias")
+    if error_before is not None and is_corrected(known):
+        told += f", {percent(error_before)} before calibration"
+    if bias is not None:
+        told += f"; of {counted(known['n_images'], 'photo')} even perfect ones would seem off by {percent(bias)}"
     return f"{told}."

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from headstart.record import RunRecord
 from headstart.report.sentences.numbers import UNEVEN, is_tested, others
 from headstart.wording import counted, listed, percent, quoted
 
@@ -16,27 +15,27 @@ PATTERN = 3  # confusions between two classes, below which they are single cases
 # ---- classes and confusions
 
 
-def classes(about: dict[str, Any]) -> str:
+def classes(about: RunRecord) -> str:
     """Which class does worst, and which nobody has judged."""
-    known = [c for c in about["evaluation"]["classes"] if c["recall"] is not None]
+    known = [(recall, c) for c in about["evaluation"]["classes"] if (recall := c["recall"]) is not None]
     unjudged = [quoted(c["label"]) for c in about["evaluation"]["classes"] if not c["support"]]
     judged_by = "test photo" if is_tested(about) else "photo"
     missing = f" No {judged_by} is of {listed(unjudged, 'or')}: how well that is found is not known." if unjudged else ""
     if len(known) < 2:
         return f"There are too few classes with photos to compare them.{missing}"
-    worst, best = min(known, key=lambda c: c["recall"]), max(known, key=lambda c: c["recall"])
-    if worst["recall"] == best["recall"]:
+    (least, worst), (most, best) = (choose(known, key=lambda scored: scored[0]) for choose in (min, max))
+    if least == most:
         which = f"The other {len(known):,} classes" if unjudged else "All classes"
-        return f"{missing} {which} are found equally often: {percent(best['recall'])} of their photos.".strip()
+        return f"{missing} {which} are found equally often: {percent(most)} of their photos.".strip()
     few = worst["support"] < FEW_OF_CLASS
     luck = f", though {counted(worst['support'], 'photo')} cannot say much" if few else ""
     return (
-        f"It misses {quoted(worst['label'])} most: it finds {percent(worst['recall'])} of these photos{luck}; "
-        f"of {quoted(best['label'])} it finds {percent(best['recall'])}.{missing}"
+        f"It misses {quoted(worst['label'])} most: it finds {percent(least)} of these photos{luck}; "
+        f"of {quoted(best['label'])} it finds {percent(most)}.{missing}"
     )
 
 
-def confused(about: dict[str, Any], counts: np.ndarray | None = None) -> str | None:
+def confused(about: RunRecord, counts: np.ndarray | None = None) -> str | None:
     """Which two classes are confused, and what would help; counts: (k, k), rows are labels, by default of the test.
 
     None where a photo may have several labels.
@@ -57,14 +56,14 @@ def confused(about: dict[str, Any], counts: np.ndarray | None = None) -> str | N
     return f"{taken}{back}. {_what_would_help(about, names[i], names[j])}"
 
 
-def judged_by(about: dict[str, Any], counts: np.ndarray) -> str:
+def judged_by(about: RunRecord, counts: np.ndarray) -> str:
     """Which photos counts of confusions, (k, k), are of."""
     n, n_test = int(counts.sum()), about["evaluation"]["n_images"] if is_tested(about) else 0
     kinds = ["test"] * bool(n_test) + [others(about)] * (n > n_test)
     return counted(n, f"{' and '.join(kinds)} photo")
 
 
-def _what_would_help(about: dict[str, Any], a: str, b: str) -> str:
+def _what_would_help(about: RunRecord, a: str, b: str) -> str:
     of_class = about.get("images_of_class") or {}
     fewer, more = sorted((a, b), key=lambda c: of_class.get(c, 0))
     if of_class.get(more, 0) > UNEVEN * of_class.get(fewer, 0):
@@ -79,7 +78,7 @@ def _what_would_help(about: dict[str, Any], a: str, b: str) -> str:
     )
 
 
-def confusion_counts(about: dict[str, Any]) -> np.ndarray | None:
+def confusion_counts(about: RunRecord) -> np.ndarray | None:
     """How often each label got each prediction when the result was judged, (k, k); None where a photo has several labels."""
     confusion = about["evaluation"].get("confusion")
     return None if confusion is None else np.array(confusion, np.int64)

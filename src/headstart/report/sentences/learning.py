@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from headstart.numerics.intervals import share_interval
+from headstart.record import RunRecord
 from headstart.report.sentences.classes import FEW_OF_CLASS
-from headstart.report.sentences.numbers import WIDE, describe_errors, is_tested
-from headstart.wording import are_several, counted, listed, percent, points, quoted
+from headstart.report.sentences.numbers import WIDE, are_several, describe_errors, is_tested
+from headstart.wording import counted, listed, percent, points, quoted
 
 LITTLE = 0.05  # of new photos wrong: too few for a gap to matter
 
@@ -15,7 +16,7 @@ LITTLE = 0.05  # of new photos wrong: too few for a gap to matter
 # ---- learning
 
 
-def overfitting(about: dict[str, Any]) -> str | None:
+def overfitting(about: RunRecord) -> str | None:
     """Whether it has learnt its photos by heart; None where the fit was not followed."""
     gap = _gap(about)
     if gap is None:
@@ -39,7 +40,7 @@ def overfitting(about: dict[str, Any]) -> str | None:
     )
 
 
-def is_overfitting(about: dict[str, Any]) -> bool:
+def is_overfitting(about: RunRecord) -> bool:
     """Whether the photos that it learnt from are known far better than others at the end of the fit, beyond chance."""
     gap = _gap(about)
     return gap is not None and not gap.is_of_sample and gap.at_least > WIDE
@@ -58,26 +59,28 @@ class _Gap(NamedTuple):
     is_of_sample: bool
 
 
-def _gap(about: dict[str, Any]) -> _Gap | None:
+def _gap(about: RunRecord) -> _Gap | None:
     """None where the fit was not followed."""
-    f = about.get("fitting") or {}
-    steps = [s for s in f.get("steps") or () if s.get("validation_accuracy") is not None]
-    if not steps or not f.get("n_validation"):
+    f = about.get("fitting")
+    last = next(iter(reversed(f.get("steps", ()))), None) if f else None
+    if not f or not last or not f["n_validation"]:
         return None
-    learnt, new, n_new = steps[-1]["train_accuracy"], steps[-1]["validation_accuracy"], f["n_validation"]
-    images = about.get("images") or {}
+    learnt, new, n_new = last.get("train_accuracy"), last.get("validation_accuracy"), f["n_validation"]
+    if learnt is None or new is None:
+        return None
+    images = about["images"]
     n_learnt = images.get("train", 0) + images.get("validation", 0)
     _, high = share_interval(new * n_new, n_new, f.get("n_effective") or n_new)
-    return _Gap(learnt, new, n_new, learnt - high, f.get("n_train", n_learnt) + n_new < n_learnt)
+    return _Gap(learnt, new, n_new, learnt - high, f["n_train"] + n_new < n_learnt)
 
 
-def more_photos(about: dict[str, Any]) -> str | None:
+def more_photos(about: RunRecord) -> str | None:
     """Whether more photos would help; None where there is no learning curve."""
     curve = about.get("learning_curve")
     return str(curve["sentence"]) if curve and curve.get("sentence") else None
 
 
-def ladder(about: dict[str, Any]) -> str | None:
+def ladder(about: RunRecord) -> str | None:
     """What trying more than the simplest way brought."""
     rungs = [r for r in about.get("ladder") or () if r["accuracy"] is not None]
     if len(rungs) < 2:
@@ -100,7 +103,7 @@ def ladder(about: dict[str, Any]) -> str | None:
     )
 
 
-def fine_tuning(about: dict[str, Any]) -> str | None:
+def fine_tuning(about: RunRecord) -> str | None:
     """What letting the backbone learn too came to."""
     tuning = about.get("fine_tuning")
     if not tuning:
@@ -113,7 +116,7 @@ def fine_tuning(about: dict[str, Any]) -> str | None:
 # ---- what not to trust
 
 
-def limits(about: dict[str, Any]) -> tuple[str, ...]:
+def limits(about: RunRecord) -> tuple[str, ...]:
     """What this classifier should not be trusted with."""
     e, n_classes = about["evaluation"], len(about["classes"])
     only = "It knows no label but these" if are_several(about) else "It always answers with one of its classes"

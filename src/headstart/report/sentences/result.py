@@ -7,11 +7,21 @@ which are chance.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from headstart.numerics.intervals import Z95, wilson_interval
-from headstart.report.sentences.numbers import SHARES, WIDE, describe_errors, is_balanced, is_evaluation, is_tested, judges
-from headstart.wording import are_several, counted, percent, points, quoted, whole_percent
+from headstart.record import EvaluationRecord, RunRecord
+from headstart.report.sentences.numbers import (
+    SHARES,
+    WIDE,
+    are_several,
+    balanced,
+    describe_errors,
+    is_balanced,
+    is_evaluation,
+    is_tested,
+    judges,
+)
+from headstart.wording import counted, percent, points, quoted, whole_percent
 
 AIM = 0.03  # what "about so many test photos would do" aims at: the accuracy to within 3 points
 
@@ -19,7 +29,7 @@ AIM = 0.03  # what "about so many test photos would do" aims at: the accuracy to
 # ---- the result
 
 
-def result(about: dict[str, Any]) -> str:
+def result(about: RunRecord) -> str:
     """How good it is."""
     e = about["evaluation"]
     if are_several(about):
@@ -29,7 +39,7 @@ def result(about: dict[str, Any]) -> str:
     alike = ""
     if is_balanced(about):
         every = "Every class" if all(c["support"] for c in e["classes"]) else "Every class that such photos are of"
-        alike = f" {every} counted alike, that is {percent(e['balanced_accuracy'])} (balanced accuracy)."
+        alike = f" {every} counted alike, that is {percent(balanced(e)[0])} (balanced accuracy)."
     if is_tested(about):
         seen = f"It was tested on {counted(e['n_images'], 'photo')} that it had never seen"
         return f"{seen}, and {what}: {percent(e['accuracy'])}.{alike}"
@@ -39,7 +49,7 @@ def result(about: dict[str, Any]) -> str:
     )
 
 
-def chance(about: dict[str, Any]) -> str:
+def chance(about: RunRecord) -> str:
     """What the 95 % interval means."""
     e = about["evaluation"]
     low, high = e["interval"]
@@ -52,18 +62,18 @@ def chance(about: dict[str, Any]) -> str:
     )
 
 
-def _balanced_chance(about: dict[str, Any]) -> str:
+def _balanced_chance(about: RunRecord) -> str:
     if not is_balanced(about):
         return ""
-    low, high = about["evaluation"]["balanced_interval"]
+    _, (low, high) = balanced(about["evaluation"])
     return f" The balanced accuracy would be between {percent(low)} and {percent(high)}."
 
 
-def verdict(about: dict[str, Any]) -> str:
+def verdict(about: RunRecord) -> str:
     """Whether that can be relied on, and what to do next."""
     e = about["evaluation"]
     if is_balanced(about):
-        low, high = e["balanced_interval"]
+        _, (low, high) = balanced(e)
         always: tuple[str, float] | None = ("any one class", 1 / sum(c["support"] > 0 for c in e["classes"]))
     else:
         (low, high), guess = e["interval"], guessing(about)
@@ -94,7 +104,7 @@ def verdict(about: dict[str, Any]) -> str:
     )
 
 
-def guessing(about: dict[str, Any]) -> tuple[str, float] | None:
+def guessing(about: RunRecord) -> tuple[str, float] | None:
     """The commonest class and its share: what is right without looking; None where a photo may have several labels."""
     of_class = about.get("images_of_class") or {}
     if are_several(about) or not sum(of_class.values()):
@@ -103,13 +113,13 @@ def guessing(about: dict[str, Any]) -> tuple[str, float] | None:
     return name, of_class[name] / sum(of_class.values())
 
 
-def n_needed(e: dict[str, Any]) -> int:
+def n_needed(e: EvaluationRecord) -> int:
     """How many photos would pin an evaluation's accuracy down to AIM (Agresti & Coull 1998)."""
     share = (e["n_correct"] + 2) / (e["n_images"] + 4)  # never 0 or 1
     return math.ceil(Z95**2 * share * (1 - share) / AIM**2 / 10) * 10
 
 
-def needed(about: dict[str, Any]) -> str:
+def needed(about: RunRecord) -> str:
     """How many photos would pin the accuracy down, and how to come to so many."""
     n = n_needed(about["evaluation"])
     if is_evaluation(about):
@@ -124,7 +134,7 @@ def needed(about: dict[str, Any]) -> str:
     )
 
 
-def _test_share(about: dict[str, Any]) -> float:
+def _test_share(about: RunRecord) -> float:
     """The share of photos that are test photos: as asked for, but where it shows that the data itself gave another."""
     n_test, n = about["images"].get("test") or about["evaluation"]["n_images"], about["images"]["used"]
     asked = (about.get("arguments") or {}).get("test")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from headstart.record import CalibrationRecord, RunRecord
 from headstart.report.sentences.numbers import WIDE, is_evaluation
 from headstart.wording import counted, percent, points
 
@@ -14,7 +14,7 @@ SELDOM, NEVER = 1.64, 3.0  # spreads above what chance makes on average: 1 time 
 # ---- how sure, how familiar
 
 
-def surer(about: dict[str, Any]) -> str | None:
+def surer(about: RunRecord) -> str | None:
     """Whether it is surer than it should be; None where calibration was not measured."""
     c = about.get("calibration")
     if not c or not c.get("bins"):
@@ -22,7 +22,9 @@ def surer(about: dict[str, Any]) -> str | None:
     after, luck = c["error_after"], _by_luck(c)
     alike = ", every class counted alike," if c.get("is_balanced") else ""
     n, differ = counted(c["n_images"], "photo"), f"what it says and how often it is right{alike} differ by"
-    before = f" Before it was corrected, the difference was {points(c['error_before'])}." if _is_mended(c) else ""
+    gain, before = _gain(c), ""
+    if gain is not None and gain > 0.005:
+        before = f" Before it was corrected, the difference was {points(c['error_after'] + gain)}."
     if luck > 2 * WIDE and not is_off(about):
         by_chance = f"chance alone could make a difference of {points(luck)}"
         return f"{n} are too few to tell whether it is as sure as it should be: {by_chance}."
@@ -45,18 +47,18 @@ def surer(about: dict[str, Any]) -> str | None:
     )
 
 
-def is_off(about: dict[str, Any]) -> bool:
+def is_off(about: RunRecord) -> bool:
     """Whether probabilities are off by more than chance can make them, and by enough to matter."""
     c = about.get("calibration")
     return bool(c and c.get("bins") and c["error_after"] >= 0.01 and c["error_after"] > _by_luck(c, NEVER))
 
 
-def is_corrected(c: dict[str, Any]) -> bool:
+def is_corrected(c: CalibrationRecord) -> bool:
     """Whether calibration changed any probability; c: about["calibration"]."""
     return bool(c.get("bins_before")) and c["bins_before"] != c["bins"]
 
 
-def _by_luck(c: dict[str, Any], n_spreads: float = SELDOM) -> float:
+def _by_luck(c: CalibrationRecord, n_spreads: float = SELDOM) -> float:
     """The calibration error that perfect probabilities stay below, but for luck.
 
     Each bin's share of right ones spreads binomially around its probability; what counts of it is its size, half a normal
@@ -71,18 +73,20 @@ def _by_luck(c: dict[str, Any], n_spreads: float = SELDOM) -> float:
     return float((c.get("bias") or 0.0) + n_spreads * math.sqrt(max(0.0, variance) * (1 - 2 / math.pi)))
 
 
-def _is_mended(c: dict[str, Any]) -> bool:
-    return c.get("error_before") is not None and c["error_before"] - c["error_after"] > 0.005
+def _gain(c: CalibrationRecord) -> float | None:
+    """By how much calibration lowered the error; None where the error before it was not measured."""
+    error_before = c.get("error_before")
+    return None if error_before is None else error_before - c["error_after"]
 
 
-def _direction(c: dict[str, Any]) -> tuple[str, str]:
+def _direction(c: CalibrationRecord) -> tuple[str, str]:
     over = sum(b.get("share", b["n"]) * (b["probability"] - b["accuracy"]) for b in c["bins"] if b["n"])
     if over > 0:
         return "surer", "Read its 90 % as something less, and check what it is unsure of by eye."
     return "less sure", "Its answers are right more often than it says: a cautious fault."
 
 
-def unfamiliar(about: dict[str, Any]) -> str | None:
+def unfamiliar(about: RunRecord) -> str | None:
     """Whether it notices photos of something that it has never seen; None where that was not tried."""
     u = about.get("unfamiliar")
     if not u:
@@ -91,11 +95,11 @@ def unfamiliar(about: dict[str, Any]) -> str | None:
     if (test := u.get("test")) and test["n"] and not is_evaluation(about):  # they are of the run's own photos
         flagged = f"{test['flagged']:,}" if test["flagged"] else "none"
         told.append(f"Of {counted(test['n'], 'test photo')}, like those it learnt from, it called {flagged} unfamiliar.")
-    left_out = [row for row in u.get("left_out") or () if row.get("flagged") is not None]
-    if n := sum(row["n"] for row in left_out):
-        share = sum(row["n"] * row["flagged"] for row in left_out) / n
+    left_out = [(row["n"], share) for row in u.get("left_out", ()) if (share := row.get("flagged")) is not None]
+    if n := sum(n for n, _ in left_out):
+        share = sum(n * share for n, share in left_out) / n
         told.append(f"Of classes that were kept from it for a trial it noticed {percent(share)} of {counted(n, 'photo')}.")
-    if probes := [probe for probe in u.get("probes") or () if probe.get("unfamiliarity") is not None]:
-        n_noticed = sum(probe["unfamiliarity"] > 1 for probe in probes)
+    if probes := [strange for probe in u.get("probes", ()) if (strange := probe.get("unfamiliarity")) is not None]:
+        n_noticed = sum(strange > 1 for strange in probes)
         told.append(f"Of {counted(len(probes), 'picture')} of something else altogether it noticed {n_noticed:,}.")
     return " ".join(told) or None
