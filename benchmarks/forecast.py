@@ -23,8 +23,8 @@ from headstart.heads.kinds import HEADS
 from headstart.selection.cross_validation import choose_head
 from headstart.selection.learning_curve import QUICK, THOROUGH
 from headstart.selection.rungs import Learned
-from headstart.training.learnable import TrainingSet
-from headstart.training.more_photos import curve_of_run
+from headstart.training.steps.run_learning_curve import curve_of_run
+from headstart.training.steps.training_set import TrainingSet
 from machine import arguments, machine, report, table
 
 CASES = ((3, 50), (3, 150), (5, 100), (5, 250), (10, 100), (10, 250))  # classes, photos of each that are learnt from

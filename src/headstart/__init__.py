@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from headstart.evaluation.metrics import Evaluation
     from headstart.training.estimator import HeadstartClassifier
     from headstart.training.evaluate_run import RunEvaluation, evaluate_run
-    from headstart.training.train import Run, train
+    from headstart.training.steps.write_run import Run
+    from headstart.training.train import train
 
 __all__ = [
     "Checked",
@@ -45,7 +46,7 @@ _HOMES = {
     "Issue": "checks.issue",
     "Prediction": "classifier.prediction",
     "RunEvaluation": "training.evaluate_run",
-    "Run": "training.train",
+    "Run": "training.steps.write_run",
     "check_photos": "checks.check_photos",
     "evaluate_run": "training.evaluate_run",
     "imagenet_classifier": "classifier.imagenet",

@@ -129,7 +129,7 @@ def test_images_that_change_while_it_fits_stop_it(estimator, photos, data, monke
         return alike
 
     monkeypatch.setattr(module, "group_photos", exchange)
-    with pytest.raises(DataError, match=r"blue 0\.png and 1 more changed while the fit ran"):
+    with pytest.raises(DataError, match=r"blue 0\.png and 1 more changed while the training ran"):
         estimator.fit(*data)
 
 

@@ -13,8 +13,8 @@ from headstart.finetune.recipe import FineTuning
 from headstart.heads.head import Head
 from headstart.selection.cross_validation import choose_head
 from headstart.selection.rungs import Learned
-from headstart.training import finetuning
-from headstart.training.learnable import TrainingSet
+from headstart.training.steps import finetuning
+from headstart.training.steps.training_set import TrainingSet
 
 N = 60
 

@@ -18,7 +18,8 @@ from headstart.data.splits import TEST
 from headstart.errors import DataError, HeadstartError, OutputError
 from headstart.files import write_output
 from headstart.runs.folder import draft_of, publish
-from headstart.training import train as recipe
+from headstart.selection.ladder import Ladder
+from headstart.training.steps.training_codes import TrainingCodes
 from support.disk import fill
 from support.photos import COLOURS, picture, resaved, scene, write_photos
 
@@ -507,26 +508,21 @@ def test_the_ladder_is_told_and_budget_0_leaves_it_at_the_first_rung(train, phot
 
 
 def test_choosing_never_sees_the_test_split(train, photos, deep_onnx, monkeypatch):
-    asked = set()
-    original = recipe._Source.codes_of
+    read, compute, learn = set(), TrainingCodes.of, Ladder.learn
 
-    def codes_of(self, look, rows):
-        asked.update(self.data.splits[rows].tolist())
-        return original(self, look, rows)
-
-    monkeypatch.setattr("headstart.training.train._Source.codes_of", codes_of)
-    judge = recipe.judge_held_out
-    monkeypatch.setattr("headstart.training.train.judge_held_out", lambda *a: asked.add("judged") or judge(*a))
-    learn = recipe.Ladder.learn
+    def of(self, representation, rows):
+        read.update(self.data.splits[rows].tolist())
+        return compute(self, representation, rows)
 
     def watched(self, first):
         learned = learn(self, first)
-        assert TEST not in asked
+        assert read and TEST not in read
         return learned
 
-    monkeypatch.setattr("headstart.training.train.Ladder.learn", watched)
+    monkeypatch.setattr(TrainingCodes, "of", of)
+    monkeypatch.setattr(Ladder, "learn", watched)
     train(photos, backbone=str(deep_onnx))
-    assert TEST in asked and "judged" in asked
+    assert TEST in read
 
 
 @pytest.mark.parametrize("head", ["softmax", "class-mean", "nearest"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,24 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from headstart.backbones.builtin import DEFAULT
-from headstart.backbones.find import AUTO, BackboneSpec, find_backbones, wider_backbone
+from headstart.backbones.find import AUTO, BackboneSpec
 from headstart.cache_folder import default_cache_dir
-from headstart.checks.photo_groups import group_photos
+from headstart.checks.photo_groups import PhotoGroups, group_photos
 from headstart.classifier.classifier import Classifier
 from headstart.codes.compute import Codes
-from headstart.codes.representation import Representation, pixels_for, represent
-from headstart.codes.store import Store
+from headstart.codes.representation import Representation
+from headstart.codes.workspace import Workspace
 from headstart.data.datasets import Dataset
 from headstart.data.images import display_name
-from headstart.data.splits import UNASSIGNED
-from headstart.data.tables import check_same
-from headstart.data.views import parse_views
-from headstart.engines.hardware import Hardware, available_cores
+from headstart.data.splits import TRAIN, UNASSIGNED
+from headstart.engines.hardware import Hardware
 from headstart.errors import DataError
-from headstart.selection.ladder import BUDGET, Ladder
-from headstart.selection.rungs import Candidate
-from headstart.training.options import check_head, check_seed, first_head
+from headstart.selection.ladder import BUDGET
+from headstart.training.options import NO_TUNING, TrainOptions
+from headstart.training.steps.choose import climb_ladder
+from headstart.training.steps.load import find_candidates
+from headstart.training.steps.training_codes import TrainingCodes
+from headstart.training.steps.training_set import TrainingSet
 
 
 class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -83,9 +85,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises HeadstartError, before any work, for a parameter that cannot be.
         """
-        check_head(self.head)
-        check_seed(self.seed)
-        tried_views = None if self.views == "auto" else [str(view) for view in parse_views(self.views)]
+        options = self._options()
         X, y = list(X), np.asarray(y)  # noqa: N806  by position: a pandas Series has labels of its own
         if len(y) != len(X):
             raise DataError(f"there are {len(X)} images and {len(y)} labels")
@@ -93,44 +93,24 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(classes) < 2:
             raise DataError(f"there is one class only, {classes.tolist()}; a classifier needs at least two")
         dataset = Dataset(X, labels, tuple(map(str, classes)), np.full(len(X), UNASSIGNED, np.int8))
-        kind = first_head(self.head, dataset)
-        with Store(self._cache_dir()) as store:
-            spec = BackboneSpec(self.backbone, self.size, self.mean, self.std, self.output)
-            network, others = find_backbones(spec, self._cache_dir())
-            codes = self._codes(X, Representation((network,)), store)
-            alike = group_photos(dataset, codes, store, hardware=self._hardware())
-            pixels = pixels_for(X, network.preprocess.size)
-
-            def codes_of(look: Representation, rows: np.ndarray) -> np.ndarray:
-                images = [X[i] for i in rows]
-                again = self._codes(images, look, store)
-                check_same(images, [codes.digests[i] for i in rows], again.digests, "the fit ran")
-                return again.values
-
-            learned = Ladder(
-                codes_of,
-                labels,
-                len(classes),
-                alike.groups,
-                wider=lambda other: wider_backbone(other, spec, self._cache_dir(), pixels),
-                others=others,
-                views=tried_views,
-                heads=None if self.head == AUTO else [],
-                contents=codes.digests,
-                balance=self.balance,
-                budget=self.budget,
-                threads=self.threads or available_cores(),
-            ).learn(Candidate(Representation((network,)), kind))
-        groups = np.unique(np.array(alike.groups, object), return_inverse=True)[1].astype(np.int64)
+        head = options.first_head(dataset)
+        with self._workspace() as workspace:
+            backbones = find_candidates(options, workspace)
+            codes = _codes_of_all(X, backbones.first, workspace)
+            copies = group_photos(dataset, codes, workspace.store, hardware=workspace.hardware)
+            learned = climb_ladder(
+                TrainingCodes(_training_set(dataset, codes, copies), backbones.first, workspace), head, backbones, options
+            )
+        groups = np.unique(np.array(copies.groups, object), return_inverse=True)[1].astype(np.int64)
         # All or none: a fit that fails leaves the last one as it was.
-        self.classes_, self.learned_, self.groups_, self.notes_ = classes, learned, groups, alike.notes
+        self.classes_, self.learned_, self.groups_, self.notes_ = classes, learned, groups, copies.notes
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Probabilities (n, k), columns in the order of classes_."""
         check_is_fitted(self)
-        with Store(self._cache_dir()) as store:
-            codes = self._codes(X, replace(self.learned_.look, views=()), store).values
+        with self._workspace() as workspace:
+            codes = _codes_of_all(X, replace(self.learned_.look, views=()), workspace).values
         return self.learned_.choice.head.probabilities(codes)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -145,20 +125,56 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = [str(name) for name in self.classes_]
         return Classifier.build(self.learned_.look, self.learned_.choice.head, names, hardware=self._hardware())
 
-    def _codes(self, images: Sequence[Any], look: Representation, store: Store) -> Codes:
-        codes = represent(images, look, store, seed=self.seed, hardware=self._hardware())
-        if codes.failures:
-            i, failure = next(iter(codes.failures.items()))
-            raise DataError(
-                f"{len(codes.failures)} of {len(images)} images cannot be used; the first, {display_name(images[i])} at "
-                f"position {i}: {failure.reason}"
-            )
-        return codes
+    def _options(self) -> TrainOptions:
+        """The same options as train's, without fine-tuning and without a test split."""
+        return TrainOptions(
+            backbone=BackboneSpec(self.backbone, self.size, self.mean, self.std, self.output),
+            head=self.head,
+            views=self.views,
+            budget=self.budget,
+            balance=self.balance,
+            tuning=NO_TUNING,
+            learning_curve=False,
+            fixes=None,
+            test=0.0,
+            seed=self.seed,
+            cache_dir=self._cache_dir(),
+            hardware=self._hardware(),
+            arguments=self.get_params(),
+        )
 
-    def _cache_dir(self) -> Any:
-        from pathlib import Path
+    def _workspace(self) -> Workspace:
+        return Workspace(self._cache_dir(), self._hardware(), seed=self.seed)
 
+    def _cache_dir(self) -> Path:
         return Path(os.fspath(self.cache)) if self.cache else default_cache_dir()
 
     def _hardware(self) -> Hardware:
         return Hardware(self.device, self.threads, self.precision)
+
+
+def _codes_of_all(images: Sequence[Any], representation: Representation, workspace: Workspace) -> Codes:
+    """Compute the codes of all images; raises DataError where one cannot be used."""
+    codes = workspace.represent(images, representation)
+    if codes.failures:
+        i, failure = next(iter(codes.failures.items()))
+        raise DataError(
+            f"{len(codes.failures)} of {len(images)} images cannot be used; the first, {display_name(images[i])} at "
+            f"position {i}: {failure.reason}"
+        )
+    return codes
+
+
+def _training_set(dataset: Dataset, codes: Codes, copies: PhotoGroups) -> TrainingSet:
+    """All images, to be learnt from."""
+    return TrainingSet(
+        np.arange(len(dataset.images)),
+        list(dataset.images),
+        [display_name(image) for image in dataset.images],
+        codes.values,
+        dataset.labels,
+        dataset.classes,
+        codes.digests,
+        copies.groups,
+        np.full(len(dataset.images), TRAIN, np.int8),
+    )

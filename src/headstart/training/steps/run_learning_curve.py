@@ -19,7 +19,7 @@ from headstart.record import LearningCurveRecord
 from headstart.selection.cross_validation import Choice
 from headstart.selection.learning_curve import QUICK, THOROUGH, Fit, Turn, learning_curve, sentence
 from headstart.selection.rungs import Learned
-from headstart.training.learnable import TrainingSet
+from headstart.training.steps.training_set import TrainingSet
 
 BY_SQUARE_ROOT = ("softmax", "sigmoid")  # heads whose best strength grows as fast as 1 / sqrt(n) (select.begin_at)
 SLOW = ("hidden",)  # learning it again takes minutes

@@ -15,7 +15,6 @@ import numpy as np
 
 from headstart.backbones.builtin import BACKBONES
 from headstart.backbones.torch_modules import TIMM, TorchNetwork, torch_network
-from headstart.backbones.tutorial_names import resolve_alias
 from headstart.codes.representation import Representation
 from headstart.data.labels import are_many, counts
 from headstart.data.splits import TRAIN, VALIDATION
@@ -29,7 +28,7 @@ from headstart.progress import Progress
 from headstart.record import EpochRecord, FineTuningRecord
 from headstart.selection.cross_validation import Choice, choose_head
 from headstart.selection.rungs import Learned
-from headstart.training.learnable import TrainingSet
+from headstart.training.steps.training_set import TrainingSet
 
 MOST_LOGIT = 50.0
 
@@ -58,13 +57,6 @@ class Verdict:
             "comparison": self.comparison.to_json(),
             "notes": list(self.tuned.notes),
         }
-
-
-def check_name(name: str) -> None:
-    """Raise HeadstartError, before any work, for a backbone that torch does not have."""
-    known = resolve_alias(name) or name
-    if known not in BACKBONES and not known.startswith(TIMM):
-        raise HeadstartError(f"fine-tuning needs a backbone that torch has, a Lite one or {TIMM}NAME, not {name}")
 
 
 def fine_tuned(
