@@ -1,5 +1,6 @@
 """Every command as a user types it, with what it prints, where, and how it ends."""
 
+import contextlib
 import csv
 import hashlib
 import inspect
@@ -7,10 +8,12 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import sklearn.datasets
@@ -21,18 +24,27 @@ from headstart.cli import main
 from headstart.codes.store import Store
 from headstart.runs.record_file import FORMAT
 from support.disk import fill
+from support.photos import write_photos
 from support.processes import HEAR_CTRL_C
 
 ROW = ["path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set"]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full and disks in memory are Linux's")
 
 
+@pytest.fixture(scope="module")
+def finished_run(tiny_onnx, tmp_path_factory):
+    """A run on photos as those of the fixture of that name, which no test changes."""
+    root = tmp_path_factory.mktemp("finished")
+    arguments = [str(write_photos(root / "photos")), "-o", str(root / "run"), "--cache", str(root / "cache"), "--quiet"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main.main(["train", *arguments, "--backbone", str(tiny_onnx)]) == 0
+    return root / "run"
+
+
 @pytest.fixture
-def run(photos, tiny_onnx, tmp_path, capsys):
-    """A finished run, and nothing printed yet."""
-    assert main.main(["train", str(photos), "-o", str(tmp_path / "run"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
-    capsys.readouterr()
-    return tmp_path / "run"
+def run(finished_run, tmp_path):
+    """A copy of a finished run."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
 
 
 @pytest.fixture
@@ -294,7 +306,8 @@ def test_a_cache_that_cannot_be_written_is_told_once_by_train_and_fails_cache(
     assert process.returncode == 1
 
 
-def test_the_cache_is_shown_and_emptied(run, tmp_path, capsys):
+def test_the_cache_is_shown_and_emptied(photos, tiny_onnx, tmp_path, capsys):
+    headstart.train(photos, tmp_path / "run", backbone=str(tiny_onnx), budget=0)
     assert main.main(["cache", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
     assert about["images"] == 60 and about["recipes"][0]["name"] == "tiny"
