@@ -1,21 +1,45 @@
-# Two commands do everything on a fresh machine: make demo, make test.
+# `make help` lists what there is. Two commands do everything on a fresh machine: make demo, make test.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+RUN_TESTS := $(BIN)/python -m pytest
 
-.PHONY: demo test lint clean
+# Tests that train nothing: the inner loop.
+FAST := $(wildcard tests/test_*.py) $(addprefix tests/,house safety numerics data heads contracts evaluation selection runs cli)
+# Half of the time of all tests; the other half is all else, and both run side by side.
+WHOLE := tests/training tests/stories
+SIDE_BY_SIDE := $(MAKE) --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+.PHONY: help demo check test lint fast stages whole clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z]+):.*  ## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target text; do \
+		printf '  make %-8s %s\n' "$$target" "$$text"; done
 
 demo: $(VENV)/.installed  ## install, then learn handwritten digits; needs no network once installed
 	$(BIN)/headstart demo
 
-test: $(VENV)/.installed-test lint  ## all extras that the tests need, then every test
-	$(BIN)/python -m pytest
+check: $(VENV)/.installed-test  ## the inner loop, within a minute: lint and types beside the tests that train nothing
+	@$(SIDE_BY_SIDE) lint fast
 
-lint: $(VENV)/.installed-test
+test: $(VENV)/.installed-test lint  ## all extras that the tests need, then every test, on two cores
+	@echo "the tests run in two halves, and each is shown when it is done"
+	@$(SIDE_BY_SIDE) stages whole
+
+lint: $(VENV)/.installed-test  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fast: $(VENV)/.installed-test
+	$(RUN_TESTS) $(FAST)
+
+stages: $(VENV)/.installed-test
+	$(RUN_TESTS) tests $(addprefix --ignore=,$(WHOLE))
+
+whole: $(VENV)/.installed-test
+	$(RUN_TESTS) $(WHOLE)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -28,5 +52,5 @@ $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) install --constraint constraints.txt --editable '.[test]'
 	touch $@ $(VENV)/.installed
 
-clean:
+clean:  ## forget what was installed and built
 	rm -rf $(VENV) build dist

@@ -18,6 +18,7 @@ from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.engines.ordered import Result, in_order
 from headstart.errors import BackboneError, HeadstartError
 from support.photos import picture
+from support.processes import HEAR_CTRL_C
 
 EXACT = Hardware(precision="f32")
 
@@ -197,7 +198,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
 def test_an_interrupt_ends_the_stream_and_its_workers():
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", HEAR_CTRL_C + INTERRUPTED], capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.stderr, done.returncode) == ("interrupted, left: []\n", "", 0)
 
 

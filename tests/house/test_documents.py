@@ -54,7 +54,7 @@ def test_the_readmes_commands_are_commands():
 
 def test_no_message_cuts_a_list_without_a_word():
     """What is cut in the midst of a sentence says so: wording.listed does."""
-    for path in SOURCES.glob("*.py"):
+    for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FormattedValue):
                 cut = [
@@ -64,4 +64,4 @@ def test_no_message_cuts_a_list_without_a_word():
                     for part in call.args
                     if isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Slice) and part.slice.lower is None
                 ]
-                assert not cut or path.name == "wording.py", f"{path.name}, line {node.lineno}"
+                assert not cut or path.name == "wording.py", f"{path.relative_to(SOURCES)}, line {node.lineno}"

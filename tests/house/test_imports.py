@@ -5,9 +5,8 @@ import importlib
 import importlib.util
 import pkgutil
 import re
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import headstart
 
@@ -62,10 +61,21 @@ def package_of(module):
     return module.split(".")[1] if "." in module else ""
 
 
+@cache
+def nodes_of(path):
+    """Every node of a file's syntax tree; parsed once for all tests."""
+    return tuple(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+@cache
 def imports_of(path, *, with_strings=True):
     """Every module that a file imports, in whatever form: the statements, importlib's function, and `python -m`."""
+    return frozenset(_imports_of(path, with_strings))
+
+
+def _imports_of(path, with_strings):
     module = ".".join(("headstart", *path.relative_to(SOURCES).with_suffix("").parts))
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -94,11 +104,15 @@ def test_the_order_names_every_package():
     assert {*ORDER} == there - {"__init__", "__main__"}
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent != SOURCES or p.stem in ORDER], ids=name_of)
-def test_a_package_imports_only_what_stands_before_it(path):
-    own = path.relative_to(SOURCES).with_suffix("").parts[0]
-    imported = {package_of(name) for name in imports_of(path) if name.split(".")[0] == "headstart"} - {own, ""}
-    assert not {name for name in imported if ORDER.index(name) > ORDER.index(own)}
+def test_a_package_imports_only_what_stands_before_it():
+    wrong = []
+    for path in FILES:
+        own = path.relative_to(SOURCES).with_suffix("").parts[0]
+        if own in ORDER:
+            imported = {package_of(name) for name in imports_of(path) if name.split(".")[0] == "headstart"} - {own, ""}
+            later = [name for name in sorted(imported) if ORDER.index(name) > ORDER.index(own)]
+            wrong += [f"{name_of(path)} imports {name}, which stands after {own} in docs/architecture.py" for name in later]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_no_modules_import_each_other():
@@ -113,39 +127,47 @@ def test_no_modules_import_each_other():
     assert not graph
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_libraries_stay_in_their_places(path):
-    name = name_of(path)
-    imported = {module.split(".")[0] for module in imports_of(path)}
-    assert not {lib for lib in imported & ONLY.keys() if not name.startswith(ONLY[lib])}
+def test_libraries_stay_in_their_places():
+    wrong = []
+    for path in FILES:
+        imported = {module.split(".")[0] for module in imports_of(path)} & ONLY.keys()
+        wrong += [
+            f"{name_of(path)} imports {library}, which only {', '.join(ONLY[library])} may"
+            for library in sorted(imported)
+            if not name_of(path).startswith(ONLY[library])
+        ]
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_only_the_command_line_prints_exits_and_reads_the_environment(path):
-    name, tree = name_of(path), ast.parse(path.read_text())
-    if name.startswith("cli/") or name == "__main__.py":
-        return
-    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    named = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    allowed = {
-        "cache_folder.py": {"os.environ"},  # HEADSTART_CACHE
-        "finetune/processes.py": {"os.environ"},  # what torchrun says
-        "finetune/device.py": {"os.environ"},
-        "backbones/tensorflow_files.py": {"os.environ"},  # handed to the worker
-        "backbones/tensorflow_worker.py": {"sys.exit", "print", "os.environ"},  # a program of its own
-    }.get(name, set())
-    assert not ({"print", "sys.exit", "exit", "input", "os._exit"} & called | {"os.environ", "os.getenv"} & named) - allowed
+ENVIRONMENT = {  # beside the command line, what may print, exit or read the environment
+    "cache_folder.py": {"os.environ"},  # HEADSTART_CACHE
+    "finetune/processes.py": {"os.environ"},  # what torchrun says
+    "finetune/device.py": {"os.environ"},
+    "backbones/tensorflow_files.py": {"os.environ"},  # handed to the worker
+    "backbones/tensorflow_worker.py": {"sys.exit", "print", "os.environ"},  # a program of its own
+}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_html_stands_in_the_report_alone(path):
-    if not name_of(path).startswith("report/"):
-        text = "\n".join(
-            n.value
-            for n in ast.walk(ast.parse(path.read_text()))
-            if isinstance(n, ast.Constant) and isinstance(n.value, str)
-        )
-        assert not re.search(r"</?(html|div|script|span|table|body)\b", text)
+def test_only_the_command_line_prints_exits_and_reads_the_environment():
+    wrong = []
+    for path in FILES:
+        name, nodes = name_of(path), nodes_of(path)
+        if not name.startswith("cli/") and name != "__main__.py":
+            called = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+            named = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+            uses = {"print", "sys.exit", "exit", "input", "os._exit"} & called | {"os.environ", "os.getenv"} & named
+            wrong += [f"{name} uses {use}" for use in sorted(uses - ENVIRONMENT.get(name, set()))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_html_stands_in_the_report_alone():
+    wrong = []
+    for path in FILES:
+        if not name_of(path).startswith("report/"):
+            texts = [n.value for n in nodes_of(path) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            if tag := re.search(r"</?(html|div|script|span|table|body)\b", "\n".join(texts)):
+                wrong.append(f"{name_of(path)} holds HTML: {tag[0]}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_a_package_is_its_docstring():
@@ -167,7 +189,7 @@ def test_folders_and_files_are_small():
     assert long.keys() == LARGE
     for path in FILES:
         public = {"train", "evaluate_run", "check_photos", *(["__init__"] if path.stem == "estimator" else [])}  # the doors
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0

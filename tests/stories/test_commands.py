@@ -1,5 +1,6 @@
 """Every command as a user types it, with what it prints, where, and how it ends."""
 
+import contextlib
 import csv
 import hashlib
 import inspect
@@ -7,28 +8,43 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import sklearn.datasets
+import sklearn.utils
 
 import headstart
 from headstart.cli import main
+from headstart.codes.store import Store
+from headstart.runs.record_file import FORMAT
 from support.disk import fill
 from support.photos import write_photos
+from support.processes import HEAR_CTRL_C
 
 ROW = ["path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set"]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full and disks in memory are Linux's")
 
 
+@pytest.fixture(scope="module")
+def finished_run(tiny_onnx, tmp_path_factory):
+    """A run on photos as those of the fixture of that name, which no test changes."""
+    root = tmp_path_factory.mktemp("finished")
+    arguments = [str(write_photos(root / "photos")), "-o", str(root / "run"), "--cache", str(root / "cache"), "--quiet"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main.main(["train", *arguments, "--backbone", str(tiny_onnx)]) == 0
+    return root / "run"
+
+
 @pytest.fixture
-def run(photos, tiny_onnx, tmp_path, capsys):
-    """A finished run, and nothing printed yet."""
-    assert main.main(["train", str(photos), "-o", str(tmp_path / "run"), "--backbone", str(tiny_onnx), "--quiet"]) == 0
-    capsys.readouterr()
-    return tmp_path / "run"
+def run(finished_run, tmp_path):
+    """A copy of a finished run."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
 
 
 @pytest.fixture
@@ -58,7 +74,7 @@ def test_train_json_is_run_json_and_nothing_else_is_on_stdout(photos, tiny_onnx,
     assert main.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(tiny_onnx), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer.pop("run") == str(tmp_path / "r")
-    assert answer == json.loads((tmp_path / "r" / "run.json").read_text())
+    assert {"format": FORMAT, **answer} == json.loads((tmp_path / "r" / "run.json").read_text())
 
 
 def test_predict_prints_a_row_for_each_image(run, photos, capsys):
@@ -290,7 +306,8 @@ def test_a_cache_that_cannot_be_written_is_told_once_by_train_and_fails_cache(
     assert process.returncode == 1
 
 
-def test_the_cache_is_shown_and_emptied(run, tmp_path, capsys):
+def test_the_cache_is_shown_and_emptied(photos, tiny_onnx, tmp_path, capsys):
+    headstart.train(photos, tmp_path / "run", backbone=str(tiny_onnx), budget=0)
     assert main.main(["cache", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
     assert about["images"] == 60 and about["recipes"][0]["name"] == "tiny"
@@ -302,11 +319,20 @@ def test_the_cache_is_shown_and_emptied(run, tmp_path, capsys):
     assert "codes of 0 images" in capsys.readouterr().out
 
 
-def test_the_demo_learns_handwritten_digits(tmp_path, capsys):
+@pytest.fixture
+def few_digits(monkeypatch):
+    """The first 200 of the 1,797 digits, which are learnt many times faster."""
+    digits = sklearn.datasets.load_digits()
+    few = sklearn.utils.Bunch(images=digits.images[:200], target=digits.target[:200])
+    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: few)
+
+
+def test_the_demo_learns_handwritten_digits(few_digits, tmp_path, capsys):
     assert main.main(["demo", "-o", str(tmp_path / "demo"), "--quiet"]) == 0
     out = capsys.readouterr().out
-    assert json.loads((tmp_path / "demo" / "run" / "run.json").read_text())["evaluation"]["accuracy"] > 0.95
-    assert sum(1 for _ in (tmp_path / "demo" / "digits").rglob("*.png")) == 1797
+    evaluation = json.loads((tmp_path / "demo" / "run" / "run.json").read_text())["evaluation"]
+    assert evaluation["accuracy"] > 0.8  # of ten digits: chance is 0.1
+    assert sum(1 for _ in (tmp_path / "demo" / "digits").rglob("*.png")) == 200
     assert "headstart predict" in out and "headstart train PHOTOS" in out
     assert main.main(["demo", "-o", str(tmp_path / "demo"), "--quiet"]) == 0  # again: another run, the same digits
     assert (tmp_path / "demo" / "run-2" / "run.json").is_file()
@@ -387,31 +413,37 @@ def test_quiet_is_quiet_and_a_pipe_gets_plain_lines(run, photos, headstart_comma
     assert b"\x1b" not in out + err
 
 
-def test_ctrl_c_ends_cleanly_and_keeps_what_was_computed(tmp_path, headstart_command, own_cache):
-    write_photos(tmp_path / "many", n=400, suffix=".jpg")
-    process = headstart_command(
-        "train", tmp_path / "many", "-o", tmp_path / "run", "--threads", "1", "--backbone", "efficientnet-lite0"
-    )
-    store = own_cache / "codes-1.sqlite"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if (
-            store.exists()
-            and store.with_name(store.name + "-wal").exists()
-            and store.with_name(store.name + "-wal").stat().st_size > 300_000
-        ):
-            break
+SLOW_TRAINING = f"""{HEAR_CTRL_C}
+import sys, time
+from headstart.cli.main import main
+from headstart.codes import compute, shelf
+shelf.COMMIT_SECONDS, load_image = 0.05, compute.load_image
+compute.load_image = lambda *arguments: (time.sleep(0.05), load_image(*arguments))[1]
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_ends_cleanly_and_keeps_what_was_computed(photos, tiny_onnx, tmp_path, own_cache):
+    arguments = [str(photos), "-o", str(tmp_path / "run"), "--backbone", str(tiny_onnx), "--threads", "1"]
+    store = Store(own_cache)
+
+    def n_images():
+        return store.read(lambda connection: connection.execute("SELECT COUNT(*) FROM codes").fetchone()[0])
+
+    command = [sys.executable, "-c", SLOW_TRAINING, "train", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while n_images() < 5:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert b"stopped" in err and b"Traceback" not in err and not (tmp_path / "run").exists()
-    from headstart.codes.store import Store
-
-    kept = Store(own_cache).summary()["images"]
-    assert 0 < kept < 1200
-    again = headstart.train(tmp_path / "many", tmp_path / "run")
-    assert again.about["images"]["computed"] == 1200 - kept
+    kept = n_images()
+    store.close()
+    assert 5 <= kept < 60
+    again = headstart.train(photos, tmp_path / "run", backbone=str(tiny_onnx), budget=0)
+    assert again.about["images"]["computed"] == 60 - kept
 
 
 def test_the_demo_leaves_other_folders_alone(photos, capsys):

@@ -118,7 +118,9 @@ def _described(metadata: str, file: Path) -> ClassifierMetadata:
 
 
 def preprocess_from(fields: PreprocessMetadata) -> Preprocess:
-    """The preprocessing that a file says its pixels need."""
+    """The preprocessing that a file says its pixels need; raises ValueError for more than this release can do."""
+    if unknown := fields.keys() - PreprocessMetadata.__annotations__.keys():
+        raise ValueError(f"preprocess has the unknown {', '.join(sorted(unknown))}")
     usual = Preprocess(fields["size"])
     crop, resample = fields.get("crop", usual.crop), fields.get("resample", usual.resample)
     return Preprocess(fields["size"], crop, resample, _channels(fields["mean"]), _channels(fields["std"]))
