@@ -26,9 +26,9 @@ from headstart import cache_folder
 from headstart.backbones.builtin import load_backbone
 from headstart.cache_folder import check_owner, default_cache_dir, is_usable
 from headstart.codes import compute as module
-from headstart.codes import store as store_module
+from headstart.codes import database
 from headstart.codes.compute import compute_codes
-from headstart.codes.store import Store
+from headstart.codes.store import Store, checksum
 from headstart.data.datasets import load_dataset
 from headstart.data.decoding import read_bytes
 from headstart.engines.hardware import Hardware
@@ -789,7 +789,7 @@ def test_kept_rows_that_are_no_numbers_are_computed_anew(full_store, work, tiny,
         for digest in expected.digests[:3]:
             row = expected.values[0].copy()
             row[7] = odd
-            content = row.tobytes() + store_module.check_rows(digest, row.tobytes())
+            content = row.tobytes() + checksum(digest, row.tobytes())
             connection.execute("UPDATE codes SET codes = ? WHERE digest = ?", (content, digest))
     with contextlib.closing(Store(full_store.parent)) as store:
         done = compute_codes(work, tiny, store)
@@ -975,7 +975,7 @@ def test_a_folder_that_is_a_file_says_what_to_do(tmp_path, caplog):
 
 
 def test_a_store_that_another_program_holds_can_be_read_and_says_so(work, tiny, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
     with contextlib.closing(Store(tmp_path)) as store:
         compute_codes(work[:10], tiny, store)
         with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
@@ -988,8 +988,8 @@ def test_a_store_that_another_program_holds_can_be_read_and_says_so(work, tiny, 
 
 
 def test_a_new_store_that_another_program_holds_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.2)
-    with contextlib.closing(sqlite3.connect(tmp_path / store_module.FILE_NAME, isolation_level=None)) as other:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
+    with contextlib.closing(sqlite3.connect(tmp_path / database.FILE_NAME, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         start = time.monotonic()
         with pytest.raises(CacheError, match="another program holds the cache .*; try again when it is done"):

@@ -26,7 +26,7 @@ LARGE = {
         "cli/looking.py",
         "cli/main.py",
     ),
-    *("codes/store.py", "finetune/loop.py", "training/evaluate_run.py", "training/train.py"),
+    *("finetune/loop.py", "training/evaluate_run.py", "training/train.py"),
 }
 LONG = {"train", "_parser"}
 MANY = {"_conv", "finetune", "choose_head", "learning_curve", "loss_curve"}
