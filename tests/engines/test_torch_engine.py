@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.engines.engine import open_engine
-from headstart.engines.hardware import Hardware, is_torch_device
+from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.engines.torch_engine import TorchEngine
 from headstart.errors import BackboneError, HeadstartError, MissingExtra
@@ -409,14 +409,24 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny, monkeypatch):
 # ---- which engine
 
 
-@pytest.mark.parametrize("device", ["cuda", "CUDA", "cuda:0", "cuda:1", "torch-cpu", "Torch-CPU"])
-def test_torchs_devices(device):
-    assert is_torch_device(device)
+@pytest.mark.parametrize(
+    ("device", "torchs_name"),
+    [
+        ("cuda", "cuda"),
+        ("CUDA", "cuda"),
+        ("cuda:0", "cuda:0"),
+        ("cuda:1", "cuda:1"),
+        ("torch-cpu", "cpu"),
+        ("Torch-CPU", "cpu"),
+    ],
+)
+def test_torchs_devices(device, torchs_name):
+    assert Hardware(device).torch_device == torchs_name
 
 
 @pytest.mark.parametrize("device", ["CPU", "cpu", "GPU", "GPU.1", "NPU", "AUTO", "MULTI:GPU,CPU", "", "cudaa", "torch"])
 def test_other_devices_are_openvinos(device, tiny):
-    assert not is_torch_device(device)
+    assert Hardware(device).torch_device is None
 
 
 def test_the_engine_is_chosen_by_the_device(tiny):

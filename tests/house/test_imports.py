@@ -23,7 +23,7 @@ LARGE = {
     *("finetune/loop.py", "training/evaluate_run.py", "training/train.py"),
 }
 LONG = {"train", "_parser"}
-MANY = {"_conv", "finetune", "choose_head", "learning_curve", "loss_curve"}
+MANY = {"finetune", "choose_head", "learning_curve", "loss_curve"}
 # Libraries that only some files may import, however they do it.
 ONLY = {
     "openvino": ("engines/",),

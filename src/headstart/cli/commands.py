@@ -37,10 +37,10 @@ def is_helper() -> bool:
 def help_out(options: argparse.Namespace) -> int:
     """Share the first process's fine-tuning, or end at once where there is none."""
     if getattr(options, "finetune", False):
+        from headstart.engines.hardware import Hardware
         from headstart.finetune.loop import finetune_worker
 
-        device = getattr(options, "device", "")
-        finetune_worker(device=device.lower() if device.upper().startswith("CUDA") else None)
+        finetune_worker(device=Hardware(getattr(options, "device", "")).torch_device)
     return 0
 
 

@@ -335,7 +335,7 @@ def _tuning(
         *options,
         seed=means.seed,
         checkpoint_dir=folder,
-        device=_torch_device(means.hardware.device),
+        device=means.hardware.torch_device,
         threads=means.hardware.threads,
         precision=means.hardware.precision,
     )
@@ -374,8 +374,3 @@ def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> LossCurve
         balance=learned.choice.is_balanced,
         threads=source.means.threads,
     )
-
-
-def _torch_device(device: str) -> str | None:
-    """Where fine-tuning runs: on the GPU that was named, else on whatever there is."""
-    return device.lower() if device.upper().startswith("CUDA") else None
