@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.representation import Representation, represent
 from headstart.codes.store import Store
 from headstart.data import datasets
@@ -27,7 +27,7 @@ HEADS = ("softmax", "class-mean", "nearest", "hidden")
 
 def rows(shared: Path, cache: Path) -> Iterator[dict[str, object]]:
     """A row for each set, size and head."""
-    backbone = load_backbone("efficientnet-lite0", cache_dir=cache)
+    backbone = find_backbone(BackboneSpec("efficientnet-lite0"), cache)
     with Store(cache) as store:
         for name in SETS:
             folder = shared / "data" / name

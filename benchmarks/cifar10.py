@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import headstart
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.compute import compute_codes
 from headstart.codes.store import Store
 from headstart.data.datasets import load_dataset
@@ -85,7 +85,7 @@ def last_layer_alone(source: Path, cache: Path) -> tuple[float, float]:
     """Seconds to choose and fit a head on the last layer's codes of all training images, and its test accuracy."""
     data = load_dataset(source)
     with Store(cache) as store:
-        codes = compute_codes(data.images, load_backbone(cache_dir=cache), store)
+        codes = compute_codes(data.images, find_backbone(BackboneSpec(), cache), store)
     labels, test = data.labels[codes.index], data.splits[codes.index] == TEST
     digests = [codes.digests[i] for i in np.flatnonzero(~test)]
     learn = codes.values[~test]
@@ -160,7 +160,7 @@ def main() -> None:
         if options.limit:
             source = limited(source, folder / "photos", options.limit)
         result = experiment(source, folder)
-        engine = OpenVINOEngine(load_backbone(cache_dir=folder / "cache").network)
+        engine = OpenVINOEngine(find_backbone(BackboneSpec(), folder / "cache").network)
     n = min(N_IMAGES // 20, result["images"]["computed"])
     result["infer_rate"] = n / sorted(seconds(lambda: infer_alone(engine, n)) for _ in range(3))[1]
     lines = held(result)

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.cache_folder import default_cache_dir
 from headstart.checks.duplicates import Pair, near_duplicates
 from headstart.codes.compute import compute_codes
@@ -104,7 +104,7 @@ def measure(path: Path, limit: int, n_copied: int, pictures: Path | None) -> dic
     images, rng = load_dataset(path).images, np.random.default_rng(0)
     chosen = np.sort(rng.permutation(len(images))[:limit])
     originals = [content for i in chosen if isinstance(content := content_of(images[i]), bytes)]
-    n, backbone = len(originals), load_backbone(cache_dir=default_cache_dir())
+    n, backbone = len(originals), find_backbone(BackboneSpec(), default_cache_dir())
     copied = np.sort(rng.permutation(n)[:n_copied]).tolist()
     pixels = [decode(originals[i]) for i in copied]
     contents = originals + [change(p) for change in CHANGES.values() for p in pixels]

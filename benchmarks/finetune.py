@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from headstart.backbones.backbone import Backbone
-from headstart.backbones.builtin import DEFAULT, load_backbone
+from headstart.backbones.builtin import DEFAULT
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.backbones.torch_modules import TorchNetwork, torch_network
 from headstart.codes.compute import compute_codes
 from headstart.data.datasets import load_dataset
@@ -106,7 +107,7 @@ def run_fold(photos: Photos, network: TorchNetwork, test: np.ndarray, seed: int)
 def flowers(options: argparse.Namespace) -> tuple[dict[str, Any], list[Line], str]:
     """Every photo held out once for each seed."""
     with tempfile.TemporaryDirectory() as cache:
-        photos = photos_of(options.shared / "data" / "flowers", load_backbone(cache_dir=Path(cache)))
+        photos = photos_of(options.shared / "data" / "flowers", find_backbone(BackboneSpec(), Path(cache)))
     network, n = torch_network(DEFAULT), len(photos.labels)
     right = np.zeros((len(METHODS), options.seeds, n), bool)
     folds = []
@@ -161,7 +162,7 @@ def cifar10(options: argparse.Namespace) -> tuple[dict[str, Any], list[Line], st
     """Everything unfrozen, 10 epochs; the test split is judged once, by the network as it is shipped."""
     folder = options.shared / "data" / "cifar10"
     with tempfile.TemporaryDirectory() as cache:
-        photos = photos_of(folder, load_backbone(cache_dir=Path(cache)))
+        photos = photos_of(folder, find_backbone(BackboneSpec(), Path(cache)))
     given = load_dataset(folder).splits
     splits = assign_splits(given, photos.digests, photos.labels, seed=0, validation=0.02, test=0.2)
     network, head = torch_network(DEFAULT), head_of(photos, np.flatnonzero(splits == TRAIN))

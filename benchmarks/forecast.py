@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.representation import Representation, represent
 from headstart.codes.store import Store
 from headstart.data import datasets
@@ -34,7 +34,7 @@ N_DRAWS = 5
 
 def rows(shared: Path, cache: Path, n_seeds: int) -> Iterator[dict[str, object]]:
     """A row for each case and effort."""
-    backbone = load_backbone("efficientnet-lite0", cache_dir=cache)
+    backbone = find_backbone(BackboneSpec("efficientnet-lite0"), cache)
     with Store(cache) as store:
         data = datasets.load_dataset(shared / "data" / "cifar10" / "train.parquet")
         drawn = np.sort(np.random.default_rng(0).permutation(len(data.images))[:12_000])

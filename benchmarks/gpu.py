@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from headstart.backbones.backbone import Backbone
-from headstart.backbones.builtin import DEFAULT, load_backbone
+from headstart.backbones.builtin import DEFAULT
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.compute import CHUNK
 from headstart.data.images import load_image
 from headstart.engines.hardware import Hardware
@@ -169,7 +170,7 @@ def main() -> int:
     options = parser.parse_args()
     about = machine() | about_gpu(options.device)
     with tempfile.TemporaryDirectory() as tmp:
-        backbone = load_backbone(options.backbone, cache_dir=Path(tmp))
+        backbone = find_backbone(BackboneSpec(options.backbone), Path(tmp))
     kinds = list(KINDS) if options.images == "all" else [options.images]
     lines = [line for kind in kinds for line in measured(options, kind, backbone)]
     text = f"{options.backbone} on {about['gpu']}, torch {about['torch']}\n\n{lines_table(lines)}"

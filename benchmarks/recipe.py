@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.data.decoding import decode, read_bytes
 from headstart.data.tables import ImageRef, TableImage
 from headstart.engines.hardware import Hardware
@@ -28,7 +28,7 @@ EPOCHS, BATCH, DROPOUT = 20, 32, 0.2
 
 def recipe_codes(images: Sequence[ImageRef], network: Path) -> np.ndarray:
     """Give MobileNetV2's (n, 1280) features in f32; x / 127.5 - 1 is headstart's own default for an ONNX file."""
-    backbone = load_backbone(str(network), cache_dir=Path())
+    backbone = find_backbone(BackboneSpec(str(network)), Path())
 
     def load(_: int, image: Any) -> np.ndarray:
         pixels = decode(image.read() if isinstance(image, TableImage) else read_bytes(image))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.cache_folder import default_cache_dir
 from headstart.codes.compute import compute_codes
 from headstart.codes.store import Store
@@ -76,7 +76,7 @@ def main() -> None:
     for folder in parser.parse_args().folders:
         dataset = load_dataset(folder)
         cache = default_cache_dir()
-        codes = compute_codes(dataset.images, load_backbone(cache_dir=cache), Store(cache))
+        codes = compute_codes(dataset.images, find_backbone(BackboneSpec(), cache), Store(cache))
         labels, n_classes = dataset.labels[codes.index], len(dataset.classes)
         values = codes.values.astype(np.float32)
         losses = [

@@ -20,7 +20,7 @@ import numpy as np
 import headstart
 from choices import batches, run_threads, threads
 from headstart.backbones.backbone import Backbone
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.compute import compute_codes
 from headstart.codes.store import Store
 from headstart.data.datasets import load_dataset
@@ -122,7 +122,7 @@ def listing(folder: Path, n: int) -> Iterator[Line]:
 def measure(shared: Path, tmp: Path, repeats: int, quick: bool) -> Iterator[Line]:
     """Everything, from the engine's own choices to whole commands."""
     n = 400 if quick else N_FLOWERS
-    backbone = load_backbone(cache_dir=tmp / "backbone")
+    backbone = find_backbone(BackboneSpec(), tmp / "backbone")
     flowers = copies(shared / "data" / "flowers", tmp / "flowers", n)
     alpaca = copies(shared / "data" / "alpaca", tmp / "alpaca", n // 2)
     yield from pipeline("flowers", flowers, backbone, tmp, repeats)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.compute import compute_codes
 from headstart.data import datasets
 from headstart.data.splits import content_folds
@@ -44,7 +44,7 @@ def coded(shared: Path, name: str, cache: Path) -> Coded:
     folder = shared / "data" / name
     data = datasets.load_dataset(folder / "train.parquet" if name == "cifar10" else folder)
     drawn = np.sort(np.random.default_rng(0).permutation(len(data.images))[:MOST_IMAGES])
-    codes = compute_codes([data.images[i] for i in drawn], load_backbone("efficientnet-lite0", cache_dir=cache), None)
+    codes = compute_codes([data.images[i] for i in drawn], find_backbone(BackboneSpec("efficientnet-lite0"), cache), None)
     return Coded(codes.values, data.labels[drawn[codes.index]], codes.digests, len(data.classes))
 
 

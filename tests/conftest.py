@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headstart.backbones.backbone import Backbone
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.store import Store
 from support.networks import write_deep_backbone, write_tiny_backbone
 from support.photos import write_photos
@@ -67,7 +67,7 @@ def tiny_onnx(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tiny(tiny_onnx, tmp_path) -> Backbone:
-    return load_backbone(str(tiny_onnx), cache_dir=tmp_path / "cache")
+    return find_backbone(BackboneSpec(str(tiny_onnx)), tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +78,7 @@ def deep_onnx(tmp_path_factory) -> Path:
 @pytest.fixture
 def deep(deep_onnx, tmp_path) -> Backbone:
     """A backbone whose codes come from four depths: 24 of the last layer, then 16, 12 and 8."""
-    return load_backbone(str(deep_onnx), cache_dir=tmp_path / "cache")
+    return find_backbone(BackboneSpec(str(deep_onnx)), tmp_path / "cache")
 
 
 @pytest.fixture

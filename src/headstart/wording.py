@@ -35,6 +35,11 @@ def counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or the exception's type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def quoted(name: str) -> str:
     """A class's name within a sentence; isolated, so that one written from right to left turns nothing else around."""
     return f"“\u2068{name}\u2069”"

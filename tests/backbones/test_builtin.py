@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from headstart.backbones import builtin
 from headstart.backbones.backbone import MORE, WHOLE, Backbone
-from headstart.backbones.builtin import BACKBONES, is_installed, lite_weights, load_backbone
+from headstart.backbones.builtin import BACKBONES, is_installed, lite_weights
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
 from support.networks import DEPTHWISE_WIDTHS, write_deep_backbone
@@ -55,8 +56,10 @@ def save(
 
 @pytest.fixture
 def load(tmp_path):
-    """load_backbone with a cache of its own."""
-    return lambda name, **options: load_backbone(name, cache_dir=tmp_path / "cache", **options)
+    """find_backbone with a cache of its own."""
+    return lambda name, pixels="usual", **options: find_backbone(
+        BackboneSpec(name, **options), tmp_path / "cache", pixels=pixels
+    )
 
 
 @pytest.fixture
@@ -109,10 +112,12 @@ def test_the_table_says_what_the_network_is(row, load):
 
 
 def test_an_unknown_name_lists_the_known_ones(load):
-    with pytest.raises(BackboneError, match=r"did you mean efficientnet-lite0\?.*known: efficientnet-lite0, efficientnet-l"):
+    with pytest.raises(
+        BackboneError, match=r"did you mean efficientnet-lite0 or .*\? known: auto, efficientnet-lite0, effic"
+    ):
         load("eficientnet-lite0")
     with pytest.raises(
-        BackboneError, match="unknown backbone 'xyz'; known: efficientnet-lite0.* or the path of an ONNX file"
+        BackboneError, match="unknown backbone 'xyz'; known: auto, efficientnet-lite0.* or the path of an ONNX file"
     ):
         load("xyz")
 
@@ -167,19 +172,19 @@ def test_a_network_is_built_once_and_a_damaged_one_again(load, tmp_path, monkeyp
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder can be made below a file")
-    first = load_backbone("efficientnet-lite0", cache_dir=tmp_path / "file" / "cache")
+    first = find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path / "file" / "cache")
 
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(builtin, "write_atomically", refuse)
-    assert load_backbone("efficientnet-lite0", cache_dir=tmp_path / "cache").network == first.network
+    assert find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path / "cache").network == first.network
 
 
 def test_processes_that_build_at_once_agree(tmp_path):
     command = (
-        "from pathlib import Path; from headstart.backbones.builtin import load_backbone;"
-        f"print(load_backbone('efficientnet-lite0', cache_dir=Path({str(tmp_path)!r})).sha256)"
+        "from pathlib import Path; from headstart.backbones.find import BackboneSpec, find_backbone;"
+        f"print(find_backbone(BackboneSpec('efficientnet-lite0'), Path({str(tmp_path)!r})).sha256)"
     )
     processes = [subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     answers = [process.communicate(timeout=60)[0].strip() for process in processes]

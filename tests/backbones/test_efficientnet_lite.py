@@ -12,8 +12,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from headstart.backbones.builtin import BACKBONES, is_installed, lite_weights, load_backbone
+from headstart.backbones.builtin import BACKBONES, is_installed, lite_weights
 from headstart.backbones.efficientnet_lite import MAGIC, build_network, imagenet_layer, read_weights
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.classifier.imagenet import imagenet_classes
 from headstart.data.images import load_image
 from headstart.errors import BackboneError
@@ -44,7 +45,7 @@ def codes_of(tmp_path_factory):
 
     def run(row, pixels):
         if row.name not in sessions:
-            network = load_backbone(row.name, cache_dir=folder).network
+            network = find_backbone(BackboneSpec(row.name), folder).network
             sessions[row.name] = onnxruntime.InferenceSession(network)
         return sessions[row.name].run(None, {"image": pixels[None]})[0][0]
 
@@ -68,7 +69,7 @@ def test_codes_are_those_that_were_recorded(row, codes_of):
 def test_real_photos_are_what_they_show(row, picture, answers, codes_of, tmp_path):
     photo = getattr(pytest.importorskip("skimage.data"), picture)()
     weight, bias = imagenet_layer(lite_weights(row))
-    pixels = load_image(photo, load_backbone(row.name, cache_dir=tmp_path).preprocess)
+    pixels = load_image(photo, find_backbone(BackboneSpec(row.name), tmp_path).preprocess)
     logits = codes_of(row, pixels) @ weight + bias
     classes = imagenet_classes()
     assert len(classes) == len(logits) == 1000

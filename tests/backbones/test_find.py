@@ -9,7 +9,7 @@ import pytest
 from headstart.backbones import find
 from headstart.backbones.backbone import MORE, WHOLE
 from headstart.backbones.find import AUTO, BackboneSpec, find_backbone, find_backbones, notes_on, wider_backbone
-from headstart.backbones.huggingface import Fetched
+from headstart.backbones.huggingface.download import Fetched
 from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import BackboneError
@@ -48,7 +48,7 @@ def test_a_network_of_one_size_cannot_see_more_and_can_see_the_whole(tiny_onnx, 
 
 def test_what_a_hubs_licence_asks_for_is_told_once_and_kept(tiny_onnx, tmp_path, monkeypatch, caplog):
     fetched = Fetched(tiny_onnx, "0" * 64, "0" * 40, "CC-BY-NC-4.0", "forbids commercial use", None)
-    monkeypatch.setattr(find.huggingface, "fetch", lambda name, cache_dir: fetched)
+    monkeypatch.setattr(find.download, "fetch", lambda name, cache_dir: fetched)
     with caplog.at_level(logging.WARNING):
         found = find_backbone(BackboneSpec("hf:somebody/network/model.onnx"), tmp_path)
     assert "forbids commercial use" in caplog.text and found.license == "CC-BY-NC-4.0"
@@ -59,7 +59,6 @@ def test_what_a_hubs_licence_asks_for_is_told_once_and_kept(tiny_onnx, tmp_path,
 def test_timms_network_is_exported_once_and_then_needs_no_torch(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     timm = pytest.importorskip("timm")
-    from headstart.backbones import torch_modules as torch_networks
     from headstart.backbones.torch_modules import TorchNetwork
 
     torch.manual_seed(0)
@@ -68,10 +67,10 @@ def test_timms_network_is_exported_once_and_then_needs_no_torch(tmp_path, monkey
 
     def network(name):
         made.append(name)
-        preprocess = find.load_backbone(cache_dir=tmp_path).preprocess
-        return TorchNetwork(name, module, replace(preprocess, size=64), module.num_features * 0 + 1024, "Apache-2.0", "test")
+        preprocess = find_backbone(BackboneSpec(), tmp_path).preprocess
+        return TorchNetwork(name, module, replace(preprocess, size=64), 1024, "Apache-2.0", "test")
 
-    monkeypatch.setattr(torch_networks, "torch_network", network)
+    monkeypatch.setattr(find, "torch_network", network)
     first = find_backbone(BackboneSpec("timm:mobilenetv3_small_050"), tmp_path)
     again = find_backbone(BackboneSpec("timm:mobilenetv3_small_050"), tmp_path)
     assert made == ["timm:mobilenetv3_small_050"] and first == again

@@ -18,10 +18,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from headstart.backbones import huggingface, tutorial_names
+from headstart.backbones import tutorial_names
 from headstart.backbones.builtin import BACKBONES
-from headstart.backbones.huggingface import fetch, license_note, parse, preprocess_from
-from headstart.backbones.standard_form import read_onnx
+from headstart.backbones.huggingface.download import PREFIX, fetch, parse
+from headstart.backbones.huggingface.licenses import license_note
+from headstart.backbones.huggingface.preprocessor_config import preprocess_from
+from headstart.backbones.onnx_files import read_onnx
 from headstart.backbones.tutorial_names import ALIASES, resolve_alias
 from headstart.errors import BackboneError, CacheError, MissingExtra
 
@@ -316,7 +318,7 @@ def test_a_missing_package_is_an_extra(cache, monkeypatch):
 KILLED = """
 import sys
 from pathlib import Path
-from headstart.backbones.huggingface import fetch
+from headstart.backbones.huggingface.download import fetch
 print("begun", flush=True)
 fetch({name!r}, Path({cache!r}))
 """
@@ -502,8 +504,7 @@ def test_configs_that_leave_a_doubt_are_not_guessed_at(change):
 
 
 def test_the_hub_is_not_imported_by_its_module():
-    code = (
-        "import sys, headstart.backbones.huggingface\nprint({'huggingface_hub', 'onnx', 'torch', 'timm'} & {*sys.modules})"
-    )
+    module = "headstart.backbones.huggingface.download"
+    code = f"import sys, {module}\nprint({{'huggingface_hub', 'onnx', 'torch', 'timm'}} & {{*sys.modules}})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
-    assert huggingface.PREFIX == "hf:"
+    assert PREFIX == "hf:"

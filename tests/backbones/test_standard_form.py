@@ -6,10 +6,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from headstart.backbones.builtin import load_backbone
 from headstart.backbones.combine import assemble, part_names
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.backbones.layers import N_TAPS, find_taps
-from headstart.backbones.standard_form import opset, standard_form, with_shapes
+from headstart.backbones.onnx_files import with_shapes
+from headstart.backbones.standard_form import opset, standard_form
 from headstart.data.images import Preprocess
 from support.networks import DEPTHWISE_WIDTHS, write_deep_backbone
 from support.photos import picture
@@ -263,7 +264,7 @@ def test_tokens_are_averaged():
 
 
 def test_lite0_is_read_at_its_last_seven_depthwise_stages(tmp_path):
-    backbone = load_backbone("efficientnet-lite0", cache_dir=tmp_path)
+    backbone = find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path)
     model = onnx.load_from_string(backbone.network)
     producers = {out: node for node in model.graph.node for out in node.output}
     kernels = {w.name: list(w.dims) for w in model.graph.initializer}
@@ -304,9 +305,8 @@ def test_layers_that_come_after_those_that_are_read_are_left_out(deep):
 
 
 def test_networks_stand_side_by_side(deep, tmp_path):
-    other = load_backbone(
-        str(write_deep_backbone(tmp_path / "other.onnx", seed=1)), cache_dir=tmp_path, mean=(0.1, 0.2, 0.3)
-    )
+    path = write_deep_backbone(tmp_path / "other.onnx", seed=1)
+    other = find_backbone(BackboneSpec(str(path), mean=(0.1, 0.2, 0.3)), tmp_path)
     whole = assemble([network_of(deep), network_of(other)], 2)
     each = [answers(network_of(b), noise()) for b in (deep, other)]
     expected = np.hstack([a[name] for a in each for name in ("codes", "tap1")])

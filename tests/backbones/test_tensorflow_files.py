@@ -17,10 +17,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from headstart.backbones import tensorflow_files
-from headstart.backbones.builtin import load_backbone
-from headstart.backbones.standard_form import preprocess_of
-from headstart.backbones.tensorflow_files import import_file, recognised, without_rounding
+from headstart.backbones.find import BackboneSpec, find_backbone
+from headstart.backbones.onnx_files import preprocess_of
+from headstart.backbones.tensorflow_files import import_file as module
+from headstart.backbones.tensorflow_files.import_file import import_file, recognised
+from headstart.backbones.tensorflow_files.rounding import without_rounding
 from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import BackboneError, MissingExtra
@@ -128,7 +129,7 @@ def codes(model: onnx.ModelProto, pixels: np.ndarray, folder: Path, **options) -
     onnx.save(model, str(folder / "imported.onnx"))
     preprocess = preprocess_of(model)
     about = {"size": preprocess.size, "mean": preprocess.mean, "std": preprocess.std}
-    backbone = load_backbone(str(folder / "imported.onnx"), cache_dir=folder, **about, **options)
+    backbone = find_backbone(BackboneSpec(str(folder / "imported.onnx"), **about, **options), folder)
     assert backbone.preprocess == preprocess
     return OpenVINOEngine(backbone.network, Hardware(precision="f32")).infer(pixels)["codes"]
 
@@ -234,7 +235,7 @@ def test_half_a_file_is_refused(name, made, tmp_path):
 
 @needs_tensorflow
 def test_a_conversion_that_changes_the_answer_is_refused(made, monkeypatch):
-    monkeypatch.setattr(tensorflow_files, "TOLERANCE", -1.0)
+    monkeypatch.setattr(module, "TOLERANCE", -1.0)
     with pytest.raises(BackboneError, match="gives something else than before .* so it is not used"):
         import_file(made / "plain.keras")
 
@@ -311,7 +312,7 @@ def keras_file(path: Path, *layers: dict) -> Path:
 )
 def test_code_in_a_keras_file_is_refused_before_keras_sees_it(layer, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(tensorflow_files, "_run_worker", lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.setattr(module, "_run_worker", lambda *_: pytest.fail("it was loaded"))
     with pytest.raises(BackboneError, match="headstart executes no code from a model file"):
         import_file(keras_file(tmp_path / "net.keras", layer))
 
@@ -383,5 +384,6 @@ def test_what_a_model_does_not_say_is_none(tiny_onnx, tmp_path):
 
 
 def test_tensorflow_is_not_imported_by_the_module():
-    code = "import sys, headstart.backbones.tensorflow_files\nprint({'tensorflow', 'keras', 'tf2onnx'} & {*sys.modules})"
+    module = "headstart.backbones.tensorflow_files.import_file"
+    code = f"import sys, {module}\nprint({{'tensorflow', 'keras', 'tf2onnx'}} & {{*sys.modules}})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

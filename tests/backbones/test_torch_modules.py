@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 
 from headstart.backbones import torch_modules
-from headstart.backbones.builtin import BACKBONES, load_backbone
+from headstart.backbones.builtin import BACKBONES
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.backbones.standard_form import standard_form
 from headstart.backbones.torch_modules import normalised, to_onnx, torch_network
 from headstart.engines.hardware import Hardware
@@ -43,7 +44,7 @@ def pixels_of(size, n=2):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_wheels_weights_give_the_codes_of_the_onnx_backbone(name, tmp_path):
-    backbone = load_backbone(name, cache_dir=tmp_path)
+    backbone = find_backbone(BackboneSpec(name), tmp_path)
     network = torch_network(name)
     assert (network.preprocess, network.license) == (backbone.preprocess, backbone.license)
     pixels = pixels_of(network.preprocess.size)
@@ -59,7 +60,7 @@ def test_an_exported_network_gives_the_codes_of_the_backbone_it_was(tmp_path):
     model = to_onnx(network.module, 224)
     pixels = pixels_of(224)
     codes = codes_of(standard_form(model, network.preprocess, codes="codes").SerializeToString(), pixels)
-    expected = codes_of(load_backbone("efficientnet-lite0", cache_dir=tmp_path).network, pixels)
+    expected = codes_of(find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path).network, pixels)
     assert np.abs(codes - expected).max() < 1e-4 * np.abs(expected).max()
     operations = {node.op_type for node in model.graph.node}
     assert "BatchNormalization" not in operations and "Shape" not in operations  # folded, and padded by numbers

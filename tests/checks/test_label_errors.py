@@ -221,12 +221,12 @@ def test_progress_is_told():
 @pytest.mark.shared
 def test_of_the_first_twentieth_of_real_flowers_most_are_truly_swapped(shared, tmp_path):
     """The claim of benchmarks/label_errors.py, on fewer seeds: at least 80 % there; 0.06 is a seed's standard deviation."""
-    from headstart.backbones.builtin import load_backbone
+    from headstart.backbones.find import BackboneSpec, find_backbone
     from headstart.codes.representation import Representation, represent
     from headstart.data.datasets import load_dataset
 
     data = load_dataset(shared / "data" / "flowers")
-    codes = represent(data.images, Representation((load_backbone("efficientnet-lite0", cache_dir=tmp_path),)), None)
+    codes = represent(data.images, Representation((find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path),)), None)
     precise = []
     for seed in range(6):
         given, is_swapped = swapped(data.labels[codes.index], 5, 20, seed)

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 import headstart
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.classifier.classifier import Classifier
 from headstart.classifier.model_file import _seal_entry, seal
 from headstart.codes.representation import Representation, represent
@@ -466,7 +466,7 @@ def few_steps(monkeypatch):
 
 @pytest.fixture
 def other_deep(tmp_path):
-    return load_backbone(str(write_deep_backbone(tmp_path / "other.onnx", seed=1)), cache_dir=tmp_path)
+    return find_backbone(BackboneSpec(str(write_deep_backbone(tmp_path / "other.onnx", seed=1))), tmp_path)
 
 
 LOOKS = {
@@ -574,7 +574,7 @@ def test_codes_that_are_all_zero_are_told_alike_everywhere(deep, tmp_path):
         if weight.name == "depthwise3.bias":
             weight.CopyFrom(numpy_helper.from_array(np.full(16, -100, np.float32), weight.name))
     onnx.save(network, tmp_path / "silent.onnx")
-    look = Representation((load_backbone(str(tmp_path / "silent.onnx"), cache_dir=tmp_path),), depth=2)
+    look = Representation((find_backbone(BackboneSpec(str(tmp_path / "silent.onnx")), tmp_path),), depth=2)
     codes = represent(PICTURES, look, None, hardware=EXACT).values
     assert (codes[:, 24:] == 0).all()
     head = learnt("softmax", codes, look.parts)
@@ -590,7 +590,7 @@ def test_codes_that_are_all_zero_are_told_alike_everywhere(deep, tmp_path):
 )
 def test_networks_of_every_age_carry_every_head_or_say_why_not(opset, kind, tmp_path, few_steps):
     path = write_deep_backbone(tmp_path / "aged.onnx", opset=opset)
-    backbone = load_backbone(str(path), cache_dir=tmp_path)
+    backbone = find_backbone(BackboneSpec(str(path)), tmp_path)
     look = Representation((backbone,), depth=2, is_mirrored=True)
     assert (backbone.opset, backbone.can_mirror) == (opset, opset >= 10)
     codes = represent(PICTURES, look, None, hardware=EXACT).values  # codes themselves can always be had
@@ -613,7 +613,7 @@ def test_networks_of_every_age_carry_every_head_or_say_why_not(opset, kind, tmp_
 
 def test_a_network_of_one_image_at_a_time_cannot_average_its_mirror_image(tmp_path):
     path = write_deep_backbone(tmp_path / "single.onnx", batch=1)
-    backbone = load_backbone(str(path), cache_dir=tmp_path)
+    backbone = find_backbone(BackboneSpec(str(path)), tmp_path)
     look = Representation((backbone,), depth=2, is_mirrored=True)
     head = learnt("softmax", represent(PICTURES, look, None).values, look.parts)
     assert not backbone.can_mirror

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.classifier.classifier import Classifier
 from headstart.classifier.explain import Explainer
 from headstart.codes.representation import Representation, represent
@@ -66,7 +66,7 @@ def colours(tmp_path):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, str(tmp_path / "colours.onnx"))
-    return load_backbone(str(tmp_path / "colours.onnx"), cache_dir=tmp_path, mean=(0, 0, 0), std=(1, 1, 1))
+    return find_backbone(BackboneSpec(str(tmp_path / "colours.onnx"), mean=(0, 0, 0), std=(1, 1, 1)), tmp_path)
 
 
 @pytest.mark.parametrize("is_mirrored", [False, True])
@@ -91,7 +91,7 @@ def test_what_is_no_mean_of_a_map_is_explained_by_covering(tiny, deep):
 def test_two_backbones_are_explained_together(deep, tmp_path):
     from support.networks import write_deep_backbone
 
-    other = load_backbone(str(write_deep_backbone(tmp_path / "other.onnx", seed=1)), cache_dir=tmp_path)
+    other = find_backbone(BackboneSpec(str(write_deep_backbone(tmp_path / "other.onnx", seed=1))), tmp_path)
     look = Representation((deep, other), depth=2, is_mirrored=True)
     explainer = Explainer(built(look, "softmax"))
     heat = explainer.explain(PICTURES[0], 0)
@@ -103,7 +103,7 @@ def test_two_backbones_are_explained_together(deep, tmp_path):
 def test_a_real_photo(shared, tmp_path):
     from headstart.data.images import load_image
 
-    backbone = load_backbone("efficientnet-lite0", cache_dir=tmp_path)
+    backbone = find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path)
     photos = (
         sorted((shared / "data" / "flowers" / "tulips").iterdir())[:6]
         + sorted((shared / "data" / "flowers" / "daisy").iterdir())[:6]

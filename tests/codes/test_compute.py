@@ -23,12 +23,12 @@ import pytest
 from PIL import Image
 
 from headstart import cache_folder
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.cache_folder import check_owner, default_cache_dir, is_usable
 from headstart.codes import compute as module
-from headstart.codes import store as store_module
+from headstart.codes import database
 from headstart.codes.compute import compute_codes
-from headstart.codes.store import Store
+from headstart.codes.store import Store, checksum
 from headstart.data.datasets import load_dataset
 from headstart.data.decoding import read_bytes
 from headstart.engines.hardware import Hardware
@@ -130,7 +130,7 @@ def test_everything_that_changes_the_answer_computes_anew(change, work, tiny, st
 
 def test_another_backbone_computes_anew(work, tiny, tiny_onnx, store, tmp_path):
     first = compute_codes(work, tiny, store)
-    other = load_backbone(str(tiny_onnx), cache_dir=tmp_path, mean=(0.1, 0.2, 0.3))
+    other = find_backbone(BackboneSpec(str(tiny_onnx), mean=(0.1, 0.2, 0.3)), tmp_path)
     assert other.sha256 != tiny.sha256
     second = compute_codes(work, other, store)
     assert second.n_computed == 60
@@ -339,7 +339,7 @@ def deep_with(path, operations=(), **changes):
             values = np.asarray(change(onnx.numpy_helper.to_array(weight)), np.float32)
             weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     onnx.save(network, path)
-    return load_backbone(str(path), cache_dir=path.parent)
+    return find_backbone(BackboneSpec(str(path)), path.parent)
 
 
 def test_a_deeper_layer_that_runs_too_high_for_16_bits_is_clipped(work, store, tmp_path):
@@ -530,7 +530,7 @@ def test_rows_that_name_files_are_looked_up_each_time(tables_read, tiny, store, 
 def test_a_row_is_named_where_its_codes_are_no_numbers(tiny, store, work, tmp_path):
     pytest.importorskip("pyarrow")
     write_table(tmp_path / "a.parquet", [Path(p).read_bytes() for p in work[:4]])
-    backbone = load_backbone(str(write_tiny_backbone(tmp_path / "t.onnx")), cache_dir=tmp_path, std=(1e-6, 1e-6, 1e-6))
+    backbone = find_backbone(BackboneSpec(str(write_tiny_backbone(tmp_path / "t.onnx")), std=(1e-6, 1e-6, 1e-6)), tmp_path)
     with pytest.raises(BackboneError, match=r"codes of .*a\.parquet#\d that are not finite"):
         compute_codes(load_dataset(tmp_path / "a.parquet").images, backbone, store)
 
@@ -542,7 +542,7 @@ def test_codes_that_are_no_numbers_name_their_image(std, operation, work, store,
     network.graph.node[-1].output[0] = "row"
     network.graph.node.append(onnx.helper.make_node(operation, ["row"], ["features"]))  # of numbers below 0, too
     onnx.save(network, path)
-    backbone = load_backbone(str(path), cache_dir=tmp_path, std=(std, std, std))
+    backbone = find_backbone(BackboneSpec(str(path), std=(std, std, std)), tmp_path)
     with pytest.raises(BackboneError, match=r"odd gives codes of .*\.png that are not finite in 16 bits; check its --mean"):
         compute_codes(work, backbone, store)
 
@@ -555,14 +555,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from headstart.codes import compute, shelf
 from headstart.codes.store import Store
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 
 network, cache, seconds, commit_seconds, *photos = sys.argv[1:]
 shelf.COMMIT_SECONDS, load_image = float(commit_seconds), compute.load_image
 compute.load_image = lambda *arguments: (time.sleep(float(seconds)), load_image(*arguments))[1]
 kept = Store(Path(cache))
 told = lambda stage, done, total: print(done, flush=True)
-done = compute.compute_codes(photos, load_backbone(network, cache_dir=Path(cache)), kept, progress=told)
+done = compute.compute_codes(photos, find_backbone(BackboneSpec(network), Path(cache)), kept, progress=told)
 print(json.dumps({"n": len(done.index), "failures": len(done.failures)}))
 """
 
@@ -790,7 +790,7 @@ def test_kept_rows_that_are_no_numbers_are_computed_anew(full_store, work, tiny,
         for digest in expected.digests[:3]:
             row = expected.values[0].copy()
             row[7] = odd
-            content = row.tobytes() + store_module.check_rows(digest, row.tobytes())
+            content = row.tobytes() + checksum(digest, row.tobytes())
             connection.execute("UPDATE codes SET codes = ? WHERE digest = ?", (content, digest))
     with contextlib.closing(Store(full_store.parent)) as store:
         done = compute_codes(work, tiny, store)
@@ -840,7 +840,7 @@ def test_a_cache_is_made_for_its_user_alone(tmp_path):
         with contextlib.closing(Store(tmp_path / "a" / "cache")) as store:
             assert store.path.parent.stat().st_mode & 0o777 == 0o700
         assert (tmp_path / "a").stat().st_mode & 0o777 == 0o775  # which is not ours
-        load_backbone("efficientnet-lite0", cache_dir=tmp_path / "b")
+        find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path / "b")
         assert (tmp_path / "b").stat().st_mode & 0o777 == 0o700 and list((tmp_path / "b" / "backbones").iterdir())
         shared = tmp_path / "c"
         shared.mkdir()
@@ -852,16 +852,16 @@ def test_a_cache_is_made_for_its_user_alone(tmp_path):
 
 @on_posix
 def test_a_network_in_another_users_cache_is_not_loaded(tmp_path, monkeypatch):
-    own = load_backbone("efficientnet-lite0", cache_dir=tmp_path)
+    own = find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path)
     (built,) = (tmp_path / "backbones").iterdir()
     planted = own.network + b"\x72\x00"  # another file, whose name carries its hash all the same
     name = f"{built.stem[:-16]}{hashlib.sha256(planted).hexdigest()[:16]}.onnx"
     built.unlink()
     (tmp_path / "backbones" / name).write_bytes(planted)
-    assert load_backbone("efficientnet-lite0", cache_dir=tmp_path).network == planted
+    assert find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path).network == planted
     monkeypatch.setattr(os, "geteuid", lambda: os.stat(tmp_path).st_uid + 1)
     monkeypatch.setattr(cache_folder, "ROOT", -1)  # the tests may be root's
-    assert load_backbone("efficientnet-lite0", cache_dir=tmp_path).network == own.network
+    assert find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path).network == own.network
     assert [path.name for path in (tmp_path / "backbones").iterdir()] == [name]
 
 
@@ -976,7 +976,7 @@ def test_a_folder_that_is_a_file_says_what_to_do(tmp_path, caplog):
 
 
 def test_a_store_that_another_program_holds_can_be_read_and_says_so(work, tiny, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
     with contextlib.closing(Store(tmp_path)) as store:
         compute_codes(work[:10], tiny, store)
         with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
@@ -989,8 +989,8 @@ def test_a_store_that_another_program_holds_can_be_read_and_says_so(work, tiny, 
 
 
 def test_a_new_store_that_another_program_holds_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.2)  # and not the minute that others are given
-    with contextlib.closing(sqlite3.connect(tmp_path / store_module.FILE_NAME, isolation_level=None)) as other:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
+    with contextlib.closing(sqlite3.connect(tmp_path / database.FILE_NAME, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(CacheError, match="another program holds the cache .*; try again when it is done"):
             Store(tmp_path, is_needed=True)

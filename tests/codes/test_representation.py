@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from headstart.backbones.backbone import MORE, WHOLE
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes import compute as codes_module
 from headstart.codes.compute import compute_codes
 from headstart.codes.representation import Representation, _mean, pixels_for, represent
@@ -24,7 +24,7 @@ PICTURES = [picture((40 * i, 200 - 30 * i, 90), i) for i in range(5)]
 
 @pytest.fixture
 def other(tmp_path):
-    return load_backbone(str(write_deep_backbone(tmp_path / "other.onnx", seed=1)), cache_dir=tmp_path)
+    return find_backbone(BackboneSpec(str(write_deep_backbone(tmp_path / "other.onnx", seed=1))), tmp_path)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 9])

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstart.data.datasets import check_classes, load_dataset, natural_key, walk
+from headstart.data.datasets import check_classes, load_dataset, walk
 from headstart.data.decoding import Failure
 from headstart.data.images import display_name
+from headstart.data.labels import natural_key
 from headstart.data.splits import SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION, assign_splits, contradictions, leaks
 from headstart.data.tables import TableImage
 from headstart.errors import DataError, MissingExtra

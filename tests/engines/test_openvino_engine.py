@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.engines.hardware import Hardware, available_cores
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.engines.ordered import Result, in_order
@@ -227,7 +227,7 @@ def test_what_is_no_picture_is_passed_through(tiny):
 
 
 def test_f32_is_exact(tmp_path):
-    network = load_backbone("efficientnet-lite0", cache_dir=tmp_path).network
+    network = find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path).network
     image = pixels(3, 224)
     (expected,) = onnxruntime.InferenceSession(network).run(["codes"], {"image": image[None]})
     assert expected.max() > 1
@@ -239,7 +239,7 @@ def test_f32_is_exact(tmp_path):
 
 def test_outputs_are_called_as_the_file_calls_them(tiny, tiny_onnx, tmp_path):
     assert OpenVINOEngine(tiny.network).outputs == ["codes"]
-    a_map = load_backbone(str(tiny_onnx), cache_dir=tmp_path, output="grid")
+    a_map = find_backbone(BackboneSpec(str(tiny_onnx), output="grid"), tmp_path)
     assert OpenVINOEngine(a_map.network).outputs == ["codes"]
 
 
@@ -279,7 +279,7 @@ def test_many_threads_may_infer_at_once(tiny):
 
 
 def test_two_engines_at_once(tiny, tiny_onnx, tmp_path):
-    other = load_backbone(str(tiny_onnx), cache_dir=tmp_path, mean=(0, 0, 0), std=(1, 1, 1))
+    other = find_backbone(BackboneSpec(str(tiny_onnx), mean=(0, 0, 0), std=(1, 1, 1)), tmp_path)
     one, two = (OpenVINOEngine(backbone.network, EXACT) for backbone in (tiny, other))
     for a, b in zip(
         one.stream(range(50), lambda _, i: pixels(i)), two.stream(range(50), lambda _, i: pixels(i)), strict=True
@@ -394,9 +394,9 @@ def refuse(event, arguments):
 
 sys.addaudithook(refuse)
 import numpy as np
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.engines.openvino_engine import OpenVINOEngine
-backbone = load_backbone({network!r}, cache_dir=Path({cache!r}))
+backbone = find_backbone(BackboneSpec({network!r}), Path({cache!r}))
 codes = OpenVINOEngine(backbone.network).infer(np.zeros((32, 32, 3), np.uint8))["codes"]
 assert not any(name.startswith("openvino_telemetry") for name in sys.modules)
 print("codes", len(codes))

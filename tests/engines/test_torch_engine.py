@@ -13,9 +13,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.engines.engine import open_engine
-from headstart.engines.hardware import Hardware, is_torch_device
+from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.engines.torch_engine import TorchEngine
 from headstart.errors import BackboneError, HeadstartError, MissingExtra
@@ -226,7 +226,7 @@ def pixels(seed, size=32):
 
 @pytest.fixture(scope="module")
 def lite0(tmp_path_factory):
-    return load_backbone("efficientnet-lite0", cache_dir=tmp_path_factory.mktemp("lite0"))
+    return find_backbone(BackboneSpec("efficientnet-lite0"), tmp_path_factory.mktemp("lite0"))
 
 
 def test_the_codes_are_those_of_the_cpu(lite0):
@@ -253,14 +253,14 @@ def test_sixteen_bits_are_the_same_picture(lite0):
 
 @pytest.mark.shared
 def test_a_network_that_computes_its_shapes(shared, tmp_path):
-    backbone = load_backbone(str(shared / "weights" / "mobilenet_v2_1.0_224.onnx"), cache_dir=tmp_path)
+    backbone = find_backbone(BackboneSpec(str(shared / "weights" / "mobilenet_v2_1.0_224.onnx")), tmp_path)
     expected = OpenVINOEngine(backbone.network, Hardware(precision="f32")).infer(pixels(1, 224))["codes"]
     codes = TorchEngine(backbone.network, HERE).infer(pixels(1, 224))["codes"]
     assert np.abs(codes - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
 def test_a_network_for_one_image_only_is_run_one_by_one(tmp_path):
-    fixed = load_backbone(str(write_tiny_backbone(tmp_path / "fixed.onnx", batch=1)), cache_dir=tmp_path)
+    fixed = find_backbone(BackboneSpec(str(write_tiny_backbone(tmp_path / "fixed.onnx", batch=1))), tmp_path)
     written_in = network([n("Reshape", "x", "shape")], {"shape": ints(1, -1)}).SerializeToString()
     for model, size in ((fixed.network, 32), (written_in, 8)):
         engine = TorchEngine(model, HERE)
@@ -409,14 +409,24 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny, monkeypatch):
 # ---- which engine
 
 
-@pytest.mark.parametrize("device", ["cuda", "CUDA", "cuda:0", "cuda:1", "torch-cpu", "Torch-CPU"])
-def test_torchs_devices(device):
-    assert is_torch_device(device)
+@pytest.mark.parametrize(
+    ("device", "torchs_name"),
+    [
+        ("cuda", "cuda"),
+        ("CUDA", "cuda"),
+        ("cuda:0", "cuda:0"),
+        ("cuda:1", "cuda:1"),
+        ("torch-cpu", "cpu"),
+        ("Torch-CPU", "cpu"),
+    ],
+)
+def test_torchs_devices(device, torchs_name):
+    assert Hardware(device).torch_device == torchs_name
 
 
 @pytest.mark.parametrize("device", ["CPU", "cpu", "GPU", "GPU.1", "NPU", "AUTO", "MULTI:GPU,CPU", "", "cudaa", "torch"])
 def test_other_devices_are_openvinos(device, tiny):
-    assert not is_torch_device(device)
+    assert Hardware(device).torch_device is None
 
 
 def test_the_engine_is_chosen_by_the_device(tiny):
@@ -451,12 +461,12 @@ FORKED = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.engines.openvino_engine import Hardware
 from headstart.errors import BackboneError
 from headstart.engines.torch_engine import TorchEngine
 
-network = load_backbone(sys.argv[1], cache_dir=Path(sys.argv[2])).network
+network = find_backbone(BackboneSpec(sys.argv[1]), Path(sys.argv[2])).network
 engine = TorchEngine(network, Hardware(device="torch-cpu"))
 uses = [lambda: engine.infer(np.zeros((32, 32, 3), np.uint8)), lambda: TorchEngine(network, Hardware(device="torch-cpu"))]
 child = os.fork()

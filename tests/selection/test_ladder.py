@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headstart.backbones.backbone import Backbone
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.representation import Representation
 from headstart.errors import BackboneError
 from headstart.heads import mlp
@@ -32,7 +32,7 @@ def backbone(tmp_path_factory):
 
     def make(name="first", *, seed=0, size=32, widths=WIDTHS, batch="n") -> Backbone:
         path = write_deep_backbone(folder / f"{seed}-{batch}.onnx", seed=seed, batch=batch)
-        loaded = load_backbone(str(path), cache_dir=folder)
+        loaded = find_backbone(BackboneSpec(str(path)), folder)
         return replace(loaded, name=name, widths=widths, preprocess=replace(loaded.preprocess, size=size))
 
     return make

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from headstart.backbones.builtin import load_backbone
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.classifier.classifier import Classifier
 from headstart.classifier.network import read_head
 from headstart.codes.representation import Representation, represent
@@ -324,7 +324,7 @@ PICTURES = [picture(colour, seed, (32, 32)) for seed in range(20) for colour in 
 @pytest.mark.parametrize("kind", ["softmax", "nearest", "hidden"])
 def test_the_file_says_what_the_arrays_say(opset, kind, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    backbone = load_backbone(str(write_deep_backbone(tmp_path / "deep.onnx", opset=opset)), cache_dir=tmp_path)
+    backbone = find_backbone(BackboneSpec(str(write_deep_backbone(tmp_path / "deep.onnx", opset=opset))), tmp_path)
     look = Representation((backbone,), depth=2, is_mirrored=kind != "nearest")
     codes, labels = represent(PICTURES, look, None).values, np.tile(np.arange(3), 20)
     choice = choose_head(codes, labels, 3, digests(60), kind=kind, parts=look.parts)

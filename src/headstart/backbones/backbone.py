@@ -1,16 +1,23 @@
-"""A backbone: a pretrained network in standard form, with its preprocessing, layers, hash and licence, as one value."""
+"""A backbone: a pretrained network in standard form, with its preprocessing, layers, hash and licence; from an ONNX file."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
-from headstart.backbones.standard_form import OLDEST_TO_MIRROR, opset
+import numpy as np
+
+from headstart.backbones.layers import find_taps
+from headstart.backbones.onnx_files import feature_output, input_layout, preprocess_of, read_onnx, with_shapes
+from headstart.backbones.standard_form import OLDEST_TO_MIRROR, PREFIX, n_parameters, opset, standard_form
 from headstart.data.images import Preprocess
+from headstart.errors import BackboneError
 
 USUAL, WHOLE, MORE = "usual", "whole", "more"  # pixels that a backbone looks at
 MORE_SIZE, MORE_STEP = 288, 32  # where networks for 224 pixels do best (benchmarks/accuracy.py); their strides' product
+LEAST_STD = 1e-6  # below it, pixels are no longer finite in float32
 
 
 @dataclass(frozen=True)
@@ -67,3 +74,70 @@ class Backbone:
     def sha256(self) -> str:
         """Of the network: weights, graph and normalisation."""
         return hashlib.sha256(self.network).hexdigest()
+
+
+def backbone_of_network(
+    name: str, network: bytes, preprocess: Preprocess, license: str, output: str, *, n_weights: int | None = None
+) -> Backbone:
+    """Make a backbone of a network in standard form, whose widths, layers and number of weights are read from its graph."""
+    import onnx
+
+    model = onnx.load_from_string(network)
+    widths = tuple(o.type.tensor_type.shape.dim[1].dim_value for o in model.graph.output)
+    taps = tuple(
+        n.input[0].removeprefix(PREFIX)
+        for o in model.graph.output[1:]
+        for n in model.graph.node
+        if n.output[0] in (f"{o.name}.map",)
+    )
+    return Backbone(name, network, preprocess, widths, n_weights or n_parameters(model), license, output, taps)
+
+
+def backbone_of_file(
+    path: Path,
+    *,
+    size: int | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    output: str | None = None,
+    pixels: str = USUAL,
+    preprocess: Preprocess | None = None,
+) -> Backbone:
+    """Make a backbone of an ONNX file.
+
+    size, mean, std, output: see find.BackboneSpec; they overrule preprocess, which comes with the file. Raises BackboneError
+    for a file that is no ONNX, or no network of images.
+    """
+    model = read_onnx(path)
+    stated = preprocess or preprocess_of(model)
+    channels_last, own_size = input_layout(model, path)
+    if own_size and size and size != own_size:
+        raise BackboneError(f"{path} takes images of {own_size} pixels; leave --size {size} away")
+    if pixels == MORE and own_size:
+        raise BackboneError(f"{path} takes images of {own_size} pixels and no others")
+    side = own_size or size or (stated.size if stated else None)
+    if side is None or side < 1:
+        raise BackboneError(f"{path} does not say how large its images are; tell it with --size, in pixels (often 224)")
+    _check_normalisation("--mean", mean or Preprocess.mean)
+    _check_normalisation("--std", std or Preprocess.std)
+    preprocess = replace(stated or Preprocess(size=side), size=side)
+    preprocess = replace(preprocess, mean=mean or preprocess.mean, std=std or preprocess.std)
+    if pixels == MORE:
+        side = max(MORE_STEP, round(side * MORE_SIZE / 224 / MORE_STEP) * MORE_STEP)
+    if pixels != USUAL:
+        preprocess = replace(preprocess, size=side, crop=1.0)
+    model = with_shapes(model, side, channels_last, path)
+    output = output or feature_output(model)
+    try:
+        taps = find_taps(model, output)
+        network = standard_form(model, preprocess, codes=output, taps=taps, channels_last=channels_last)
+    except BackboneError as error:
+        raise BackboneError(f"{path}: {error}") from error
+    content = network.SerializeToString(deterministic=True)
+    return replace(backbone_of_network(path.stem, content, preprocess, "unknown", output), source=str(path))
+
+
+def _check_normalisation(option: str, numbers: tuple[float, ...]) -> None:
+    if len(numbers) != 3 or not np.isfinite(numbers).all() or (option == "--std" and min(numbers) < LEAST_STD):
+        above = " above 0" if option == "--std" else ""
+        raise BackboneError(f"{option} is three numbers{above}, for red, green and blue in [0, 1], not {numbers}")

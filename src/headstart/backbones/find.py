@@ -1,7 +1,6 @@
-"""The zoo: a backbone by any of the names that people have for one.
+"""Finds a backbone by any name: built in, an ONNX file, `timm:NAME`, `hf:owner/repo/file.onnx`, or a tutorial's name.
 
-Takes a name of the table, the path of an ONNX file, `timm:NAME`, `hf:owner/repo/file.onnx`, or what a tutorial calls it;
-gives a Backbone. It decides which backbones are at hand, and says what their licences ask for before they are used.
+It decides which backbones are installed, exports timm's networks once, and warns of what a licence asks for.
 """
 
 from __future__ import annotations
@@ -10,30 +9,39 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from headstart.backbones import huggingface
-from headstart.backbones.backbone import MORE, USUAL, WHOLE, Backbone
-from headstart.backbones.builtin import BACKBONES, DEFAULT, backbone_of_file, describe, is_installed, load_backbone
+from headstart.backbones.backbone import MORE, USUAL, WHOLE, Backbone, backbone_of_file, backbone_of_network
+from headstart.backbones.builtin import BACKBONES, DEFAULT, is_installed, load_builtin
+from headstart.backbones.huggingface import download
+from headstart.backbones.huggingface.licenses import license_note
 from headstart.backbones.layers import find_taps
-from headstart.backbones.standard_form import PREPROCESS_KEY, preprocess_of, standard_form, with_shapes
+from headstart.backbones.onnx_files import PREPROCESS_KEY, preprocess_of, with_shapes
+from headstart.backbones.standard_form import standard_form
+from headstart.backbones.torch_modules import TIMM, to_onnx, torch_network
 from headstart.backbones.tutorial_names import ALIASES, resolve_alias
 from headstart.cache_folder import is_usable
+from headstart.data.images import Preprocess
 from headstart.errors import BackboneError
 from headstart.files import write_atomically
 
-AUTO, TIMM = "auto", "timm:"
-EXPORT_VERSION = 1  # raise it when taps.py, networks.py or torch_networks.py make another network of the same weights
+AUTO = "auto"
+EXPORT_VERSION = 1  # raise it when layers.py, standard_form.py or torch_modules.py make another network of the same weights
 LICENSE_KEY = "headstart.license"
 log = logging.getLogger("headstart")
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """A backbone that is asked for: its name, and what its images are like, where an ONNX file does not say itself."""
+    """The name of a backbone, and what an ONNX file does not say itself: how its images are made, and which output is used.
+
+    size: pixels a side of its images. mean, std: of the normalisation, per channel in [0, 1]. output: the value of the
+    network that holds the codes.
+    """
 
     name: str = DEFAULT
     size: int | None = None
@@ -41,78 +49,73 @@ class BackboneSpec:
     std: tuple[float, float, float] | None = None
     output: str | None = None
 
-    @property
-    def describes(self) -> dict[str, object]:
-        """What is said of the file's images."""
-        return {"size": self.size, "mean": self.mean, "std": self.std, "output": self.output}
-
 
 def find_backbone(spec: BackboneSpec, cache_dir: Path, *, pixels: str = USUAL) -> Backbone:
-    """Load a backbone by any name, and tell what its licence asks for; what is fetched or exported is kept in cache_dir.
+    """Load a backbone by any of its names, and warn of what its licence asks for.
 
-    pixels: see backbones.load_backbone. Raises BackboneError for an unknown name or an unsuitable
-    file, and where it cannot look at more; MissingExtra where the package that has it is not installed.
+    cache_dir: where networks that are downloaded, exported or built are stored. pixels: USUAL, as the network was trained;
+    WHOLE, nothing of the photo cut away; MORE, the whole photo in more pixels, which is slower and often better (Touvron et
+    al. 2019, "Fixing the train-test resolution discrepancy"). Raises BackboneError for an unknown name or an unsuitable
+    file, and where the network takes no more pixels; MissingExtra where the package that has it is not installed.
     """
     name = resolve_alias(spec.name) or spec.name
-    if name.startswith(huggingface.PREFIX):
-        fetched = huggingface.fetch(name, cache_dir)
-        found = backbone_of_file(
-            fetched.path,
+    is_file = not name.startswith((download.PREFIX, TIMM)) and name not in BACKBONES
+    if is_file and Path(name).suffix.lower() != ".onnx" and not os.path.isfile(name):
+        raise BackboneError(_unknown(name))
+    if is_file and not os.path.isfile(name):
+        raise BackboneError(f"there is no file {name}; known backbones: {', '.join(BACKBONES)}")
+    if is_file or name.startswith(download.PREFIX):
+        downloaded = None if is_file else download.fetch(name, cache_dir)
+        backbone = backbone_of_file(
+            downloaded.path if downloaded else Path(name),
             size=spec.size,
             mean=spec.mean,
             std=spec.std,
             output=spec.output,
             pixels=pixels,
-            told=fetched.preprocess,
+            preprocess=downloaded.preprocess if downloaded else None,
         )
-        found = replace(found, name=name, license=fetched.license)
-        note = fetched.note
-    elif name.startswith(TIMM):
-        if any(value is not None for value in spec.describes.values()):
-            raise BackboneError(f"size, mean, std and output describe an ONNX file of your own; {name} carries its own")
-        if pixels == MORE:
-            raise BackboneError(f"{name} is exported for images of one size")
-        found = _exported_once(name, cache_dir)
-        if pixels == WHOLE:
-            found = replace(found, preprocess=replace(found.preprocess, crop=1.0))
-        note = huggingface.license_note(found.license)
-    elif name in BACKBONES or Path(name).suffix.lower() == ".onnx" or Path(name).is_file():
-        return load_backbone(
-            name, cache_dir=cache_dir, size=spec.size, mean=spec.mean, std=spec.std, output=spec.output, pixels=pixels
-        )
+        if downloaded is None:
+            return backbone
+        backbone, note = replace(backbone, name=name, license=downloaded.license), downloaded.note
+    elif any(value is not None for value in (spec.size, spec.mean, spec.std, spec.output)):
+        raise BackboneError(f"size, mean, std and output describe an ONNX file of your own; {name} carries its own")
+    elif name in BACKBONES:
+        return load_builtin(name, cache_dir, pixels=pixels)
     else:
-        raise BackboneError(_unknown(name))
+        backbone = _timm_backbone(name, cache_dir, pixels)
+        note = license_note(backbone.license)
     if note and pixels == USUAL:
         log.warning("%s: %s", name, note)
-    return found
+    return backbone
 
 
 def find_backbones(spec: BackboneSpec, cache_dir: Path) -> tuple[Backbone, tuple[Backbone, ...]]:
-    """The backbone that is asked for; for `auto` the default one, and the others at hand, to compare it with."""
+    """Load a backbone; for `auto` the default one, and the other built-in ones that are installed, to compare it with."""
     if spec.name != AUTO:
         return find_backbone(spec, cache_dir), ()
     others = [row.name for row in BACKBONES.values() if row.name != DEFAULT and is_installed(row)]
     first = find_backbone(replace(spec, name=DEFAULT), cache_dir)
-    return first, tuple(load_backbone(other, cache_dir=cache_dir) for other in others)
+    return first, tuple(load_builtin(other, cache_dir) for other in others)
 
 
 def wider_backbone(backbone: Backbone, spec: BackboneSpec, cache_dir: Path, pixels: str = MORE) -> Backbone | None:
-    """The same backbone looking at the whole photo, or None where it cannot; spec: what it was loaded by.
+    """Load the same backbone with the whole photo as its input, or give None where it cannot take that.
 
-    pixels: MORE or WHOLE; a network of one size looks at the whole photo in that.
+    spec: what it was loaded by. pixels: MORE or WHOLE; a network of one fixed size takes the whole photo at that size.
     """
     name = backbone.name if spec.name == AUTO else spec.name
-    for looked_at in dict.fromkeys((pixels, WHOLE)):
+    for whole_photo in dict.fromkeys((pixels, WHOLE)):
         with contextlib.suppress(BackboneError):
-            wider = find_backbone(replace(spec, name=name), cache_dir, pixels=looked_at)
+            wider = find_backbone(replace(spec, name=name), cache_dir, pixels=whole_photo)
             if wider.widths == backbone.widths and wider.preprocess != backbone.preprocess:
                 return wider
     return None
 
 
 def notes_on(backbones: Sequence[Backbone]) -> list[str]:
-    """What must be said of backbones' licences."""
-    notes = {b.name: huggingface.license_note(b.license) for b in backbones if b.name.startswith((huggingface.PREFIX, TIMM))}
+    """Sentences that warn of what the licences of backbones ask for."""
+    notes = {b.name: license_note(b.license) for b in backbones if b.name.startswith((download.PREFIX, TIMM))}
     return [f"{name}: {note}" for name, note in notes.items() if note]
 
 
@@ -128,32 +131,48 @@ def _unknown(name: str) -> str:
     )
 
 
-def _exported_once(name: str, cache_dir: Path) -> Backbone:
-    """Export a network of timm's to ONNX, or read the one exported before, for which torch need not be there."""
+def _timm_backbone(name: str, cache_dir: Path, pixels: str) -> Backbone:
+    """Load a network of timm's: exported to ONNX, or from the cache, for which torch need not be installed."""
+    if pixels == MORE:
+        raise BackboneError(f"{name} is exported for images of one size")
+    folder = cache_dir / "backbones"
+    can_cache = is_usable(cache_dir, folder)
+    file_name = re.sub(r"[^\w.-]", "_", name.removeprefix(TIMM))
+    stem = f"timm-{file_name}-v{EXPORT_VERSION}"
+    backbone = _cached_export(name, folder, stem) if can_cache else None
+    if backbone is None:
+        content, preprocess, license = _export(name)
+        with contextlib.suppress(OSError):  # without a cache it is an export at every start
+            if can_cache:
+                write_atomically(folder / f"{stem}-{hashlib.sha256(content).hexdigest()[:16]}.onnx", content)
+        backbone = backbone_of_network(name, content, preprocess, license, "codes")
+    return replace(backbone, preprocess=replace(backbone.preprocess, crop=1.0)) if pixels == WHOLE else backbone
+
+
+def _cached_export(name: str, folder: Path, stem: str) -> Backbone | None:
+    """Read a network of timm's that was exported before; None where there is none, or only a damaged one."""
     import onnx
 
-    folder = cache_dir / "backbones"
-    is_kept = is_usable(cache_dir, folder)
-    stem = re.sub(r"[^\w.-]", "_", name.removeprefix(TIMM))
-    for path in sorted(folder.glob(f"timm-{stem}-v{EXPORT_VERSION}-*.onnx")) if is_kept else ():
+    for path in sorted(folder.glob(f"{stem}-*.onnx")):
         with contextlib.suppress(OSError):
             content = path.read_bytes()
-            if path.stem == f"timm-{stem}-v{EXPORT_VERSION}-{hashlib.sha256(content).hexdigest()[:16]}":
+            if path.stem == f"{stem}-{hashlib.sha256(content).hexdigest()[:16]}":
                 model = onnx.load_from_string(content)
                 preprocess = preprocess_of(model)
                 license = next((p.value for p in model.metadata_props if p.key == LICENSE_KEY), "unknown")
                 if preprocess:
-                    return describe(name, content, preprocess, license, "codes")
-    from headstart.backbones.torch_modules import to_onnx, torch_network
+                    return backbone_of_network(name, content, preprocess, license, "codes")
+    return None
+
+
+def _export(name: str) -> tuple[bytes, Preprocess, str]:
+    """Export a network of timm's to ONNX in standard form; gives the file, its preprocessing and its licence."""
+    import onnx
 
     network = torch_network(name)
-    model = with_shapes(to_onnx(network.module, network.preprocess.size), network.preprocess.size, False, Path(name))
+    size = network.preprocess.size
+    model = with_shapes(to_onnx(network.module, size), size, False, Path(name))
     standard = standard_form(model, network.preprocess, codes="codes", taps=find_taps(model, "codes"))
-    said = {PREPROCESS_KEY: json.dumps(asdict(network.preprocess)), LICENSE_KEY: network.license}
-    onnx.helper.set_model_props(standard, said)
-    content = standard.SerializeToString(deterministic=True)
-    with contextlib.suppress(OSError):  # without a cache it is an export at every start
-        if is_kept:
-            sha256 = hashlib.sha256(content).hexdigest()
-            write_atomically(folder / f"timm-{stem}-v{EXPORT_VERSION}-{sha256[:16]}.onnx", content)
-    return describe(name, content, network.preprocess, network.license, "codes")
+    metadata = {PREPROCESS_KEY: json.dumps(asdict(network.preprocess)), LICENSE_KEY: network.license}
+    onnx.helper.set_model_props(standard, metadata)
+    return standard.SerializeToString(deterministic=True), network.preprocess, network.license

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headstart.backbones.standard_form import image_inputs, is_channels_last, needed_for, shape_of
+from headstart.backbones.onnx_files import image_inputs, shape_of
+from headstart.backbones.standard_form import is_channels_last, needed_for
 from headstart.errors import BackboneError
 
 if TYPE_CHECKING:

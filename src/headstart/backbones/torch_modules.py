@@ -23,6 +23,7 @@ from headstart.data.images import Preprocess
 from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import BackboneError, MissingExtra
+from headstart.wording import first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -79,7 +80,7 @@ def torch_network(name: str, *, weights: Path | None = None) -> TorchNetwork:
         )
     architecture = name.removeprefix(TIMM)
     if not timm.is_model_pretrained(architecture) and (weights is None or not _is_model(architecture)):
-        raise BackboneError(_unknown(architecture))
+        raise BackboneError(_no_such_network(architecture))
     module = _with_weights(architecture, weights)
     known = timm.data.resolve_data_config(pretrained_cfg=module.pretrained_cfg)
     _, height, width = known["input_size"]
@@ -110,7 +111,7 @@ def _is_model(architecture: str) -> bool:
     return bool(timm.is_model(architecture)) and not set("/\\:") & set(architecture)
 
 
-def _unknown(architecture: str) -> str:
+def _no_such_network(architecture: str) -> str:
     import timm
 
     known = timm.list_models(pretrained=True)
@@ -133,18 +134,18 @@ def _with_weights(architecture: str, weights: Path | None) -> nn.Module:
         module.reset_classifier(0)
     except Exception as error:  # noqa: BLE001  the hub, the network, the disk and torch each raise their own
         if weights:
-            raise BackboneError(f"{weights} holds no weights of {architecture}: {_first_line(error)}") from error
+            raise BackboneError(f"{weights} holds no weights of {architecture}: {_reason(error)}") from error
         hub = timm.get_pretrained_cfg(architecture).hf_hub_id or "its address"
         raise BackboneError(
-            f"the weights of {TIMM}{architecture} cannot be had from {hub}: {_first_line(error.__cause__ or error)}. "
+            f"the weights of {TIMM}{architecture} cannot be had from {hub}: {_reason(error.__cause__ or error)}. "
             f"Go online once (and without HF_HUB_OFFLINE), or run `hf download {hub} model.safetensors` on another machine "
             f"and copy its folder from ~/.cache/huggingface/hub to the same place here; the built-in ones need no download"
         ) from error
     return module.eval()
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+def _reason(error: BaseException) -> str:
+    return first_line(error).rstrip(".")
 
 
 def _lite(row: BuiltinBackbone) -> TorchNetwork:
@@ -158,7 +159,7 @@ def _lite(row: BuiltinBackbone) -> TorchNetwork:
     try:
         module.load_state_dict(tensors, strict=True)  # every tensor of either side, and its shape
     except RuntimeError as error:
-        raise BackboneError(f"the weights of {row.name} do not fit timm's {architecture}: {_first_line(error)}") from error
+        raise BackboneError(f"the weights of {row.name} do not fit timm's {architecture}: {_reason(error)}") from error
     preprocess = Preprocess(size=row.size)
     return TorchNetwork(row.name, module.eval(), preprocess, row.n_codes, row.license, row.package.replace("_", "-"))
 
@@ -260,9 +261,7 @@ def to_onnx(module: nn.Module, size: int, *, tolerance: float = TOLERANCE) -> on
             )
         model = onnx.load_from_string(content.getvalue())
     except Exception as error:  # noqa: BLE001  an exporter raises anything
-        raise BackboneError(
-            f"torch cannot write this network as ONNX: {_first_line(error)}; choose another backbone"
-        ) from error
+        raise BackboneError(f"torch cannot write this network as ONNX: {_reason(error)}; choose another backbone") from error
     # The exporter loses the length of a transformer's codes.
     model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("codes", onnx.TensorProto.FLOAT, ["n", n_codes]))
     _check_same(module, model, size, tolerance)

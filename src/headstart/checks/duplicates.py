@@ -18,6 +18,7 @@ import numpy as np
 from headstart.codes.image_stats import MIRROR_BITS, ImageStats
 from headstart.engines.hardware import available_cores
 from headstart.numerics.losses import unit_rows
+from headstart.numerics.neighbours import most_similar
 from headstart.numerics.pca import first_axes
 
 T = TypeVar("T")
@@ -40,7 +41,6 @@ FIRST = 3  # so many are tried with half the pixels a side before: it costs litt
 HOPE, SURE = 0.55, 0.95  # correlation of detail below which a pair is given up, and from which no other scale is tried
 GREY_LEVELS = 6.0  # of 255: detail fainter than that is JPEG's
 BLOCK = 64  # rows whose closeness to all others is held at once: 15 MB for 60,000 photos
-LANES = 32
 PAIRS = 4096  # sifted at once
 PICTURES = 256  # that a thread looks at before it takes the next ones
 CHUNK = 64  # pairs that a thread compares before it takes the next ones
@@ -94,9 +94,8 @@ class Comparison:
         """
         n = len(self.kept)
         rows = np.arange(n) if rows is None else rows
-        found = [_nearest(searched, rows, group, min(N_NEAREST, n - 1), self._pool) for searched in self._searched]
-        pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
-        return pairs if group is None else pairs[group[pairs[:, 0]] != group[pairs[:, 1]]]
+        nearest = [_nearest_pairs(searched, rows, group, min(N_NEAREST, n - 1), self._pool) for searched in self._searched]
+        return np.unique(np.sort(np.concatenate(nearest), axis=1), axis=0)
 
     def similarity(self, pairs: np.ndarray) -> np.ndarray:
         """How alike the two photos of each pair are: (m, 2) places to (m,) in [0, 1]; they are one from SAME on."""
@@ -173,36 +172,21 @@ def _signs(hashes: np.ndarray) -> np.ndarray:
     return (bits.astype(np.float32) * 2 - 1) / 8
 
 
-def _nearest(
-    rows: np.ndarray, asked: np.ndarray, group: np.ndarray | None, n_nearest: int, pool: ThreadPoolExecutor
+def _nearest_pairs(
+    rows: np.ndarray, queries: np.ndarray, group: np.ndarray | None, n_nearest: int, pool: ThreadPoolExecutor
 ) -> np.ndarray:
-    """Pair each of the rows asked with those of highest dot product, none of its own group: (m * n_nearest, 2) positions.
-
-    In two steps, for partitioning whole rows takes five times as long as the products: the highest of LANES columns each,
-    then all columns of the best of those. A group that has nearly all rows is paired with some of its own.
-    """
-    n = len(rows)
-    width = max(n_nearest, -(-n // LANES))
-    padded = np.zeros((width * LANES, rows.shape[1]), np.float32)
-    padded[:n] = rows
-
-    def block(start: int) -> np.ndarray:
-        own = asked[start : start + BLOCK]
-        close = rows[own] @ padded.T
-        close[:, n:] = -np.inf
-        if group is None:
-            close[np.arange(len(own)), own] = -np.inf
-        else:
-            close[:, :n][group[own, None] == group] = -np.inf
-        lanes = close.reshape(len(own), LANES, width)
-        best = np.argpartition(lanes.max(axis=1), width - n_nearest, axis=1)[:, width - n_nearest :]
-        columns = (best[:, :, None] + width * np.arange(LANES)).reshape(len(own), -1)
-        among = np.take_along_axis(close, columns, axis=1)
-        nearest = np.take_along_axis(columns, np.argpartition(among, -n_nearest, axis=1)[:, -n_nearest:], axis=1)
-        found = np.stack([np.repeat(own, n_nearest), nearest.reshape(-1)], axis=1)
-        return found[found[:, 1] < n]
-
-    return np.concatenate(list(pool.map(block, range(0, len(asked), BLOCK))))
+    """Pair each of some rows with the nearest of other groups: (m * n_nearest, 2) positions, or fewer of a large group."""
+    nearest, cosines = most_similar(
+        rows[queries],
+        rows,
+        n_nearest,
+        own=queries if group is None else None,
+        groups=None if group is None else (group[queries], group),
+        block=BLOCK,
+        run=pool.map,
+    )
+    pairs = np.stack([np.repeat(queries, n_nearest), nearest.reshape(-1)], axis=1)
+    return pairs[np.isfinite(cosines).reshape(-1)]
 
 
 def _likely(

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from headstart.checks.issue import Issue
-from headstart.data.datasets import EXCLUDED, Dataset, Skipped, natural_key
+from headstart.data.datasets import EXCLUDED, Dataset, Skipped
 from headstart.data.images import display_name
-from headstart.data.labels import SEPARATOR, are_many, named
+from headstart.data.labels import SEPARATOR, are_many, encode, named
 from headstart.errors import DataError
 from headstart.files import check_output, write_output
 from headstart.safety.csv_cells import from_cell, to_cells
@@ -195,7 +195,7 @@ def apply_fixes(dataset: Dataset, fixes: Fixes) -> Dataset:
     kept = np.flatnonzero(is_kept)
     if len(kept) == 0 < len(labels):
         raise DataError(f"{fixes.source} excludes all {len(labels)} images; change some of its actions to {KEEP}")
-    of_kept, classes = _encoded([labels[i] for i in kept.tolist()], is_many)
+    of_kept, classes = encode([labels[i] for i in kept.tolist()], are_several=is_many)
     return replace(
         dataset,
         images=[dataset.images[i] for i in kept.tolist()],
@@ -225,16 +225,3 @@ def _not_there(fix: Fix, dataset: Dataset) -> str:
     near = get_close_matches(fix.path, [display_name(image) for image in dataset.images[:5000]], n=1, cutoff=0.8)
     hint = f"; did you mean {near[0]!r}?" if near else "; a path is absolute, or relative to the current folder"
     return f"{fix.where}: there is no {fix.path!r} in the data{hint}"
-
-
-def _encoded(labels: Sequence[str], is_many: bool) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as datasets.py has them: positions in the sorted classes, or 0 and 1 for each."""
-    several = [[part.strip() for part in label.split(SEPARATOR) if part.strip()] if is_many else [label] for label in labels]
-    classes = tuple(sorted({part for parts in several for part in parts}, key=natural_key))
-    position = {name: i for i, name in enumerate(classes)}
-    if not is_many:
-        return np.array([position[label] for label in labels], np.int64), classes
-    table = np.zeros((len(labels), len(classes)), np.uint8)
-    for row, parts in zip(table, several, strict=True):
-        row[[position[part] for part in parts]] = 1
-    return table, classes

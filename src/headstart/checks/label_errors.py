@@ -19,6 +19,7 @@ from headstart.heads.kinds import HEADS
 from headstart.heads.logistic import SigmoidRegression, SoftmaxRegression
 from headstart.heads.nearest import ClassMeans
 from headstart.numerics.losses import OUTPUTS, losses
+from headstart.progress import Progress
 from headstart.selection.cross_validation import begin_at, descend
 from headstart.trust.calibration import best_temperature
 
@@ -62,7 +63,7 @@ def out_of_fold(
     *,
     parts: Sequence[int] = (),
     threads: int | None = None,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> np.ndarray:
     """Judge every photo by fits that have not seen it: (n, k) float32 probabilities, five folds held out in turn.
 

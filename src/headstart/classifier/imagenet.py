@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from headstart.backbones.builtin import BACKBONES, DEFAULT, lite_weights, load_backbone
+from headstart.backbones.builtin import BACKBONES, DEFAULT, lite_weights
 from headstart.backbones.efficientnet_lite import imagenet_layer
+from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.cache_folder import default_cache_dir
 from headstart.classifier.classifier import Classifier
 from headstart.engines.hardware import Hardware
@@ -25,6 +26,6 @@ def imagenet_classifier(
     """Make the classifier of ImageNet's 1,000 classes, as any other Classifier; needs no photos and no network."""
     if backbone not in BACKBONES:
         raise BackboneError(f"{backbone!r} has no ImageNet layer; those that have: {', '.join(BACKBONES)}")
-    network = load_backbone(backbone, cache_dir=Path(cache_dir) if cache_dir else default_cache_dir())
+    network = find_backbone(BackboneSpec(backbone), Path(cache_dir) if cache_dir else default_cache_dir())
     head = Head((imagenet_layer(lite_weights(BACKBONES[backbone])),))
     return Classifier.build(network, head, imagenet_classes(), {"head": {"kind": "imagenet"}}, hardware or Hardware())

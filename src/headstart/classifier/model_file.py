@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from headstart.backbones.standard_form import STANDARD_DOMAINS, other_files
+from headstart.backbones.onnx_files import other_files
+from headstart.backbones.standard_form import STANDARD_DOMAINS
 from headstart.classifier.metadata import ClassifierMetadata, PreprocessMetadata, check_classifier
 from headstart.data.images import Preprocess
 from headstart.errors import ClassifierError

@@ -37,10 +37,10 @@ def is_helper() -> bool:
 def help_out(options: argparse.Namespace) -> int:
     """Share the first process's fine-tuning, or end at once where there is none."""
     if getattr(options, "finetune", False):
+        from headstart.engines.hardware import Hardware
         from headstart.finetune.loop import finetune_worker
 
-        device = getattr(options, "device", "")
-        finetune_worker(device=device.lower() if device.upper().startswith("CUDA") else None)
+        finetune_worker(device=Hardware(getattr(options, "device", "")).torch_device)
     return 0
 
 
@@ -166,7 +166,8 @@ def backbones(options: argparse.Namespace) -> int:
     """List the backbones, or make one of a TensorFlow file."""
     if options.action == "import":
         return _import(options)
-    from headstart.backbones.builtin import BACKBONES, is_installed, load_backbone
+    from headstart.backbones.builtin import BACKBONES, is_installed
+    from headstart.backbones.find import BackboneSpec, find_backbone
     from headstart.backbones.tutorial_names import ALIASES
     from headstart.cli.console import table
     from headstart.engines.engine import open_engine
@@ -183,7 +184,7 @@ def backbones(options: argparse.Namespace) -> int:
             "images_per_second": None,
         }
         if options.measure and about["installed"]:
-            backbone = load_backbone(row.name, cache_dir=cache_dir_of(options))
+            backbone = find_backbone(BackboneSpec(row.name), cache_dir_of(options))
             about["images_per_second"] = round(open_engine(backbone.network, hardware_of(options)).images_per_second())
         rows.append(about)
     if options.json:
@@ -215,7 +216,7 @@ def backbones(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from headstart.backbones.tensorflow_files import IMPORT_KEY, import_file
+    from headstart.backbones.tensorflow_files.import_file import IMPORT_KEY, import_file
 
     source: Path | None = options.file
     if source is None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.codes.store import NOT_KEPT
+from headstart.codes.database import NOT_KEPT
 from headstart.safety.terminal_text import as_it_is, one_line, sentence
 
 LIVE_SECONDS, PLAIN_SECONDS = 0.1, 5.0  # between two showings, on a terminal and in a log

@@ -26,7 +26,7 @@ from headstart.data.images import display_name, load_image
 from headstart.data.tables import ImageRef, TableImage, content_of, digest_of
 from headstart.data.views import view_key, view_pixels
 from headstart.engines.engine import Engine, open_engine
-from headstart.engines.hardware import Hardware, is_torch_device
+from headstart.engines.hardware import Hardware
 from headstart.engines.ordered import Result
 from headstart.errors import BackboneError
 from headstart.progress import Progress
@@ -83,7 +83,7 @@ def compute_codes(
             "preprocess": asdict(backbone.preprocess),
             "view": view_key(view, seed),
             "precision": hardware.precision,
-            "device": device.split(":")[0] if is_torch_device(device) else device,
+            "device": device.split(":")[0] if hardware.torch_device else device,
             "pixels": PIXELS_VERSION,
         }
         lengths = (backbone.n_codes, *([sum(backbone.widths[1:])] if backbone.widths[1:] else []))

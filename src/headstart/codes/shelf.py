@@ -14,7 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from headstart.codes.store import COMMIT_ROWS, COMMIT_SECONDS, Stamp, Store, check_rows, chunks, day_number, marks
+from headstart.codes.store import Stamp, Store, checksum, chunks, day_number, placeholders
+
+COMMIT_SECONDS = 1.0  # what a kill can lose
+COMMIT_ROWS = 1024
+_USED = "INSERT INTO images VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET used = excluded.used WHERE used < excluded.used"
 
 
 class Shelf:
@@ -39,7 +43,7 @@ class Shelf:
         self._recipes = [(hashlib.sha256(text.encode()).digest()[:16], text, name) for text in about]
         self._ends = [0, *itertools.accumulate(lengths)]
         self._n_parts = n_parts or len(lengths)
-        query = f"SELECT 1 FROM codes WHERE recipe IN ({marks(self._recipes)}) LIMIT 1"
+        query = f"SELECT 1 FROM codes WHERE recipe IN ({placeholders(self._recipes)}) LIMIT 1"
         keys = [key for key, *_ in self._recipes]
         self._was_empty = not store.read(lambda connection: connection.execute(query, keys).fetchone())
         self._lock = threading.Lock()
@@ -77,10 +81,10 @@ class Shelf:
         n_bytes = 2 * (self._ends[part + 1] - self._ends[part])
         found = {}
         for chunk in chunks(digests):
-            query = f"SELECT digest, codes FROM codes WHERE recipe = ? AND digest IN ({marks(chunk)})"
+            query = f"SELECT digest, codes FROM codes WHERE recipe = ? AND digest IN ({placeholders(chunk)})"
             for digest, content in connection.execute(query, [self._recipes[part][0], *chunk]):
                 codes, check = content[:n_bytes], content[n_bytes:]
-                if check == check_rows(digest, codes):
+                if check == checksum(digest, codes):
                     found[digest] = np.frombuffer(codes, np.float16)
         return found
 
@@ -98,7 +102,7 @@ class Shelf:
 
     def _write(self) -> None:
         codes = [
-            (key, digest, content + check_rows(digest, content))
+            (key, digest, content + checksum(digest, content))
             for digest, row in self._rows.items()
             for (key, *_), (start, end) in zip(self._recipes, itertools.pairwise(self._ends), strict=True)
             for content in [row[start:end].tobytes()]
@@ -118,6 +122,3 @@ class Shelf:
         with self._lock:
             self._rows, self._stamps, self._used = {}, [], []
         self._written = time.monotonic()
-
-
-_USED = "INSERT INTO images VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET used = excluded.used WHERE used < excluded.used"

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from headstart.data.decoding import Failure, read_bytes
-from headstart.data.labels import SEPARATOR, counts
+from headstart.data.labels import SEPARATOR, counts, encode, natural_key
 from headstart.data.splits import SPLIT_NAMES, TRAIN, UNASSIGNED
 from headstart.data.tables import TABLE_SUFFIXES, ImageRef, TableRow, outside, read_table, split_of_name
 from headstart.errors import DataError
@@ -81,13 +80,6 @@ def load_dataset(path: str | os.PathLike[str], *, is_learnt: bool = True) -> Dat
     return dataset
 
 
-def natural_key(name: str) -> tuple[Any, ...]:
-    """Sort `class 2` before `class 10`; upper and lower case together, ties by the name itself."""
-    parts: list[Any] = _NUMBERS.split(name.casefold())  # text, digits, text, ...
-    parts[1::2] = [(len(n), n) for n in (digits.lstrip("0") for digits in parts[1::2])]  # as text: of any length
-    return parts, name
-
-
 def check_classes(labels: np.ndarray, classes: Sequence[str], where: str) -> None:
     """Raise DataError unless there are at least two classes, one of them with at least two images.
 
@@ -106,7 +98,6 @@ def check_classes(labels: np.ndarray, classes: Sequence[str], where: str) -> Non
         )
 
 
-_NUMBERS = re.compile(r"(\d+)")
 _LAYOUT = "a folder per class, as in photos/daisy/1.jpg and photos/roses/2.jpg"
 
 
@@ -228,7 +219,8 @@ def _from_folder(root: Path) -> Dataset:
         raise DataError(f"{root} holds no images in folders{_instead(loose, skipped)}; expected {_LAYOUT}")
     if len(set(names)) == 1 and not by_split and _listed(root / names[0])[0]:
         raise DataError(f"{root} holds the one folder {names[0]!r}, with folders inside; did you mean {root / names[0]}?")
-    return _dataset(images, names, splits, skipped)
+    labels, classes = encode(names, are_several=False)
+    return Dataset(images, labels, classes, np.array(splits, np.int8), tuple(skipped))
 
 
 def _instead(loose: Sequence[Path], skipped: Sequence[Skipped]) -> str:
@@ -239,15 +231,6 @@ def _instead(loose: Sequence[Path], skipped: Sequence[Skipped]) -> str:
     if loose:
         return f"; {len(loose)} files lie in no class's folder"
     return f"; {skipped[0].path}: {skipped[0].reason}" if skipped else ""
-
-
-def _dataset(
-    images: Sequence[ImageRef], names: Sequence[str], splits: Sequence[int], skipped: Sequence[Skipped] = ()
-) -> Dataset:
-    classes = tuple(sorted(set(names), key=natural_key))
-    position = {name: i for i, name in enumerate(classes)}
-    labels = np.array([position[name] for name in names], np.int64)
-    return Dataset(images, labels, classes, np.array(splits, np.int8), tuple(skipped))
 
 
 # ---- tables
@@ -284,12 +267,5 @@ def _from_rows(rows: Sequence[TableRow], name: Path) -> Dataset:
         raise DataError(f"{name} has no image to learn from: every row is in the validation or test split")
     images = [r.image for r in rows if r.image]
     names = [r.label for r in rows if r.label]
-    if not any(SEPARATOR in name for name in names):
-        return _dataset(images, names, splits)
-    several = [[part.strip() for part in name.split(SEPARATOR) if part.strip()] for name in names]
-    classes = tuple(sorted({part for parts in several for part in parts}, key=natural_key))
-    position = {name: i for i, name in enumerate(classes)}
-    labels = np.zeros((len(images), len(classes)), np.uint8)
-    for row, parts in zip(labels, several, strict=True):
-        row[[position[part] for part in parts]] = 1
+    labels, classes = encode(names, are_several=any(SEPARATOR in name for name in names))
     return Dataset(images, labels, classes, np.array(splits, np.int8))

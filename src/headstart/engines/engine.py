@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from headstart.engines.hardware import Hardware, is_torch_device
+from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.engines.torch_engine import TorchEngine, log
 from headstart.errors import MissingExtra
@@ -13,11 +13,11 @@ Engine: TypeAlias = OpenVINOEngine | TorchEngine
 
 
 def open_engine(network: bytes, hardware: Hardware = Hardware()) -> Engine:
-    """The engine for a device; a network with an operation that torch is not trusted with runs on the CPU, and says so.
+    """Open the engine for a device; a network with an operation that torch does not have runs on the CPU, with a warning.
 
     Raises MissingExtra where torch is wanted and not installed, BackboneError where there is no such device.
     """
-    if not is_torch_device(hardware.device):
+    if hardware.torch_device is None:
         return OpenVINOEngine(network, hardware)
     try:
         from headstart.engines.torch_graph import UnknownOperation

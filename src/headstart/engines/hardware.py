@@ -17,6 +17,7 @@ from typing import Any
 from headstart.errors import HeadstartError
 
 PRECISIONS = ("auto", "f32")
+TORCH_ON_CPU = "torch-cpu"  # the same path without a GPU: slower than OpenVINO, it is there for tests
 
 
 def available_cores() -> int:
@@ -56,8 +57,8 @@ def _text(path: str | Path) -> str:
 class Hardware:
     """Where and how networks run; one object from the command line down to the engine.
 
-    device: an OpenVINO device (CPU, GPU, NPU, AUTO). threads: cores to use, by default those that this process may use.
-    precision: `auto` lets the device choose (bf16 where the CPU has it), `f32` is exact.
+    device: an OpenVINO device (CPU, GPU, NPU, AUTO), or one of torch's (cuda, cuda:1). threads: cores to use, by default
+    those that this process may use. precision: `auto` lets the device choose (bf16 where the CPU has it), `f32` is exact.
     """
 
     device: str = "CPU"
@@ -70,14 +71,11 @@ class Hardware:
         if self.threads is not None and self.threads < 1:
             raise HeadstartError(f"threads must be at least 1, not {self.threads}")
 
-
-ON_CPU = "TORCH-CPU"  # the same path without a GPU: slower than OpenVINO, it is there for tests
-
-
-def is_torch_device(device: str) -> bool:
-    """Whether a device's name is one of torch's (cuda, cuda:1, torch-cpu) and not OpenVINO's."""
-    name = device.upper()
-    return name == ON_CPU or name.split(":")[0] == "CUDA"
+    @property
+    def torch_device(self) -> str | None:
+        """Torch's name of the device, `cuda`, `cuda:1` or `cpu` (for torch-cpu); None for a device of OpenVINO's."""
+        name = self.device.lower()
+        return "cpu" if name == TORCH_ON_CPU else name if name.split(":")[0] == "cuda" else None
 
 
 FEW_NUMBERS = 4_000_000  # codes x images, below which one core learns the head

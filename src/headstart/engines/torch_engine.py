@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from headstart.engines.forks import mark_at_fork
-from headstart.engines.hardware import ON_CPU, Hardware, available_cores
+from headstart.engines.hardware import Hardware, available_cores
 from headstart.engines.ordered import SPAWN, Outputs, Result, in_order
 from headstart.errors import BackboneError
 
@@ -64,7 +64,7 @@ class TorchEngine:
             raise BackboneError(INHERITED)
         self.threads = hardware.threads or available_cores()
         self.device = hardware.device.upper()
-        self._device = _found(self.device)
+        self._device = _torch_device(hardware.torch_device or hardware.device)
         TorchEngine._first_in = os.getpid()
         self._network = onnx.load_from_string(network)
         (image,) = self._network.graph.input
@@ -252,21 +252,21 @@ class _Flight(NamedTuple):
         ]
 
 
-def _found(name: str) -> torch.device:
-    """The torch device of a name; raises BackboneError where it is not there."""
+def _torch_device(name: str) -> torch.device:
+    """Give torch's device of that name; raises BackboneError where it is not there."""
     import torch
 
-    if name == ON_CPU:
-        return torch.device("cpu")
     try:
-        device = torch.device(name.lower())
+        device = torch.device(name)
     except RuntimeError as error:
-        raise BackboneError(f"there is no device {name.lower()!r}; write cuda, or cuda:1 for the second GPU") from error
+        raise BackboneError(f"there is no device {name!r}; write cuda, or cuda:1 for the second GPU") from error
+    if device.type == "cpu":
+        return device
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= n:
-        found = f"sees {n} GPUs" if torch.version.cuda else "is built without CUDA"
+        reason = f"sees {n} GPUs" if torch.version.cuda else "is built without CUDA"
         raise BackboneError(
-            f"there is no device {name.lower()!r} here: torch {torch.__version__} {found}; leave --device away to use the "
+            f"there is no device {name!r} here: torch {torch.__version__} {reason}; leave --device away to use the "
             "CPU, or install a torch that fits your driver (https://pytorch.org/get-started/locally)"
         )
     return device

@@ -1,4 +1,4 @@
-"""The operations of the ONNX standard that torch computes for us, one row each.
+"""The operations of the ONNX standard in torch: convolutions, poolings, norms, and arithmetic, a row of OPERATIONS each.
 
 Takes an operation's inputs and attributes as ONNX has them, of any opset; gives what ONNX Runtime would, which is tested row
 by row. It decides what torch is trusted with: an operation that has no row here runs on the CPU's engine.
@@ -32,34 +32,29 @@ def apply(operation: str, *inputs: Any, **options: Any) -> Any:
     return OPERATIONS[operation].run(*inputs, **options)
 
 
-def _conv(
-    x: Tensor,
-    kernel: Tensor,
-    bias: Tensor | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] = (1, 1),
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    pads: Sequence[int] = (0, 0, 0, 0),
-    strides: Sequence[int] = (1, 1),
-) -> Tensor:
+class _Window(NamedTuple):
+    """How a window moves over an image: the attributes that ONNX's convolutions and poolings share."""
+
+    kernel_shape: Sequence[int]
+    auto_pad: str = "NOTSET"
+    dilations: Sequence[int] = (1, 1)
+    pads: Sequence[int] = (0, 0, 0, 0)
+    strides: Sequence[int] = (1, 1)
+
+
+def _conv(x: Tensor, kernel: Tensor, bias: Tensor | None = None, *, group: int = 1, **window_options: Any) -> Tensor:
     if kernel.ndim != 4:
         raise NotImplementedError("only in two dimensions")
-    x, padding = _padded(x, kernel.shape[2:], strides, dilations, auto_pad, pads)
-    return functional.conv2d(x.to(kernel.dtype), kernel, bias, tuple(strides), padding, tuple(dilations), group)
+    window = _Window(**{**window_options, "kernel_shape": kernel.shape[2:]})
+    x, padding = _pad_for_window(x, window)
+    return functional.conv2d(
+        x.to(kernel.dtype), kernel, bias, tuple(window.strides), padding, tuple(window.dilations), group
+    )
 
 
-def _padded(
-    x: Tensor,
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    auto_pad: str,
-    pads: Sequence[int],
-    value: float = 0.0,
-) -> tuple[Tensor, tuple[int, int]]:
+def _pad_for_window(x: Tensor, window: _Window, value: float = 0.0) -> tuple[Tensor, tuple[int, int]]:
     """Pad an image where its sides differ; equal sides are left to the operation, as the second result."""
+    kernel, auto_pad, dilations, pads, strides = window
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         ends = []
         for side, k, stride, dilation in zip(x.shape[2:], kernel, strides, dilations, strict=True):
@@ -74,37 +69,21 @@ def _padded(
     return functional.pad(x, (left, right, top, bottom), value=value), (0, 0)
 
 
-def _max_pool(
-    x: Tensor,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Sequence[int] = (1, 1),
-    pads: Sequence[int] = (0, 0, 0, 0),
-    storage_order: int = 0,
-    strides: Sequence[int] = (1, 1),
-) -> Tensor:
-    x, _ = _padded(x, kernel_shape, strides, dilations, auto_pad, pads, value=float("-inf"))
-    return functional.max_pool2d(x, tuple(kernel_shape), tuple(strides), 0, tuple(dilations), bool(ceil_mode))
+def _max_pool(x: Tensor, *, ceil_mode: int = 0, storage_order: int = 0, **window_options: Any) -> Tensor:
+    window = _Window(**window_options)
+    x, _ = _pad_for_window(x, window, value=float("-inf"))
+    sizes = tuple(window.kernel_shape), tuple(window.strides), 0, tuple(window.dilations)
+    return functional.max_pool2d(x, *sizes, bool(ceil_mode))
 
 
-def _average_pool(
-    x: Tensor,
-    *,
-    kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    count_include_pad: int = 0,
-    pads: Sequence[int] = (0, 0, 0, 0),
-    strides: Sequence[int] = (1, 1),
-) -> Tensor:
-    if ceil_mode:
-        raise NotImplementedError("ceil_mode")
+def _average_pool(x: Tensor, *, ceil_mode: int = 0, count_include_pad: int = 0, **window_options: Any) -> Tensor:
+    window = _Window(**window_options)
+    if ceil_mode or tuple(window.dilations) != (1, 1):
+        raise NotImplementedError("ceil_mode or dilations")
 
     def pool(image: Tensor) -> Tensor:
-        image, padding = _padded(image, kernel_shape, strides, (1, 1), auto_pad, pads)
-        return functional.avg_pool2d(image, tuple(kernel_shape), tuple(strides), padding)
+        image, padding = _pad_for_window(image, window)
+        return functional.avg_pool2d(image, tuple(window.kernel_shape), tuple(window.strides), padding)
 
     return pool(x) if count_include_pad else pool(x) / pool(torch.ones_like(x[:1, :1]))
 

@@ -6,9 +6,9 @@ It decides what is kept in memory: pixels where all of them fit, and of frozen l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +25,7 @@ from headstart.finetune.device import autocast
 from headstart.finetune.partial import Unfrozen
 from headstart.finetune.processes import Job, Team
 from headstart.finetune.recipe import Recipe
-
-Progress: TypeAlias = Callable[[str, int, int], None]
+from headstart.progress import Progress
 
 PIXELS_BYTES = 1 << 30  # decoded images kept in memory, if all of them fit
 

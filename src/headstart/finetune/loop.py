@@ -27,7 +27,7 @@ from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import DataError, HeadstartError, MissingExtra
 from headstart.finetune.augment import LEAST_AREA
-from headstart.finetune.batches import Data, Progress, Squares
+from headstart.finetune.batches import Data, Squares
 from headstart.finetune.checkpoint import Checkpoint, from_bytes
 from headstart.finetune.device import autocast, cores, limited_threads, told_memory
 from headstart.finetune.partial import LAYER_DECAY, WEIGHT_DECAY, Unfrozen, copied
@@ -35,6 +35,7 @@ from headstart.finetune.processes import Job, Team, packed, unpacked
 from headstart.finetune.recipe import UNFREEZE, FineTuning, default_unfreeze, recipe_for
 from headstart.heads.head import Head
 from headstart.numerics.losses import is_right, losses
+from headstart.progress import Progress
 from headstart.versions import own_version, versions
 
 try:  # before our own modules that need it

@@ -20,6 +20,7 @@ from headstart.heads.head import Head
 from headstart.heads.kinds import HEADS, Fitter
 from headstart.numerics.intervals import one_of_each
 from headstart.numerics.losses import counted_weights, is_right, losses
+from headstart.progress import Progress
 
 MANY_LABELS = ("sigmoid", "hidden")  # the heads that tell several labels an image
 N_FOLDS = 5
@@ -71,7 +72,7 @@ def choose_head(
     parts: Sequence[int] = (),
     balance: bool = False,
     threads: int | None = None,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> Choice:
     """Fit a head with the regularisation that does best on held-out images.
 
@@ -97,7 +98,7 @@ def _choose_head(
     kind: str,
     parts: Sequence[int],
     balance: bool,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> Choice:
     progress("head", 0, 0)
     n_views = codes.shape[1] if codes.ndim == 3 else 1

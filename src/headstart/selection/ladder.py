@@ -20,6 +20,7 @@ from headstart.backbones.backbone import Backbone
 from headstart.codes.representation import MIRRORED, Representation
 from headstart.data.labels import members
 from headstart.errors import BackboneError
+from headstart.progress import Progress
 from headstart.selection.cross_validation import Choice, choose_head
 from headstart.selection.rungs import Attempt, Candidate, Climb, Learned, Rung, compare_attempts, rung_of
 
@@ -59,7 +60,7 @@ class Ladder:
     balance: bool = False
     budget: float = BUDGET
     threads: int | None = None
-    progress: Callable[[str, int, int], None] = lambda *_: None
+    progress: Progress = lambda *_: None
     _n_timed: int = 0
 
     def learn(self, first: Candidate) -> Learned:

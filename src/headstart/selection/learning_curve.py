@@ -15,6 +15,7 @@ import numpy as np
 
 from headstart.numerics.intervals import Z95, effective_size, group_numbers, share_interval
 from headstart.numerics.losses import is_right, losses
+from headstart.progress import Progress
 from headstart.record import LearningCurveRecord
 from headstart.selection.forecast import Forecast, Measured, PowerLaw, look_ahead
 
@@ -111,7 +112,7 @@ def learning_curve(
     effort: Effort = QUICK,
     temperature: float = 1.0,
     threads: int = 1,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> LearningCurve:
     """Learn from 1, 2, 5, 10, ... photos of each class, and judge each time on the images that judged the result.
 
@@ -182,7 +183,7 @@ def _sizes(labels: np.ndarray, turns: Sequence[Turn], effort: Effort) -> list[_S
     return sizes
 
 
-def _judge(plan: _Plan, turns: Sequence[Turn], progress: Callable[[str, int, int], None]) -> list[_Judged]:
+def _judge(plan: _Plan, turns: Sequence[Turn], progress: Progress) -> list[_Judged]:
     """Turn by turn, each size in turn; a draw of one size is a part of the same draw of the next."""
     of_turns: list[list[_Judged]] = []
     n_fits = len(turns) * sum(size.n_draws for size in plan.sizes)

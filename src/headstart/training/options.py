@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.builtin import BACKBONES
-from headstart.backbones.find import AUTO, TIMM, BackboneSpec
+from headstart.backbones.find import AUTO, BackboneSpec
+from headstart.backbones.torch_modules import TIMM
 from headstart.backbones.tutorial_names import resolve_alias
 from headstart.data import labels
 from headstart.data.datasets import Dataset
@@ -90,7 +91,7 @@ class TrainOptions:
             return None
         from headstart.finetune.recipe import FineTuning
 
-        name, device = self.backbone.name, self.hardware.device
+        name = self.backbone.name
         if (resolve_alias(name) or name) not in BACKBONES and not name.startswith(TIMM):
             raise HeadstartError(f"fine-tuning needs a backbone that torch has, a Lite one or {TIMM}NAME, not {name}")
         return FineTuning(
@@ -99,7 +100,7 @@ class TrainOptions:
             self.tuning.batch,
             seed=self.seed,
             checkpoint_dir=self.cache_dir / "checkpoints",
-            device=device.lower() if device.upper().startswith("CUDA") else None,
+            device=self.hardware.torch_device,
             threads=self.hardware.threads,
             precision=self.hardware.precision,
         )

@@ -7,7 +7,7 @@ moving it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from headstart.engines.hardware import available_cores
 from headstart.numerics.neighbours import nearest_neighbours
+from headstart.progress import Progress
 
 FEWEST = 10  # photos that have neighbourhoods; with fewer, the first two axes are the map
 PERPLEXITY = 30.0  # about how many neighbours each photo looks at
@@ -46,7 +47,7 @@ def place(
     seed: int = 0,
     threads: int | None = None,
     stages: Sequence[Stage] | None = None,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> np.ndarray:
     """Give each photo a position on the map: (n, e) codes along their first axes to (n, 2) float32.
 
@@ -130,7 +131,7 @@ def _start(space: np.ndarray, seed: int) -> np.ndarray:
     return first * (START / spread) + noise / 100 if spread > 1e-9 else noise
 
 
-def _optimise(embedding: Any, stages: Sequence[Stage], progress: Callable[[str, int, int], None]) -> None:
+def _optimise(embedding: Any, stages: Sequence[Stage], progress: Progress) -> None:
     done, in_all = 0, sum(stage.rounds for stage in stages)
     for stage in stages:
         method: dict[str, Any] = {"negative_gradient_method": "bh", "theta": 0.8}

@@ -6,8 +6,6 @@ judges the curve: what judged the result, the test split or, without one, the fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from headstart.data.labels import are_many
@@ -15,6 +13,7 @@ from headstart.data.splits import TEST
 from headstart.heads.head import Head
 from headstart.heads.kinds import HEADS
 from headstart.numerics.losses import counted_weights
+from headstart.progress import Progress
 from headstart.record import LearningCurveRecord
 from headstart.selection.cross_validation import Choice
 from headstart.selection.learning_curve import QUICK, THOROUGH, Fit, Turn, learning_curve, sentence
@@ -33,7 +32,7 @@ def curve_of_run(
     *,
     is_thorough: bool = False,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> LearningCurveRecord | None:
     """Draw the curve, as run.json has it.
 

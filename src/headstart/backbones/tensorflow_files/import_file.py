@@ -1,9 +1,9 @@
-"""TensorFlow's files as backbones: SavedModel folders, frozen graphs, .tflite and .keras become ONNX.
+"""Converts a TensorFlow file to ONNX: a SavedModel folder, a frozen graph, .tflite or .keras.
 
-Takes a file; gives an ONNX model that says itself how its images are made ready. It decides what kind a file is, how its
-pixels are to be scaled, and whether the converted network still gives what the original does: else it is refused.
+Takes a file; gives an ONNX model whose metadata say how images are preprocessed. It decides what kind a file is, and
+whether the converted network gives the same outputs as the original: else it is refused.
 
-TensorFlow runs in a process of its own (tensorflow_worker.py), so that its noise and its memory stay there.
+TensorFlow runs in a process of its own (worker.py), so that its noise and its memory stay there.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import os
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.backbones.builtin import load_backbone
-from headstart.backbones.standard_form import PREPROCESS_KEY
+from headstart.backbones.backbone import backbone_of_file
+from headstart.backbones.onnx_files import PREPROCESS_KEY
+from headstart.backbones.tensorflow_files.keras_safety import check_keras
+from headstart.backbones.tensorflow_files.rounding import without_rounding
+from headstart.backbones.tensorflow_files.scales import SCALES
 from headstart.data.images import Preprocess
 from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
@@ -40,18 +41,6 @@ TOLERANCE = 1e-3  # of the largest number that comes out
 LEAST_CORRELATION = 0.98
 SECONDS = 1800  # for the largest networks on a slow machine
 
-# What the pixels are that a network was made for: mean and std in units of [0, 1].
-SCALES = {
-    "[0, 1]": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "[-1, 1]": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "pixels": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
-    "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "ImageNet's mean": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
-}
-# Keras' layers that run code of the file's own, or read other files; and where all others come from.
-UNSAFE_LAYERS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "StringLookup", "IntegerLookup")
-SAFE_MODULES = ("layers", "models", "initializers", "regularizers", "constraints", "activations", "dtype_policies", "ops")
-
 
 def import_file(
     path: Path,
@@ -61,7 +50,7 @@ def import_file(
     std: tuple[float, float, float] | None = None,
     output: str | None = None,
 ) -> onnx.ModelProto:
-    """Convert a TensorFlow file to an ONNX model that load_backbone takes as it is.
+    """Convert a TensorFlow file to an ONNX model that find_backbone takes as it is.
 
     size, mean, std: how images are made ready, where the file does not say or says it wrongly. output: a tensor of a frozen
     graph, an output of a SavedModel, a layer of a Keras model; by default all that the file gives. Nothing of the file's own
@@ -74,7 +63,7 @@ def import_file(
     if any(importlib.util.find_spec(package) is None for package in ("tensorflow", "tf2onnx")):
         raise MissingExtra("importing TensorFlow's files", "tensorflow")
     if kind == "keras":
-        _check_keras(path)
+        check_keras(path)
     with tempfile.TemporaryDirectory(prefix="headstart-import-") as tmp:
         folder = Path(tmp)
         request = {"path": str(path.resolve()), "kind": kind, "size": size, "mean": mean, "std": std, "output": output}
@@ -130,40 +119,6 @@ def _say(model: onnx.ModelProto, key: str, about: dict[str, Any]) -> None:
     model.metadata_props.add(key=key, value=json.dumps(about))
 
 
-# ---- what may not be loaded
-
-
-def _check_keras(path: Path) -> None:
-    """Refuse layers with code of their own before Keras sees them: its safe mode has had holes (CVE-2025-1550, -9906)."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        raise BackboneError(f"{path} is no whole .keras file: {error}") from error
-    for name, module in _classes(config):
-        if name in UNSAFE_LAYERS or not _is_kerass(module):
-            raise BackboneError(
-                f"{path} has a {name} layer of {module or 'its own'}, and headstart executes no code from a model file; "
-                "replace it by Keras' own layers (a Rescaling for a scaling, say), and save it again"
-            )
-
-
-def _is_kerass(module: str | None) -> bool:
-    parts = (module or "keras").replace("keras.src.", "keras.").split(".")
-    return parts[0] == "keras" and (len(parts) == 1 or parts[1] in SAFE_MODULES)
-
-
-def _classes(config: Any) -> Iterator[tuple[str, str | None]]:
-    """Each class that a Keras configuration names, with its module."""
-    if isinstance(config, dict):
-        if "class_name" in config and not str(config["class_name"]).startswith("__tuple"):
-            yield str(config["class_name"]), config.get("module")
-        config = list(config.values())
-    if isinstance(config, list):
-        for part in config:
-            yield from _classes(part)
-
-
 # ---- the conversion
 
 
@@ -180,7 +135,7 @@ def _run_worker(request: dict[str, Any], folder: Path, path: Path) -> dict[str, 
     try:
         # -P: a tensorflow.py that lies in the working directory is not TensorFlow.
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "headstart.backbones.tensorflow_worker", str(folder)],
+            [sys.executable, "-P", "-m", "headstart.backbones.tensorflow_files.worker", str(folder)],
             env=environment,
             capture_output=True,
             encoding="utf-8",
@@ -204,66 +159,6 @@ def _plain(text: str, folder: Path) -> str:
     return text.replace(f"{folder}{os.sep}", "")[:500]
 
 
-def without_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Make floats of a network's 8-bit numbers; images are then given as pixels in [0, 255].
-
-    What 8 bits cannot hold is cut off as before, which some networks count on in place of an activation; only the rounding
-    in between is left out.
-    """
-    import onnx
-    from onnx import helper, numpy_helper
-
-    graph = model.graph
-    constants = {w.name: numpy_helper.to_array(w) for w in graph.initializer}
-    whole = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
-    floats: dict[str, np.ndarray] = {}
-
-    def constant(numbers: Any) -> str:
-        name = f"headstart_{len(floats)}"
-        floats[name] = np.asarray(numbers, np.float32)
-        return name
-
-    (image,) = [i for i in graph.input if i.name not in constants]
-    black = -128 if image.type.tensor_type.elem_type == onnx.TensorProto.INT8 else 0
-    # Which values are the image's pixels, turned or cut perhaps.
-    pixels = {image.name} if image.type.tensor_type.elem_type in whole else set()
-    nodes = []
-    for node in graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            nodes.append(node)
-            pixels.update(node.output if pixels & set(node.input) else ())
-            continue
-        x, step = node.input[0], constants[node.input[1]]
-        zero = constants[node.input[2]] if len(node.input) > 2 else np.zeros((), np.uint8)
-        if x in constants:
-            floats[node.output[0]] = _as_floats(constants[x], step, zero, node)
-        elif node.op_type == "QuantizeLinear":
-            ends = np.iinfo(zero.dtype)
-            low, high = ((np.float32(end) - zero) * step for end in (ends.min, ends.max))
-            nodes.append(helper.make_node("Clip", [x, constant(low), constant(high)], node.output))
-        elif x in pixels:
-            shifted = helper.make_node("Sub", [x, constant(zero.astype(np.float32) - black)], [f"{x}_shifted"])
-            nodes += [shifted, helper.make_node("Mul", [f"{x}_shifted", constant(step)], node.output)]
-        else:
-            nodes.append(helper.make_node("Identity", [x], node.output))
-    used = {name for node in nodes for name in node.input}
-    kept = [w for w in graph.initializer if w.name in used]
-    del graph.node[:], graph.value_info[:], graph.initializer[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend([*kept, *(numpy_helper.from_array(numbers, name) for name, numbers in floats.items())])
-    for value in (*graph.input, *graph.output):
-        if value.type.tensor_type.elem_type in whole:
-            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-    return model
-
-
-def _as_floats(numbers: np.ndarray, step: np.ndarray, zero: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
-    """Weights of 8 or 32 bits as float32, (numbers - zero) * step; by channel where there is a step for each."""
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-    shape = [-1 if i == axis % numbers.ndim else 1 for i in range(numbers.ndim)] if np.size(step) > 1 else []
-    return (numbers.astype(np.float32) - zero.astype(np.float32).reshape(shape)) * step.reshape(shape)
-
-
 def _difference(model: onnx.ModelProto, preprocess: Preprocess, folder: Path, about: dict[str, Any], path: Path) -> float:
     """How far the converted network is from the original on random images; raises BackboneError where that is too far."""
     import onnx
@@ -277,9 +172,7 @@ def _difference(model: onnx.ModelProto, preprocess: Preprocess, folder: Path, ab
         if expected.ndim not in (2, 4):
             continue
         expected = expected.mean((1, 2)) if expected.ndim == 4 else expected
-        backbone = load_backbone(
-            str(converted), cache_dir=folder, size=preprocess.size, mean=preprocess.mean, std=preprocess.std, output=output
-        )
+        backbone = backbone_of_file(converted, size=preprocess.size, mean=preprocess.mean, std=preprocess.std, output=output)
         engine = OpenVINOEngine(backbone.network, Hardware(precision="f32"))
         found = np.array([engine.infer(pixels)["codes"] for pixels in reference["pixels"]])
         difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-6))

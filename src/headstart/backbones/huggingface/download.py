@@ -1,8 +1,7 @@
-"""Backbones from the Hugging Face hub: ONNX files of other people's.
+"""Downloads an ONNX file from the Hugging Face hub once, and pins it by its commit and sha256.
 
-Takes `hf:owner/repo/path/file.onnx`; gives that file in headstart's cache. It is fetched once, pinned by its hash, and read
-again without a request; nothing is fetched but ONNX, the raw weights that it names, and the JSON that says how images are
-made ready. It decides what must be said of a licence.
+Takes `hf:owner/repo/path/file.onnx`; gives that file in headstart's cache, where it is read again without a request. It
+decides what is downloaded: ONNX, the raw weights that it names, and the JSON that says how images are preprocessed.
 """
 
 from __future__ import annotations
@@ -10,54 +9,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from headstart.backbones.standard_form import other_files
+from headstart.backbones.huggingface.licenses import license_note, license_of_card
+from headstart.backbones.huggingface.preprocessor_config import preprocess_from
+from headstart.backbones.onnx_files import other_files
 from headstart.cache_folder import check_owner, make_cache_folder
 from headstart.data.images import Preprocess
 from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
-from headstart.wording import listed
+from headstart.wording import first_line, listed
 
 PREFIX = "hf:"
 ADDRESS = re.compile(r"hf:(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w.-]*))?/(?P<file>[^\\]+)", re.ASCII)
 WEIGHTS_SUFFIXES = (".onnx_data", ".data", ".bin", ".weights")  # files of raw numbers, as exporters name them
 PREPROCESSOR = "preprocessor_config.json"
-
-# What the hub calls a licence, as SPDX has it: those that allow any use, and ask for no more than to be named.
-PERMISSIVE = {
-    "apache-2.0": "Apache-2.0",
-    "mit": "MIT",
-    "bsd": "BSD-3-Clause",
-    "bsd-2-clause": "BSD-2-Clause",
-    "bsd-3-clause": "BSD-3-Clause",
-    "bsl-1.0": "BSL-1.0",
-    "cc-by-4.0": "CC-BY-4.0",
-    "cc0-1.0": "CC0-1.0",
-    "isc": "ISC",
-    "unlicense": "Unlicense",
-    "wtfpl": "WTFPL",
-}
-# Words in a licence's name, and what must be said of it before the backbone is used; the first that fits.
-CONDITIONS = {
-    "-nc": "forbids commercial use",
-    "noncommercial": "forbids commercial use",
-    "non-commercial": "forbids commercial use",
-    "research": "allows research only",
-    "amlr": "allows research only",
-    "-nd": "forbids passing on what you make of it",
-    "-sa": "asks that what you make of it has the same licence",
-    "gpl": "asks that programs which contain it have the same licence",
-    "rail": "forbids some uses",
-    "llama": "forbids some uses and asks for a notice",
-    "gemma": "forbids some uses and asks for a notice",
-}
 
 
 @dataclass(frozen=True)
@@ -129,20 +100,6 @@ def fetch(name: str, cache_dir: Path) -> Fetched:
     )
 
 
-def license_note(license: str, *, is_gated: bool = False) -> str | None:
-    """What must be said before weights under this licence are used; None where it allows any use."""
-    text = license.lower()
-    notes = []
-    if text in ("", "unknown", "none"):
-        notes.append("its repository states no licence; ask its owner before you use it or pass it on")
-    elif text not in PERMISSIVE and text not in (spdx.lower() for spdx in PERMISSIVE.values()):
-        condition = next((what for word, what in CONDITIONS.items() if word in text), None)
-        notes.append(f"its licence ({license}) {condition or 'is not one that headstart knows'}; read it before you use it")
-    if is_gated:
-        notes.append("its owner gives it only to those who accept terms of their own (it is gated)")
-    return "; ".join(notes) or None
-
-
 # ---- the record
 
 
@@ -206,7 +163,7 @@ def _fetch_and_pin(name: str, address: Address, folder: Path) -> dict[str, Any]:
         "name": name,
         "commit": info.sha,
         "files": {file: _sha256(files / file) for file in (address.file, *weights)},
-        "license": _license(info.card_data),
+        "license": license_of_card(info.card_data),
         "gated": bool(info.gated),
         "preprocess": asdict(preprocess) if preprocess else None,
     }
@@ -250,11 +207,11 @@ def _hub(name: str, address: Address) -> Iterator[Any]:
             f"the hub has no repository {address.repo}, or it is private; check the spelling, or log in with `hf auth login`"
         ) from error
     except errors.HFValidationError as error:
-        raise BackboneError(f"{address.repo!r} cannot be the name of a repository: {_first_line(error)}") from error
+        raise BackboneError(f"{address.repo!r} cannot be the name of a repository: {first_line(error)}") from error
     except errors.RevisionNotFoundError as error:
         raise BackboneError(f"{address.repo} has no revision {address.revision!r}; {page} lists them") from error
     except errors.RemoteEntryNotFoundError as error:
-        raise BackboneError(f"{name} needs a file that {page} does not have: {_first_line(error)}") from error
+        raise BackboneError(f"{name} needs a file that {page} does not have: {first_line(error)}") from error
     except (errors.HTTPError, OSError) as error:
         raise BackboneError(_unreachable(name, constants, errors, error)) from error
     finally:
@@ -266,26 +223,13 @@ def _unreachable(name: str, constants: Any, errors: Any, error: Exception) -> st
     if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
         return f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset it for the first time"
     if isinstance(error, errors.HfHubHTTPError):
-        return f"the hub does not give {name}: {_first_line(error)}"
+        return f"the hub does not give {name}: {first_line(error)}"
     if isinstance(error, OSError) and error.errno and error.filename:
         return f"{name} cannot be kept: {error.strerror} ({error.filename}); choose another folder with --cache"
     return (
-        f"{name} cannot be fetched from {constants.ENDPOINT}: {_first_line(error)}; check the network, or fetch the file "
+        f"{name} cannot be fetched from {constants.ENDPOINT}: {first_line(error)}; check the network, or fetch the file "
         "elsewhere and give its path"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _license(card: Any) -> str:
-    """What a model card's metadata says, as an SPDX name where there is one."""
-    stated = card.get("license") if card else None
-    first = (stated[0] if isinstance(stated, list) and stated else stated) or "unknown"
-    if first == "other" and card.get("license_name"):
-        return f"other: {card.get('license_name')}"
-    return PERMISSIVE.get(str(first), str(first))
 
 
 def _weights_beside(path: Path, file: str) -> list[str]:
@@ -295,7 +239,7 @@ def _weights_beside(path: Path, file: str) -> list[str]:
 
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
-    except (DecodeError, ValueError):  # networks.read_onnx says what is wrong with it
+    except (DecodeError, ValueError):  # onnx_files.read_onnx says what is wrong with it
         return []
     locations = other_files(model.graph, even_unused=True)
     for location in locations:
@@ -305,60 +249,6 @@ def _weights_beside(path: Path, file: str) -> list[str]:
                 f"that ends in {', '.join(WEIGHTS_SUFFIXES)}"
             )
     return [str(PurePosixPath(file).with_name(location)) for location in locations]
-
-
-# ---- what a repository says of its images
-
-
-def preprocess_from(config: Mapping[str, Any]) -> Preprocess | None:
-    """Read a preprocessor_config.json of transformers' or timm's; None where it leaves a doubt.
-
-    Its bilinear and bicubic average over what they make smaller (Pillow's do), which of ours only area does.
-    """
-    try:
-        timm = config.get("pretrained_cfg", config)
-        if "input_size" in timm:
-            _, height, width = timm["input_size"]
-            size, crop, mean, std = _square(height, width), timm.get("crop_pct", 1.0), timm["mean"], timm["std"]
-        else:
-            size, crop = _size_and_crop(config)
-            if not config.get("do_rescale", True) or abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
-                return None
-            is_normalised = config.get("do_normalize", False)
-            mean, std = (config["image_mean"], config["image_std"]) if is_normalised else ([0.0] * 3, [1.0] * 3)
-        numbers = [float(x) for x in (*mean, *std)]
-        if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, numbers)) or min(numbers[3:]) <= 0:
-            return None
-        red, green, blue, *spread = numbers
-        return Preprocess(size, float(crop), mean=(red, green, blue), std=(spread[0], spread[1], spread[2]))
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-
-
-def _size_and_crop(config: Mapping[str, Any]) -> tuple[int, float]:
-    """The square's side, and what it keeps of the shorter side; raises ValueError or KeyError where they are not told."""
-    resized = config["size"] if config.get("do_resize", True) else config["crop_size"]
-    shorter = _side(resized)
-    if config.get("do_center_crop") and config.get("do_resize", True):
-        side = _side(config["crop_size"])
-        if side > shorter:  # it is padded with black
-            raise ValueError
-        return side, side / shorter
-    if isinstance(resized, dict) and "shortest_edge" in resized and "crop_pct" not in config:  # the picture is no square
-        raise ValueError
-    return shorter, config.get("crop_pct") or 1.0
-
-
-def _side(size: Any) -> int:
-    if isinstance(size, dict):
-        return int(size["shortest_edge"]) if "shortest_edge" in size else _square(size["height"], size["width"])
-    return int(size)
-
-
-def _square(height: int, width: int) -> int:
-    if height != width:
-        raise ValueError
-    return int(height)
 
 
 def _json(path: Path) -> dict[str, Any]:
