@@ -20,7 +20,7 @@ from headstart.codes.representation import Representation, represent
 from headstart.data.datasets import load_dataset
 from headstart.data.decoding import Failure
 from headstart.data.images import load_image
-from headstart.data.splits import TEST, TRAIN
+from headstart.data.splits import N_FOLDS, TEST, TRAIN
 from headstart.errors import BackboneError, DataError, OutputError
 from headstart.evaluation.metrics import evaluate
 from headstart.report import review
@@ -32,7 +32,7 @@ from headstart.runs.findings import Findings
 from headstart.runs.folder import reserve
 from headstart.runs.open import open_run
 from headstart.runs.photo_paths import may_open
-from headstart.selection.loss_curve import MOST_WATCHED, N_FOLDS, loss_curve
+from headstart.selection.loss_curve import MOST_WATCHED, loss_curve
 from headstart.training.evaluate_run import evaluate_run
 from support.photos import COLOURS, picture, write_photos
 

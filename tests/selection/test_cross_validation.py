@@ -50,13 +50,13 @@ def test_cross_validated_accuracy_is_honest_where_there_is_nothing_to_learn():
 def test_every_image_is_held_out_once_of_few_and_a_fifth_of_many(monkeypatch):
     codes, labels = noisy(200, 20, 2)
     assert sorted(choose_head(codes, labels, 2, digests(200)).held_out.tolist()) == list(range(200))
-    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 100)
+    monkeypatch.setattr(cross_validation, "ONE_FOLD_FROM", 100)
     assert len(choose_head(codes, labels, 2, digests(200)).held_out) == pytest.approx(40, abs=2)
 
 
 @pytest.mark.parametrize(("n", "kind"), [(120, "softmax"), (120, "class-mean"), (300, "softmax"), (2, "softmax")])
 def test_the_fits_to_come_are_told_and_all_of_them_are_made(n, kind, monkeypatch):
-    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 200)
+    monkeypatch.setattr(cross_validation, "ONE_FOLD_FROM", 200)
     codes, labels = noisy(n, 40, 2)
     told = []
     choice = choose_head(codes, labels, 2, digests(n), kind=kind, progress=lambda *args: told.append(args))

@@ -153,7 +153,7 @@ def test_a_rare_class_is_held_out_whatever_its_name(n_rare, place):
 
 
 def test_one_fold_is_enough_where_classes_are_balanced_already(monkeypatch):
-    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 500)
+    monkeypatch.setattr(cross_validation, "ONE_FOLD_FROM", 500)
     codes, labels = rare_class(500, 125)
     names = digests(500)
     assert len(choose_head(codes, labels, 4, names, balance=True).held_out) == pytest.approx(100, abs=3)
@@ -164,7 +164,7 @@ def test_one_fold_is_enough_where_classes_are_balanced_already(monkeypatch):
 
 def test_a_class_of_one_photo_costs_no_folds(monkeypatch):
     """It cannot be held out: nothing would be left to learn it from. Neither can one of many copies of one photo."""
-    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 400)
+    monkeypatch.setattr(cross_validation, "ONE_FOLD_FROM", 400)
     codes, labels = rare_class(500, 7)
     names = digests(500)
     names[:7] = [names[0]] * 7

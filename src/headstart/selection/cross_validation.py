@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.splits import content_folds
+from headstart.data.splits import N_FOLDS, ONE_FOLD_FROM, content_folds
 from headstart.engines.hardware import blas_threads
 from headstart.errors import HeadstartError
 from headstart.evaluation.multilabel import held_out_thresholds
@@ -22,8 +22,6 @@ from headstart.numerics.intervals import one_of_each
 from headstart.numerics.losses import counted_weights, is_right, losses
 
 MANY_LABELS = ("sigmoid", "hidden")  # the heads that tell several labels an image
-N_FOLDS = 5
-MANY_IMAGES = 2_500  # from here on one fold is held out: its standard error is small enough to choose by
 TIE = 1e-3  # nats of held-out cross entropy that a weaker regularisation, or any less simple choice, must gain
 
 
@@ -104,7 +102,7 @@ def _choose_head(
     rows, of_row = codes.reshape(-1, codes.shape[-1]), np.repeat(np.arange(len(labels)), n_views)
     problem: Fitter = HEADS[kind].fitter(rows, labels[of_row], n_classes, parts)
     weights = counted_weights(labels, is_balanced=balance)
-    fold = content_folds(digests, labels, N_FOLDS)
+    fold = content_folds(digests, labels)
     folds = [fold == i for i in range(1 if _one_is_enough(fold, labels, digests, n_classes, balance) else N_FOLDS)]
     folds = [_of_known_classes(held_out, labels, n_classes) for held_out in folds]
     folds = [held_out for held_out in folds if held_out.any() and not held_out.all()]
@@ -145,19 +143,19 @@ def _choose_head(
 def _one_is_enough(fold: np.ndarray, labels: np.ndarray, digests: Sequence[bytes], n_classes: int, balance: bool) -> bool:
     """Whether the first fold alone tells well enough which head is better; copies of a photo count once.
 
-    With balance, the rarest classes say how well: the fold must be as good as one of MANY_IMAGES in classes of equal size
+    With balance, the rarest classes say how well: the fold must be as good as one of ONE_FOLD_FROM in classes of equal size
     (Kish 1965), and hold some of every class that can be held out, that is in two folds or more.
     """
-    if len(labels) < MANY_IMAGES:
+    if len(labels) < ONE_FOLD_FROM:
         return False
     ones = one_of_each(digests)
     fold, labels = fold[ones], labels[ones]
-    if not balance or len(labels) < MANY_IMAGES:
-        return len(labels) >= MANY_IMAGES
+    if not balance or len(labels) < ONE_FOLD_FROM:
+        return len(labels) >= ONE_FOLD_FROM
     is_in = np.zeros((n_classes, N_FOLDS), bool)
     is_in[labels, fold] = True
     n_held_out = np.bincount(labels[fold == 0], minlength=n_classes)[is_in.sum(axis=1) > 1]
-    return bool(n_held_out.all() and len(n_held_out) ** 2 / (1 / n_held_out).sum() >= MANY_IMAGES / N_FOLDS)
+    return bool(n_held_out.all() and len(n_held_out) ** 2 / (1 / n_held_out).sum() >= ONE_FOLD_FROM / N_FOLDS)
 
 
 def _n_tried(kind: str, n: int) -> int:
@@ -215,4 +213,4 @@ def cross_fitted_thresholds(
 
     probabilities, labels: (n, k), held out. groups: the same for images that are one photo. Gives (n, k) float32.
     """
-    return held_out_thresholds(probabilities, labels, content_folds(groups, labels, N_FOLDS))
+    return held_out_thresholds(probabilities, labels, content_folds(groups, labels))

@@ -20,7 +20,6 @@ from headstart.record import LossCurveRecord, StepRecord
 
 WATCHED = ("softmax", "sigmoid")  # class means and neighbours have no steps; a hidden layer takes minutes to watch
 MOST_WATCHED = 1_000  # images: a fit of 0.2 s
-N_FOLDS = 5
 TOLERANCE = 1e-4
 
 
@@ -47,7 +46,7 @@ def loss_curve(
     if len(labels) > MOST_WATCHED:
         some = np.sort(np.array(sorted(range(len(labels)), key=lambda i: digests[i])[:MOST_WATCHED], np.int64))
         codes, labels, digests = codes[some], labels[some], [digests[i] for i in some]
-    held_out = content_folds(digests, labels, N_FOLDS) == 0
+    held_out = content_folds(digests, labels) == 0
     if not held_out.any() or held_out.all():
         return None
     steps: list[StepRecord] = []
