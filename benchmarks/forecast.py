@@ -20,9 +20,10 @@ from headstart.codes.store import Store
 from headstart.data import datasets
 from headstart.data.splits import TEST, TRAIN
 from headstart.heads.kinds import HEADS
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.selection.cross_validation import choose_head
 from headstart.selection.learning_curve import QUICK, THOROUGH
-from headstart.selection.rungs import Learned
+from headstart.selection.rungs import Selection
 from headstart.training.learnable import TrainingSet
 from headstart.training.more_photos import curve_of_run
 from machine import arguments, machine, report, table
@@ -72,14 +73,14 @@ def _forecast(
     learn, test = (np.concatenate([c[part] for c in of_class]) for part in (slice(n), slice(n, n + n_test)))
     labels, of_test = np.repeat(np.arange(k), n), np.repeat(np.arange(k), n_test)
     names = [digests[i] for i in learn]
-    choice = choose_head(codes[learn], labels, k, names)
+    choice = choose_head(LabelledCodes(codes[learn], labels, k, names))
     used = np.concatenate([learn, test])
     known = [digests[i] for i in used]
     splits = np.repeat([TRAIN, TEST], [len(learn), len(test)])
     both = np.concatenate([labels, of_test])
     photos = [str(i) for i in used]
     run = TrainingSet(used, photos, photos, codes[used], both, tuple(map(str, range(k))), known, known, splits, [], [])
-    learned = Learned(look, choice, ())
+    learned = Selection(look, choice, ())
     curve = curve_of_run(run, learned, codes[learn], codes[test], is_thorough=is_thorough)
     if curve is None or curve["forecast"] is None:
         return None

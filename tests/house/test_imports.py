@@ -29,7 +29,7 @@ LARGE = {
     *("codes/store.py", "finetune/loop.py", "training/evaluate_run.py", "training/train.py"),
 }
 LONG = {"train", "_parser"}
-MANY = {"_conv", "finetune", "choose_head", "learning_curve", "loss_curve"}
+MANY = {"_conv", "finetune"}
 # Libraries that only some files may import, however they do it.
 ONLY = {
     "openvino": ("engines/",),

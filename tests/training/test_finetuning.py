@@ -11,8 +11,9 @@ from headstart.data.splits import TEST, TRAIN, VALIDATION
 from headstart.errors import HeadstartError
 from headstart.finetune.recipe import FineTuning
 from headstart.heads.head import Head
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.selection.cross_validation import choose_head
-from headstart.selection.rungs import Learned
+from headstart.selection.rungs import Selection
 from headstart.training import finetuning
 from headstart.training.learnable import TrainingSet
 
@@ -40,7 +41,9 @@ def data(lite):
 def learned(lite, data):
     learn = data.splits != TEST
     digests = [d for d, used in zip(data.digests, learn, strict=True) if used]
-    return Learned(Representation((lite,)), choose_head(data.codes[learn], data.labels[learn], 2, digests), ())
+    return Selection(
+        Representation((lite,)), choose_head(LabelledCodes(data.codes[learn], data.labels[learn], 2, digests)), ()
+    )
 
 
 def judged(monkeypatch, data, learned, right, **options):
@@ -49,7 +52,7 @@ def judged(monkeypatch, data, learned, right, **options):
     n_right = round(right * len(validation))
     answers = np.where(np.arange(len(validation)) < n_right, data.labels[validation], 1 - data.labels[validation])
     tuned = SimpleNamespace(
-        backbone=replace(learned.look.backbones[0], name="tuned"),
+        backbone=replace(learned.representation.backbones[0], name="tuned"),
         head=Head(((np.zeros((48, 2), np.float32), np.zeros(2, np.float32)),)),
         validation_index=validation,
         validation_probabilities=np.where(np.eye(2)[answers] > 0, 0.9, 0.1).astype(np.float32),
@@ -63,7 +66,7 @@ def judged(monkeypatch, data, learned, right, **options):
 def test_what_is_better_beyond_chance_is_taken_with_its_own_held_out_answers(monkeypatch, data, learned):
     verdict = judged(monkeypatch, data, learned, 1.0)
     assert verdict.is_taken and verdict.comparison.verdict == "better"
-    assert verdict.learned.look.name == "tuned"
+    assert verdict.learned.representation.name == "tuned"
     choice = verdict.learned.choice
     held_out = np.flatnonzero(data.splits != TEST)[choice.held_out]
     assert (data.splits[held_out] == VALIDATION).all()
@@ -79,7 +82,7 @@ def test_what_is_not_better_beyond_chance_is_left(monkeypatch, data, learned, ri
 
 def test_backbones_that_torch_does_not_have_are_refused(data, learned, tiny):
     with pytest.raises(HeadstartError, match="fine-tuning needs one backbone that torch has"):
-        strangers = replace(learned, look=Representation((replace(tiny, name="mine"),)))
+        strangers = replace(learned, representation=Representation((replace(tiny, name="mine"),)))
         finetuning.fine_tuned(data, lambda look, rows: data.codes[rows], strangers, options=FineTuning())
 
 

@@ -14,11 +14,12 @@ from headstart.data.labels import are_many
 from headstart.data.splits import TEST
 from headstart.heads.head import Head
 from headstart.heads.kinds import HEADS
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.losses import counted_weights
 from headstart.record import LearningCurveRecord
 from headstart.selection.cross_validation import Choice
-from headstart.selection.learning_curve import QUICK, THOROUGH, Fit, Turn, learning_curve, sentence
-from headstart.selection.rungs import Learned
+from headstart.selection.learning_curve import QUICK, THOROUGH, Fit, HeldOutFold, learning_curve, sentence
+from headstart.selection.rungs import Selection
 from headstart.training.learnable import TrainingSet
 
 BY_SQUARE_ROOT = ("softmax", "sigmoid")  # heads whose best strength grows as fast as 1 / sqrt(n) (select.begin_at)
@@ -27,7 +28,7 @@ SLOW = ("hidden",)  # learning it again takes minutes
 
 def curve_of_run(
     data: TrainingSet,
-    learned: Learned,
+    learned: Selection,
     learnt: np.ndarray,
     tested: np.ndarray,
     *,
@@ -47,17 +48,15 @@ def curve_of_run(
     groups = [data.groups[i] for i in learn]
     if len(test):
         of_test = [data.groups[i] for i in test]
-        turns = [Turn(np.arange(len(learn)), tested, data.labels[test], of_test, choice.head.logits(tested))]
+        folds = [HeldOutFold(np.arange(len(learn)), tested, data.labels[test], of_test, choice.head.logits(tested))]
     else:
         firsts = learnt[:, 0] if learnt.ndim == 3 else learnt
-        turns = [
-            _turn(choice, choice.fold == i, firsts, data.labels[learn], groups) for i in np.unique(choice.fold).tolist()
+        folds = [
+            _fold(choice, choice.fold == i, firsts, data.labels[learn], groups) for i in np.unique(choice.fold).tolist()
         ]
     curve = learning_curve(
-        learnt,
-        data.labels[learn],
-        [data.digests[i] for i in learn],
-        turns,
+        LabelledCodes(learnt, data.labels[learn], len(data.classes), [data.digests[i] for i in learn]),
+        folds,
         fit=_as_chosen(learned, len(data.classes), len(learn)),
         seed=seed,
         effort=THOROUGH if is_thorough else QUICK,
@@ -68,16 +67,16 @@ def curve_of_run(
     return {**curve.to_json(), "split": split, "sentence": sentence(curve)}
 
 
-def _turn(choice: Choice, is_in: np.ndarray, codes: np.ndarray, labels: np.ndarray, groups: list[bytes]) -> Turn:
+def _fold(choice: Choice, is_in: np.ndarray, codes: np.ndarray, labels: np.ndarray, groups: list[bytes]) -> HeldOutFold:
     """A fold of the cross-validation, and what was learnt from meanwhile; is_in: which of the held-out images are its."""
     held_out = choice.held_out[is_in]
     others = np.setdiff1d(np.arange(len(labels)), held_out)
-    return Turn(others, codes[held_out], labels[held_out], [groups[i] for i in held_out], choice.logits[is_in])
+    return HeldOutFold(others, codes[held_out], labels[held_out], [groups[i] for i in held_out], choice.logits[is_in])
 
 
-def _as_chosen(learned: Learned, n_classes: int, n: int) -> Fit:
+def _as_chosen(learned: Selection, n_classes: int, n: int) -> Fit:
     """What the curve learns with: the head that was chosen, whose strength was the best for n images."""
-    choice, parts = learned.choice, learned.look.parts
+    choice, parts = learned.choice, learned.representation.parts
     kind = HEADS[choice.kind]
 
     def fit(codes: np.ndarray, of_image: np.ndarray) -> Head:

@@ -37,8 +37,9 @@ from headstart.errors import DataError, HeadstartError
 from headstart.evaluation.metrics import Evaluation
 from headstart.evaluation.multilabel import MultiLabelEvaluation
 from headstart.files import write_output
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.progress import Progress, underway
-from headstart.record import LossCurveRecord, RunRecord
+from headstart.record import RunRecord
 from headstart.report.review import review, with_probes, write_issues, write_report
 from headstart.report.sentences.numbers import judges
 from headstart.report.tensorboard.write import write_events
@@ -47,7 +48,7 @@ from headstart.runs.learnt_photos import write_learnt_photos
 from headstart.runs.record_file import run_record_json
 from headstart.selection.ladder import BUDGET, Ladder
 from headstart.selection.loss_curve import loss_curve
-from headstart.selection.rungs import Candidate, Learned
+from headstart.selection.rungs import Candidate, Selection
 from headstart.training.held_out import judge_held_out
 from headstart.training.learnable import TrainingSet, training_set
 from headstart.training.more_photos import curve_of_run
@@ -178,7 +179,7 @@ def train(
                 others=others,
                 views=tried_views,
                 heads=None if head == AUTO else [],
-                contents=[data.digests[i] for i in source.learn],
+                digests=[data.digests[i] for i in source.learn],
                 balance=balance,
                 budget=budget,
                 threads=means.threads,
@@ -191,25 +192,20 @@ def train(
                 verdict = _tuned(source, learned, tuning, force)
                 learned = verdict.learned if verdict else learned
         with stages("gather"):
-            look = replace(learned.look, views=())
+            look = replace(learned.representation, views=())
             learnt, tested = source.codes_of(look, source.learn), source.codes_of(look, source.test)
         with stages("trust"):
-            trust = build_trust(
-                learnt,
-                data.labels[source.learn],
-                data.classes,
-                source.groups,
-                learned.choice,
-                n_codes=look.parts[0],
-                threads=means.threads,
-            )
+            labelled = LabelledCodes(learnt, data.labels[source.learn], len(data.classes), source.groups, look.parts)
+            trust = build_trust(labelled, data.classes, learned.choice, threads=means.threads)
             learned = replace(learned, choice=trust.choice)
         with stages("evaluate"):
             judged = judge_held_out(data, learned.choice, tested)
         with stages("curve"):
             curve = None
             if verdict is None or not verdict.is_taken:  # a tuned backbone has seen all photos
-                with_views = source.codes_of(learned.look, source.learn) if learned.look.views else learnt
+                with_views = (
+                    source.codes_of(learned.representation, source.learn) if learned.representation.views else learnt
+                )
                 curve = curve_of_run(
                     data,
                     learned,
@@ -220,7 +216,14 @@ def train(
                     progress=progress,
                 )
         with stages("fitting"):
-            fitting = _fitting(source, learned, learnt)
+            choice = learned.choice
+            fitting = loss_curve(
+                labelled,
+                kind=choice.kind,
+                strength=choice.strength,
+                balance=choice.is_balanced,
+                threads=means.threads,
+            )
         with stages("issues"):
             issues = alike.issues(data.notes, threads=means.threads, progress=progress)
         with stages("map"):
@@ -241,10 +244,10 @@ def train(
                 "issues": dict(Counter(issue["kind"] for issue in issues)),
             }
             classifier = Classifier.build(
-                learned.look,
+                learned.representation,
                 learned.choice.head,
                 data.classes,
-                classifier_metadata(about, trust, learned.look.backbones),
+                classifier_metadata(about, trust, learned.representation.backbones),
                 means.hardware,
                 unfamiliarity=trust.unfamiliarity,
             )
@@ -341,7 +344,7 @@ def _tuning(
     )
 
 
-def _tuned(source: _Source, learned: Learned, tuning: FineTuning, force: bool) -> Verdict | None:
+def _tuned(source: _Source, learned: Selection, tuning: FineTuning, force: bool) -> Verdict | None:
     """Fine-tune; None where it came to nothing: the frozen classifier is there, and is not lost for it."""
     from headstart.training.finetuning import fine_tuned
 
@@ -359,21 +362,6 @@ def _tuned(source: _Source, learned: Learned, tuning: FineTuning, force: bool) -
     except HeadstartError as error:
         source.data.notes.append(f"fine-tuning came to nothing, the frozen classifier stays: {error}")
         return None
-
-
-def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> LossCurveRecord | None:
-    """How the head learnt, step by step, as run.json has it."""
-    return loss_curve(
-        learnt,
-        source.data.labels[source.learn],
-        len(source.data.classes),
-        source.groups,
-        kind=learned.choice.kind,
-        strength=learned.choice.strength,
-        parts=learned.look.parts,
-        balance=learned.choice.is_balanced,
-        threads=source.means.threads,
-    )
 
 
 def _torch_device(device: str) -> str | None:

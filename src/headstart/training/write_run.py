@@ -27,7 +27,7 @@ from headstart.progress import Progress
 from headstart.record import ArgumentsRecord, RungRecord, RunRecord, TrialRecord
 from headstart.report.maps.layout import place
 from headstart.runs.findings import Findings
-from headstart.selection.rungs import Learned
+from headstart.selection.rungs import Selection
 from headstart.training.held_out import HeldOutJudged
 from headstart.training.learnable import TrainingSet
 from headstart.trust.fit import Trust
@@ -39,7 +39,7 @@ MOST_MAPPED = 5_000  # photos on the report's map, evenly drawn: 2 s; `headstart
 
 def gather_findings(
     data: TrainingSet,
-    learned: Learned,
+    learned: Selection,
     trust: Trust,
     learnt: np.ndarray,
     tested: np.ndarray,
@@ -49,7 +49,7 @@ def gather_findings(
     """What the run knows of each photo. learnt, tested: codes of what was learnt from, and of the test split."""
     choice, is_test = learned.choice, data.splits == TEST
     learn, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
-    last = np.empty((len(data.labels), learned.look.parts[0]), np.float16)
+    last = np.empty((len(data.labels), learned.representation.parts[0]), np.float16)
     last[learn], last[test] = learnt[:, : last.shape[1]], tested[:, : last.shape[1]]
     held_out = np.concatenate([learn[choice.held_out], test])
     order = np.argsort(held_out)
@@ -80,10 +80,10 @@ def gather_findings(
 
 
 def run_record(
-    photos: Any, arguments: dict[str, Any], data: TrainingSet, n_computed: int, learned: Learned, judged: HeldOutJudged
+    photos: Any, arguments: dict[str, Any], data: TrainingSet, n_computed: int, learned: Selection, judged: HeldOutJudged
 ) -> RunRecord:
     """All that run.json says, but for what only the end knows."""
-    choice, look = learned.choice, learned.look
+    choice, look = learned.choice, learned.representation
     plain = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in arguments.items()}
     others = np.flatnonzero(data.splits != TEST)[choice.held_out]
     n_cv, cv_correct = len(others), int(judged.is_right.sum())
