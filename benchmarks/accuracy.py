@@ -68,7 +68,7 @@ def run_set(folder: Path, network: Path, seeds: int) -> dict[str, np.ndarray]:
                 for rung in RUNGS:
                     ladder = ladder_of(rung, codes_of, labels, k, looked.digests, learn, wider, others)
                     learned = ladder.learn(Candidate(Representation((first,)), "softmax"))
-                    codes = codes_of(learned.look, np.flatnonzero(held_out))
+                    codes = codes_of(learned.representation, np.flatnonzero(held_out))
                     right[rung][seed, held_out] = learned.choice.head.logits(codes).argmax(axis=1) == labels[held_out]
     return right
 

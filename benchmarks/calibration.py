@@ -16,6 +16,7 @@ from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.representation import Representation, represent
 from headstart.codes.store import Store
 from headstart.data import datasets
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.selection.cross_validation import choose_head
 from headstart.trust.calibration import calibrate
 from machine import arguments, machine, report, table
@@ -40,7 +41,9 @@ def rows(shared: Path, cache: Path) -> Iterator[dict[str, object]]:
                 for head in HEADS:
                     if head == "hidden" and n != SIZES[1]:  # minutes; it is tried from 20,000 images on
                         continue
-                    choice = choose_head(codes.values, labels, len(data.classes), codes.digests, kind=head, parts=look.parts)
+                    choice = choose_head(
+                        LabelledCodes(codes.values, labels, len(data.classes), codes.digests, look.parts), kind=head
+                    )
                     told = calibrate(choice.logits, labels[choice.held_out], choice.head.output)
                     assert told is not None
                     yield {

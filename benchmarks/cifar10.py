@@ -24,6 +24,7 @@ from headstart.data.datasets import load_dataset
 from headstart.data.splits import TEST
 from headstart.engines.hardware import available_cores
 from headstart.engines.openvino_engine import OpenVINOEngine
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.selection.cross_validation import choose_head
 from machine import Line, arguments, infer_alone, lines_table, machine, report, seconds, table
 
@@ -90,7 +91,7 @@ def last_layer_alone(source: Path, cache: Path) -> tuple[float, float]:
     digests = [codes.digests[i] for i in np.flatnonzero(~test)]
     learn = codes.values[~test]
     start = time.perf_counter()
-    choice = choose_head(learn, labels[~test], len(data.classes), digests, threads=available_cores())
+    choice = choose_head(LabelledCodes(learn, labels[~test], len(data.classes), digests), threads=available_cores())
     head_seconds = time.perf_counter() - start
     return head_seconds, float((choice.head.logits(codes.values[test]).argmax(axis=1) == labels[test]).mean())
 

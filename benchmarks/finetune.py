@@ -33,6 +33,7 @@ from headstart.engines.hardware import available_cores
 from headstart.finetune.loop import finetune
 from headstart.finetune.recipe import FineTuning
 from headstart.heads.head import Head
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.intervals import wilson_interval
 from headstart.numerics.losses import losses
 from headstart.selection.cross_validation import choose_head
@@ -65,7 +66,7 @@ def photos_of(folder: Path, backbone: Backbone) -> Photos:
 def head_of(photos: Photos, rows: np.ndarray) -> Head:
     """What `headstart train` fits on the last layer's codes of some images."""
     digests = [photos.digests[i] for i in rows]
-    return choose_head(photos.codes[rows], photos.labels[rows], len(photos.classes), digests).head
+    return choose_head(LabelledCodes(photos.codes[rows], photos.labels[rows], len(photos.classes), digests)).head
 
 
 def run_fold(photos: Photos, network: TorchNetwork, test: np.ndarray, seed: int) -> dict[str, Any]:

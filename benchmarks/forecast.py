@@ -18,13 +18,12 @@ from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.representation import Representation, represent
 from headstart.codes.store import Store
 from headstart.data import datasets
-from headstart.data.splits import TEST, TRAIN
 from headstart.heads.kinds import HEADS
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.selection.cross_validation import choose_head
-from headstart.selection.learning_curve import QUICK, THOROUGH
-from headstart.selection.rungs import Learned
-from headstart.training.steps.run_learning_curve import curve_of_run
-from headstart.training.steps.training_set import TrainingSet
+from headstart.selection.learning_curve import QUICK, THOROUGH, HeldOutFold, learning_curve
+from headstart.selection.rungs import Selection
+from headstart.training.steps.run_learning_curve import fit_as_chosen
 from machine import arguments, machine, report, table
 
 CASES = ((3, 50), (3, 150), (5, 100), (5, 250), (10, 100), (10, 250))  # classes, photos of each that are learnt from
@@ -70,28 +69,28 @@ def _forecast(
     """The range of the gain that is forecast, and the gain that came; None where nothing is forecast."""
     k, n_test = len(of_class), n // 4
     learn, test = (np.concatenate([c[part] for c in of_class]) for part in (slice(n), slice(n, n + n_test)))
-    labels, of_test = np.repeat(np.arange(k), n), np.repeat(np.arange(k), n_test)
-    names = [digests[i] for i in learn]
-    choice = choose_head(codes[learn], labels, k, names)
-    used = np.concatenate([learn, test])
-    known = [digests[i] for i in used]
-    splits = np.repeat([TRAIN, TEST], [len(learn), len(test)])
-    both = np.concatenate([labels, of_test])
-    photos = [str(i) for i in used]
-    run = TrainingSet(used, photos, photos, codes[used], both, tuple(map(str, range(k))), known, known, splits, [], [])
-    learned = Learned(look, choice, ())
-    curve = curve_of_run(run, learned, codes[learn], codes[test], is_thorough=is_thorough)
-    if curve is None or curve["forecast"] is None:
+    train = LabelledCodes(codes[learn], np.repeat(np.arange(k), n), k, [digests[i] for i in learn])
+    choice = choose_head(train)
+    groups, of_test = [digests[i] for i in test], np.repeat(np.arange(k), n_test)
+    fold = HeldOutFold(np.arange(len(learn)), codes[test], of_test, groups, choice.head.logits(codes[test]))
+    curve = learning_curve(
+        train,
+        [fold],
+        fit=fit_as_chosen(Selection(look, choice, ()), k, len(learn)),
+        effort=THOROUGH if is_thorough else QUICK,
+        temperature=choice.head.temperature,
+    )
+    if curve.forecast is None:
         return None
-    ahead = curve["forecast"]
-    low, high = (x - ahead["accuracy"] for x in ahead["interval"])
+    ahead = curve.forecast
+    low, high = (x - ahead.accuracy for x in ahead.interval)
     gains = []
     judges = np.concatenate([c[-N_JUDGES:] for c in of_class])
     truth, rng = np.repeat(np.arange(k), N_JUDGES), np.random.default_rng(0)
     for _ in range(N_DRAWS):
-        pool = [rng.permutation(c[:-N_JUDGES])[: n + ahead["n_more"]] for c in of_class]
+        pool = [rng.permutation(c[:-N_JUDGES])[: n + ahead.n_more] for c in of_class]
         right = []
-        for many in (n, n + ahead["n_more"]):
+        for many in (n, n + ahead.n_more):
             some = np.concatenate([c[:many] for c in pool])
             fitter = HEADS["softmax"].fitter(codes[some], np.repeat(np.arange(k), many), k)
             head = fitter.head(fitter.fit(choice.strength * np.sqrt(n / many)))

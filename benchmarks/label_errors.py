@@ -28,6 +28,7 @@ from headstart.data.datasets import load_dataset
 from headstart.data.splits import content_folds
 from headstart.engines.hardware import available_cores
 from headstart.heads.kinds import HEADS
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.selection.cross_validation import choose_head
 from machine import Line, arguments, clocked, lines_table, machine, report, table
 
@@ -103,7 +104,7 @@ RANKINGS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 def _by_head_alone(codes: np.ndarray, labels: np.ndarray, n_classes: int, digests: Sequence[bytes]) -> np.ndarray:
     """One head, cross-validated once: what select.choose_head gives, or its like where that holds out one fold of five."""
-    choice = choose_head(codes, labels, n_classes, digests)
+    choice = choose_head(LabelledCodes(codes, labels, n_classes, digests))
     probabilities = np.eye(n_classes, dtype=np.float32)[labels]
     probabilities[choice.held_out] = choice.probabilities
     if len(choice.held_out) < len(labels) // 2:

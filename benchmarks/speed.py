@@ -26,6 +26,7 @@ from headstart.codes.store import Store
 from headstart.data.datasets import load_dataset
 from headstart.data.images import load_image
 from headstart.engines.openvino_engine import OpenVINOEngine
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.selection.cross_validation import choose_head
 from machine import Line, arguments, clocked, infer_alone, lines_table, machine, report, seconds
 
@@ -80,7 +81,7 @@ def head(n: int, repeats: int) -> Iterator[Line]:
     labels = (scores / scores.std(axis=0) + 0.2 * random.standard_normal(scores.shape)).argmax(axis=1)
     digests = [i.to_bytes(32, "little") for i in range(n)]
     rows = codes.astype(np.float16)
-    took = median(seconds(lambda: choose_head(rows, labels, 10, digests)) for _ in range(repeats))
+    took = median(seconds(lambda: choose_head(LabelledCodes(rows, labels, 10, digests))) for _ in range(repeats))
     yield Line(f"head on {n:,} x 1,280 x 10, made-up codes, regularisation chosen", took, "s", 5)
 
 

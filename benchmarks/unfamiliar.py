@@ -17,6 +17,7 @@ from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.compute import compute_codes
 from headstart.data import datasets
 from headstart.data.splits import content_folds
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.losses import softmax, unit_rows
 from headstart.selection.cross_validation import choose_head
 from headstart.trust.fit import build_trust
@@ -50,9 +51,11 @@ def coded(shared: Path, name: str, cache: Path) -> Coded:
 
 def scores(learnt: Coded, shown: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
     """How strange each photo looks by each way, and headstart's threshold."""
-    choice = choose_head(learnt.codes, learnt.labels, learnt.n_classes, learnt.digests, parts=(learnt.codes.shape[1],))
+    choice = choose_head(
+        LabelledCodes(learnt.codes, learnt.labels, learnt.n_classes, learnt.digests, (learnt.codes.shape[1],))
+    )
     names = [str(i) for i in range(learnt.n_classes)]
-    trust = build_trust(learnt.codes, learnt.labels, names, learnt.digests, choice, n_codes=learnt.codes.shape[1])
+    trust = build_trust(LabelledCodes(learnt.codes, learnt.labels, len(names), learnt.digests), names, choice)
     logits = trust.choice.head.logits(shown) / np.float32(trust.choice.head.temperature)
     assert trust.unfamiliarity is not None
     return {

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from headstart.checks.label_errors import CLEAR, MANY_IMAGES, confident_classes, find_label_errors, out_of_fold
+from headstart.checks.label_errors import CLEAR, confident_classes, find_label_errors, out_of_fold
+from headstart.data.splits import ONE_FOLD_FROM
 from headstart.numerics.losses import is_right
 
 
@@ -28,7 +29,7 @@ def swapped(labels, k, n, seed=0):
     return given, np.isin(np.arange(len(labels)), which)
 
 
-@pytest.mark.parametrize("n", [200, MANY_IMAGES + 100])
+@pytest.mark.parametrize("n", [200, ONE_FOLD_FROM + 100])
 def test_most_of_the_first_listed_are_the_swapped_ones_and_so_are_the_flagged(n):
     codes, labels = clusters(n)
     given, is_swapped = swapped(labels, 3, n // 20)

@@ -20,9 +20,10 @@ from headstart.codes.representation import Representation, represent
 from headstart.data.datasets import load_dataset
 from headstart.data.decoding import Failure
 from headstart.data.images import load_image
-from headstart.data.splits import TEST, TRAIN
+from headstart.data.splits import N_FOLDS, TEST, TRAIN
 from headstart.errors import BackboneError, DataError, OutputError
 from headstart.evaluation.metrics import evaluate
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.report import review
 from headstart.report.heat_image import overlaid, write_heat
 from headstart.report.probes import probes
@@ -32,7 +33,7 @@ from headstart.runs.findings import Findings
 from headstart.runs.folder import reserve
 from headstart.runs.open import open_run
 from headstart.runs.photo_paths import may_open
-from headstart.selection.loss_curve import MOST_WATCHED, N_FOLDS, loss_curve
+from headstart.selection.loss_curve import MOST_WATCHED, loss_curve
 from headstart.training.evaluate_run import evaluate_run
 from support.photos import COLOURS, picture, write_photos
 
@@ -331,7 +332,9 @@ def clouds(n, k=3, d=8, *, seed=0, apart=3.0):
 
 
 def watched(codes, labels, digests, *, kind="softmax", strength=0.01, n_classes=3):
-    return loss_curve(codes, labels, n_classes, digests, kind=kind, strength=strength, parts=[codes.shape[1]], threads=1)
+    return loss_curve(
+        LabelledCodes(codes, labels, n_classes, digests, (codes.shape[1],)), kind=kind, strength=strength, threads=1
+    )
 
 
 def test_what_can_be_learnt_is_learnt_step_by_step():

@@ -8,6 +8,7 @@ import pytest
 from headstart.data.splits import content_folds
 from headstart.heads import mlp
 from headstart.heads.kinds import HEADS
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.losses import losses
 from headstart.selection import cross_validation
 from headstart.selection.cross_validation import choose_head
@@ -30,7 +31,7 @@ def test_the_strength_that_does_best_on_held_out_images_is_chosen():
     chosen = {}
     for name, d in (("signal", 10), ("noise", 800)):
         codes, labels = noisy(150, d, 3)
-        choice = choose_head(codes, labels, 3, digests(150))
+        choice = choose_head(LabelledCodes(codes, labels, 3, digests(150)))
         tried = {t.strength: t.cross_entropy for t in choice.trials}
         assert tried[choice.strength] <= min(tried.values()) + cross_validation.TIE
         assert list(tried) == sorted(tried, reverse=True)
@@ -41,7 +42,7 @@ def test_the_strength_that_does_best_on_held_out_images_is_chosen():
 def test_cross_validated_accuracy_is_honest_where_there_is_nothing_to_learn():
     rng = np.random.default_rng(0)
     codes, labels = rng.normal(0, 1, (400, 300)).astype(np.float16), rng.integers(0, 2, 400)
-    choice = choose_head(codes, labels, 2, digests(400))
+    choice = choose_head(LabelledCodes(codes, labels, 2, digests(400)))
     held_out = (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean()
     assert 0.4 < held_out < 0.6
     assert choice.strength == max(HEADS["softmax"].strengths)  # it saw that the less is learnt from noise, the better
@@ -49,17 +50,17 @@ def test_cross_validated_accuracy_is_honest_where_there_is_nothing_to_learn():
 
 def test_every_image_is_held_out_once_of_few_and_a_fifth_of_many(monkeypatch):
     codes, labels = noisy(200, 20, 2)
-    assert sorted(choose_head(codes, labels, 2, digests(200)).held_out.tolist()) == list(range(200))
-    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 100)
-    assert len(choose_head(codes, labels, 2, digests(200)).held_out) == pytest.approx(40, abs=2)
+    assert sorted(choose_head(LabelledCodes(codes, labels, 2, digests(200))).held_out.tolist()) == list(range(200))
+    monkeypatch.setattr(cross_validation, "ONE_FOLD_FROM", 100)
+    assert len(choose_head(LabelledCodes(codes, labels, 2, digests(200))).held_out) == pytest.approx(40, abs=2)
 
 
 @pytest.mark.parametrize(("n", "kind"), [(120, "softmax"), (120, "class-mean"), (300, "softmax"), (2, "softmax")])
 def test_the_fits_to_come_are_told_and_all_of_them_are_made(n, kind, monkeypatch):
-    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 200)
+    monkeypatch.setattr(cross_validation, "ONE_FOLD_FROM", 200)
     codes, labels = noisy(n, 40, 2)
     told = []
-    choice = choose_head(codes, labels, 2, digests(n), kind=kind, progress=lambda *args: told.append(args))
+    choice = choose_head(LabelledCodes(codes, labels, 2, digests(n)), kind=kind, progress=lambda *args: told.append(args))
     assert {stage for stage, _, _ in told} == {"head"} and told[0] == ("head", 0, 0)
     done, totals = [d for _, d, _ in told], [t for _, _, t in told[1:]]
     assert done == sorted(done) and all(d < t for d, t in zip(done[1:-1], totals[:-1], strict=True))
@@ -72,8 +73,8 @@ def test_the_order_of_the_images_does_not_matter():
     codes, labels = noisy(120, 40, 3)
     names = digests(120)
     shuffled = np.random.default_rng(1).permutation(120)
-    one = choose_head(codes, labels, 3, names)
-    other = choose_head(codes[shuffled], labels[shuffled], 3, [names[i] for i in shuffled])
+    one = choose_head(LabelledCodes(codes, labels, 3, names))
+    other = choose_head(LabelledCodes(codes[shuffled], labels[shuffled], 3, [names[i] for i in shuffled]))
     assert one.strength == other.strength
     np.testing.assert_allclose(one.head.logits(codes), other.head.logits(codes), atol=1e-2)
 
@@ -91,14 +92,16 @@ def test_folds_are_stratified_and_hold_identical_images_together():
 def test_classes_of_one_or_two_images_do_no_harm():
     codes, labels = noisy(30, 10, 2)
     labels[0], labels[1:3] = 2, 3  # one class with a single image, one with two
-    choice = choose_head(codes, labels, 4, digests(30))
+    choice = choose_head(LabelledCodes(codes, labels, 4, digests(30)))
     assert choice.head.n_classes == 4 and np.isfinite(choice.probabilities).all()
 
 
 def test_two_images_are_enough_and_identical_ones_too():
     codes = np.array([[0, 1], [1, 0]], np.float16)
-    assert (choose_head(codes, np.array([0, 1]), 2, digests(2)).head.probabilities(codes).argmax(axis=1) == [0, 1]).all()
-    same = choose_head(codes, np.array([0, 1]), 2, [b"same", b"same"])
+    assert (
+        choose_head(LabelledCodes(codes, np.array([0, 1]), 2, digests(2))).head.probabilities(codes).argmax(axis=1) == [0, 1]
+    ).all()
+    same = choose_head(LabelledCodes(codes, np.array([0, 1]), 2, [b"same", b"same"]))
     assert len(same.held_out) == 0 and same.trials == ()
 
 
@@ -107,7 +110,10 @@ def test_balance_reaches_the_head():
     labels = (np.arange(600) < 40).astype(int)
     codes = (rng.normal(0, 1, (600, 8)) + labels[:, None]).astype(np.float16)
     recall = {
-        balance: choose_head(codes, labels, 2, digests(600), balance=balance).head.probabilities(codes).argmax(1)[:40].mean()
+        balance: choose_head(LabelledCodes(codes, labels, 2, digests(600)), balance=balance)
+        .head.probabilities(codes)
+        .argmax(1)[:40]
+        .mean()
         for balance in (False, True)
     }
     assert recall[True] > recall[False] + 0.1
@@ -125,7 +131,7 @@ def few_steps(monkeypatch):
 def test_every_kind_is_judged_on_what_it_has_not_seen(kind, few_steps):
     k = 2 if kind == "sigmoid" else 3
     codes, labels = noisy(120, 20, k)
-    choice = choose_head(codes, labels, k, digests(120), kind=kind)
+    choice = choose_head(LabelledCodes(codes, labels, k, digests(120)), kind=kind)
     right = (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean()
     assert choice.kind == kind and choice.strength in HEADS[kind].strengths
     assert 0.75 < right and sorted(choice.held_out.tolist()) == list(range(120))
@@ -139,7 +145,7 @@ def test_every_kind_is_judged_on_what_it_has_not_seen(kind, few_steps):
 def test_every_kind_is_honest_where_there_is_nothing_to_learn(kind, few_steps):
     rng = np.random.default_rng(1)
     codes, labels = rng.normal(0, 1, (300, 60)).astype(np.float16), rng.integers(0, 2, 300)
-    choice = choose_head(codes, labels, 2, digests(300), kind=kind)
+    choice = choose_head(LabelledCodes(codes, labels, 2, digests(300)), kind=kind)
     assert 0.38 < (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean() < 0.62
 
 
@@ -147,18 +153,18 @@ def test_parts_reach_the_head():
     codes, labels = noisy(150, 20, 3)
     loud = np.hstack([codes, np.random.default_rng(2).normal(0, 3000, (150, 5))]).astype(np.float16)
     accuracy = {
-        parts: max(t.accuracy for t in choose_head(loud, labels, 3, digests(150), parts=parts).trials)
+        parts: max(t.accuracy for t in choose_head(LabelledCodes(loud, labels, 3, digests(150), parts)).trials)
         for parts in ((), (20, 5))
     }
     assert accuracy[20, 5] > 0.85
-    assert choose_head(loud, labels, 3, digests(150), parts=(20, 5)).head.parts == (20, 5)
+    assert choose_head(LabelledCodes(loud, labels, 3, digests(150), (20, 5))).head.parts == (20, 5)
 
 
 def test_several_labels_an_image():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (200, 3)).astype(np.float32)
     codes = (labels @ rng.normal(0, 2, (3, 16)) + rng.normal(0, 0.5, (200, 16))).astype(np.float16)
-    choice = choose_head(codes, labels, 3, digests(200), kind="sigmoid")
+    choice = choose_head(LabelledCodes(codes, labels, 3, digests(200)), kind="sigmoid")
     assert choice.head.output == "sigmoid"
     assert ((choice.probabilities > 0.5) == labels[choice.held_out]).mean() > 0.9
     assert max(t.accuracy for t in choice.trials) > 0.8  # of images with all their labels right
@@ -185,7 +191,7 @@ def viewed(n, v, d=12, k=2, seed=0):
 def test_no_view_of_an_image_that_is_held_out_is_learnt_from(kind):
     """A head that had seen another view would know the image, and be right of labels that cannot be learnt."""
     codes, labels = viewed(200, 4)
-    choice = choose_head(codes, labels, 2, digests(200), kind=kind)
+    choice = choose_head(LabelledCodes(codes, labels, 2, digests(200)), kind=kind)
     assert 0.35 < (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean() < 0.65
 
 
@@ -195,7 +201,7 @@ def test_the_view_that_comes_first_is_judged():
     labels = np.arange(100) % 2
     sign = np.where(labels, 1.0, -1.0)[:, None]
     codes = rng.normal(0, 0.1, (100, 4, 6)) + np.stack([sign, -sign, -sign, -sign], axis=1)
-    choice = choose_head(codes.astype(np.float16), labels, 2, digests(100))
+    choice = choose_head(LabelledCodes(codes.astype(np.float16), labels, 2, digests(100)))
     assert (choice.probabilities.argmax(axis=1) == labels[choice.held_out]).mean() < 0.05
     assert choice.logits.shape == (100, 2)
 
@@ -206,13 +212,15 @@ def test_views_are_learnt_from():
     codes, labels = noisy(60, 200, 2, seed=3)
     views = np.repeat(codes[:, None], 6, axis=1)
     views[:, 1:, 5:] = rng.normal(0, 1, (60, 5, 195))
-    with_views, alone = (min(t.cross_entropy for t in choose_head(c, labels, 2, digests(60)).trials) for c in (views, codes))
+    with_views, alone = (
+        min(t.cross_entropy for t in choose_head(LabelledCodes(c, labels, 2, digests(60))).trials) for c in (views, codes)
+    )
     assert with_views < alone - 0.05
 
 
 def test_one_view_is_the_same_as_none():
     codes, labels = noisy(80, 20, 2)
-    plain, viewed_once = (choose_head(c, labels, 2, digests(80)) for c in (codes, codes[:, None]))
+    plain, viewed_once = (choose_head(LabelledCodes(c, labels, 2, digests(80))) for c in (codes, codes[:, None]))
     np.testing.assert_array_equal(plain.logits, viewed_once.logits)
     np.testing.assert_array_equal(plain.head.logits(codes), viewed_once.head.logits(codes))
 
@@ -222,7 +230,7 @@ def test_balance_counts_images_and_not_views():
     labels = (np.arange(600) < 40).astype(int)
     codes = (rng.normal(0, 1, (600, 2, 8)) + labels[:, None, None]).astype(np.float16)
     recall = {
-        balance: choose_head(codes, labels, 2, digests(600), balance=balance)
+        balance: choose_head(LabelledCodes(codes, labels, 2, digests(600)), balance=balance)
         .head.probabilities(codes[:40, 0])
         .argmax(1)
         .mean()
@@ -236,7 +244,9 @@ def test_copies_do_not_make_one_fold_enough():
     rng = np.random.default_rng(0)
     codes, labels = rng.normal(size=(100, 5)).astype(np.float16).repeat(30, axis=0), rng.integers(0, 2, 100).repeat(30)
     copies = [b"%d" % (i // 30) for i in range(3_000)]
-    choice = choose_head(codes, labels, 2, copies)
+    choice = choose_head(LabelledCodes(codes, labels, 2, copies))
     assert len(choice.held_out) == 3_000 and len(set(choice.fold.tolist())) == 5
-    alone = choose_head(rng.normal(size=(3_000, 5)).astype(np.float16), labels, 2, [b"%d" % i for i in range(3_000)])
+    alone = choose_head(
+        LabelledCodes(rng.normal(size=(3_000, 5)).astype(np.float16), labels, 2, [b"%d" % i for i in range(3_000)])
+    )
     assert len(set(alone.fold.tolist())) == 1

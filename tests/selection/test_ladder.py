@@ -95,7 +95,7 @@ def test_a_deeper_layer_that_holds_the_label_is_taken(backbone):
     photos = Photos()
     photos.shows("first", 0.3, 1, 0)
     learned = photos.ladder(views=()).learn(first(backbone()))
-    assert learned.look.depth == 2 and taken(learned) == ["last layer", "deeper codes"]
+    assert learned.representation.depth == 2 and taken(learned) == ["last layer", "deeper codes"]
     before, two, three = learned.rungs
     assert two.accuracy > before.accuracy + 0.1 and not three.is_taken  # the third is noise
     assert learned.choice.head.parts == (6, 20)
@@ -106,7 +106,7 @@ def test_deeper_layers_of_noise_are_left(backbone):
     photos = Photos()
     photos.shows("first", 1, 0, 0)
     learned = photos.ladder().learn(first(backbone()))
-    assert learned.look == Representation((backbone(),)) and taken(learned) == ["last layer"]
+    assert learned.representation == Representation((backbone(),)) and taken(learned) == ["last layer"]
     assert len(of_name(learned, "deeper codes")) == 2
 
 
@@ -137,7 +137,7 @@ def test_ties_go_to_the_simpler(backbone):
     photos.shows("first", 1, 0, 0)  # its mirror images have the very same codes
     learned = photos.ladder(heads=["softmax"]).learn(first(backbone()))
     (mirrored,), (again,) = of_name(learned, "mirrored"), of_name(learned, "head softmax")
-    assert not mirrored.is_taken and not again.is_taken and not learned.look.is_mirrored
+    assert not mirrored.is_taken and not again.is_taken and not learned.representation.is_mirrored
     assert again.why.startswith("0 more right, 0 more wrong; calibrated cross entropy")
 
 
@@ -173,7 +173,7 @@ def test_looking_wider_is_taken_where_it_helps(clarity, is_taken, backbone):
     learned = photos.ladder(wider=lambda b: backbone(b.name, size=64)).learn(first(backbone()))
     one, two = [rung for rung in learned.rungs if "64 pixels" in rung.look][:2]  # of one layer, and of two
     assert (one.is_taken, two.is_taken) == (is_taken, False) and "2 layers" in two.look
-    assert learned.look.backbones[0].preprocess.size == (64 if is_taken else 32)
+    assert learned.representation.backbones[0].preprocess.size == (64 if is_taken else 32)
 
 
 def test_mirroring_is_taken_where_it_helps(backbone):
@@ -181,7 +181,7 @@ def test_mirroring_is_taken_where_it_helps(backbone):
     photos.shows("first", 0.5, 0, 0)
     photos.shows("first", 2, 0, 0, mirrored=True)
     learned = photos.ladder().learn(first(backbone()))
-    assert learned.look.is_mirrored and "mirrored" in taken(learned)
+    assert learned.representation.is_mirrored and "mirrored" in taken(learned)
 
 
 @pytest.mark.parametrize("views", [(), ("rotation=15",)])
@@ -199,7 +199,7 @@ def test_mirroring_is_never_tried_with_a_network_of_one_image_at_a_time(backbone
     photos.shows("first", 0.5, 0, 0)
     photos.shows("first", 2, 0, 0, mirrored=True)
     learned = photos.ladder().learn(first(backbone(batch=1)))
-    assert not learned.look.is_mirrored and not any(look.is_mirrored for look, _ in photos.asked)
+    assert not learned.representation.is_mirrored and not any(look.is_mirrored for look, _ in photos.asked)
 
 
 # ---- other backbones
@@ -211,7 +211,7 @@ def test_a_better_backbone_takes_the_place_of_the_first(backbone):
     photos.shows("second", 1.5)
     one_layer = {"widths": WIDTHS[:1]}
     learned = photos.ladder(others=[backbone("second", seed=1, **one_layer)]).learn(first(backbone(**one_layer)))
-    assert learned.look.name == "second" and taken(learned) == ["last layer", "second"]
+    assert learned.representation.name == "second" and taken(learned) == ["last layer", "second"]
     assert [rung.look.split(",")[0] for rung in of_name(learned, "second")] == ["second", "first+second"]
 
 
@@ -222,7 +222,7 @@ def test_backbones_that_complete_each_other_are_joined(backbone):
     for name, known in (("first", photos.labels % 2), ("second", photos.labels // 2)):  # each knows half of the answer
         photos.layers[name, 32, False][0] = np.eye(2, 6)[known] * 4 + photos.rng.normal(0, 1, (400, 6))
     learned = photos.ladder(others=[backbone("second", seed=1)]).learn(first(backbone()))
-    assert learned.look.name == "first+second" and learned.choice.head.parts == (6, 6)
+    assert learned.representation.name == "first+second" and learned.choice.head.parts == (6, 6)
     assert of_name(learned, "second")[1].accuracy > learned.rungs[0].accuracy + 0.3
 
 
@@ -247,7 +247,7 @@ def test_a_network_that_cannot_be_mirrored_is_not_joined_to_one_that_is(backbone
     photos.shows("first", 0.8, 0, 0, mirrored=True)
     photos.shows("second", 2, 0, 0)
     learned = photos.ladder(others=[backbone("second", seed=1, batch=1)]).learn(first(backbone()))
-    assert not learned.look.is_mirrored or all(b.can_mirror for b in learned.look.backbones)
+    assert not learned.representation.is_mirrored or all(b.can_mirror for b in learned.representation.backbones)
 
 
 # ---- heads
@@ -298,7 +298,7 @@ def test_several_labels_an_image_climb_too(backbone):
         photos.rng.normal(0, 1, (200, 30)),
     ]
     learned = photos.ladder().learn(Candidate(Representation((backbone(),)), "sigmoid"))
-    assert learned.look.depth == 2 and learned.choice.head.output == "sigmoid"
+    assert learned.representation.depth == 2 and learned.choice.head.output == "sigmoid"
 
 
 # ---- the budget
@@ -319,7 +319,7 @@ def test_no_budget_leaves_it_at_the_first_rung(backbone):
     photos = Photos()
     photos.shows("first", 0.1, 2, 2)
     learned = photos.ladder(budget=0).learn(first(backbone()))
-    assert learned.look == Representation((backbone(),)) and len(photos.asked) == 1
+    assert learned.representation == Representation((backbone(),)) and len(photos.asked) == 1
     assert {rung.why for rung in learned.rungs[1:]} <= {"not tried: the budget is 0"}
     assert all(rung.accuracy is None for rung in learned.rungs[1:])
 
@@ -329,7 +329,7 @@ def test_what_would_take_too_long_is_not_tried_and_told(clock, backbone):
     photos.shows("first", 0.3, 1, 0)
     photos.shows("first", 2, 2, 2, mirrored=True)
     learned = photos.ladder(budget=25).learn(first(backbone()))
-    assert learned.look.depth == 2  # the deeper codes were computed with the first
+    assert learned.representation.depth == 2  # the deeper codes were computed with the first
     (mirrored,) = of_name(learned, "mirrored")
     assert mirrored.why == "not tried: about 20 s, of the budget's 25 s 15 s are left"
     assert photos.now == pytest.approx(10 + 20 * 72 / 600)  # a few were timed
@@ -372,7 +372,7 @@ def test_a_backbone_that_fails_where_it_is_only_tried_does_not_end_the_run(backb
     photos.codes_of = codes_of
     learned = photos.ladder().learn(first(backbone()))
     assert of_name(learned, "mirrored")[0].why == "not possible: codes of red.png are not finite"
-    assert learned.look.depth == 2
+    assert learned.representation.depth == 2
 
 
 def test_a_network_without_weights_can_climb(backbone):
@@ -394,7 +394,7 @@ def test_choosing_sees_the_sample_and_the_end_sees_all(backbone, monkeypatch):
     chosen_by = set(sample(photos.digests, photos.labels, 3).tolist())
     *tried, (look, last) = photos.asked
     assert len(chosen_by) < 100 and all(set(rows.tolist()) == chosen_by for _, rows in tried)
-    assert last.tolist() == list(range(240)) and look == learned.look
+    assert last.tolist() == list(range(240)) and look == learned.representation
     assert len(learned.choice.held_out) == 240 and {rung.n_images for rung in learned.rungs} == {len(chosen_by)}
 
 

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from headstart.heads.head import Head
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.heads.logistic import SoftmaxRegression
 from headstart.numerics.intervals import wilson_interval
 from headstart.selection.forecast import Forecast, PowerLaw, _fit_power_laws, look_ahead
 from headstart.selection.learning_curve import (
     QUICK,
     THOROUGH,
+    HeldOutFold,
     LearningCurve,
     Point,
-    Turn,
-    _Judged,
-    _measured,
+    _error_curve,
+    _Scores,
     learning_curve,
     sentence,
 )
@@ -54,29 +55,34 @@ def curve_of(codes, labels, *, fit=None, groups=None, test=5, **options):
     learn = np.flatnonzero(~is_test)
     fit = fit or regression(k, len(learn))
     published = fit(codes[learn], labels[learn]).logits(codes[is_test].astype(np.float32))
-    turn = Turn(np.arange(len(learn)), codes[is_test], labels[is_test], names[is_test].tolist(), published)
-    return learning_curve(codes[learn], labels[learn], names[learn].tolist(), [turn], fit=fit, **options)
+    fold = HeldOutFold(np.arange(len(learn)), codes[is_test], labels[is_test], names[is_test].tolist(), published)
+    return learning_curve(
+        LabelledCodes(codes[learn], labels[learn], k, names[learn].tolist()),
+        [fold],
+        fit=fit,
+        **options,
+    )
 
 
 def curve_of_folds(codes, labels, *, fit=None, **options):
     """The curve of a run without a test split: five folds, each judged by what learns from the others."""
     n, k = len(labels), int(labels.max()) + 1
-    fit, names, turns = fit or regression(k, n), digests(n), []
+    fit, names, folds = fit or regression(k, n), digests(n), []
     for i in range(5):
         held_out = np.arange(n) % 5 == i
         scores = fit(codes[~held_out], labels[~held_out]).logits(codes[held_out].astype(np.float32))
         groups = [name for name, is_in in zip(names, held_out, strict=True) if is_in]
-        turns.append(Turn(np.flatnonzero(~held_out), codes[held_out], labels[held_out], groups, scores))
-    return learning_curve(codes, labels, names, turns, fit=fit, **options)
+        folds.append(HeldOutFold(np.flatnonzero(~held_out), codes[held_out], labels[held_out], groups, scores))
+    return learning_curve(LabelledCodes(codes, labels, k, names), folds, fit=fit, **options)
 
 
 def of_judges(right_of_sizes, group=None):
     """What look_ahead is given of images that judge: whether each was right, at each size."""
     judged = [
-        _Judged(np.array([right], bool), np.zeros((1, len(right))), 10.0 * 2**i) for i, right in enumerate(right_of_sizes)
+        _Scores(np.array([right], bool), np.zeros((1, len(right))), 10.0 * 2**i) for i, right in enumerate(right_of_sizes)
     ]
     group = np.arange(len(right_of_sizes[0])) if group is None else group
-    return _measured(judged, group, 2, len(np.unique(group)))
+    return _error_curve(judged, group, 2, len(np.unique(group)))
 
 
 class Recorded:
@@ -138,8 +144,8 @@ def test_the_forecast_holds_what_comes(k):
 def test_it_ends_at_the_published_result_on_the_same_images():
     codes, labels = clouds([40] * 3, distance=0.4)
     published = np.eye(3)[np.where(np.arange(30) % 3 == 0, (labels[90:] + 1) % 3, labels[90:])]  # a third is wrong
-    turn = Turn(np.arange(90), codes[90:], labels[90:], digests(30), published)
-    curve = learning_curve(codes[:90], labels[:90], digests(90), [turn], fit=regression(3, 90))
+    fold = HeldOutFold(np.arange(90), codes[90:], labels[90:], digests(30), published)
+    curve = learning_curve(LabelledCodes(codes[:90], labels[:90], 3, digests(90)), [fold], fit=regression(3, 90))
     assert curve.points[-1].accuracy == pytest.approx(2 / 3) and curve.n_held_out == 30
     assert curve.points[-1].interval == pytest.approx(wilson_interval(20, 30))
     assert curve.points[-1].n_images == 90 and curve.points[-1].n_draws == 1
@@ -183,8 +189,12 @@ def test_names_and_order_change_no_draw():
     names, order, drawn = digests(100), np.random.default_rng(0).permutation(100), []
     for rows in (np.arange(100), order):
         fit = Recorded()
-        turn = Turn(np.arange(100), codes[:10], labels[:10], digests(10), np.zeros((10, 2)))
-        learning_curve(codes[rows], labels[rows], [names[i] for i in rows], [turn], fit=fit)
+        fold = HeldOutFold(np.arange(100), codes[:10], labels[:10], digests(10), np.zeros((10, 2)))
+        learning_curve(
+            LabelledCodes(codes[rows], labels[rows], 2, [names[i] for i in rows]),
+            [fold],
+            fit=fit,
+        )
         drawn.append([sorted(c[:, 0]) for c, _ in fit.calls])
     assert drawn[0] == drawn[1]
 
@@ -198,10 +208,14 @@ def test_copies_are_drawn_whatever_order_they_stand_in():
     order, names = np.random.default_rng(0).permutation(learn), digests(180)
     fit = regression(3, len(learn))
     groups = [names[i] for i in test]
-    turn = Turn(
+    fold = HeldOutFold(
         np.arange(len(learn)), codes[test], labels[test], groups, fit(codes[learn], labels[learn]).logits(codes[test])
     )
-    again = learning_curve(codes[order], labels[order], [names[i] for i in order], [turn], fit=fit)
+    again = learning_curve(
+        LabelledCodes(codes[order], labels[order], 3, [names[i] for i in order]),
+        [fold],
+        fit=fit,
+    )
     assert [p.accuracy for p in again.points] == pytest.approx([p.accuracy for p in curve.points], abs=0.03)
 
 
@@ -263,9 +277,9 @@ def test_a_curve_has_two_points_or_none():
     """One point, the result itself, is no curve."""
     curve = curve_of(*clouds([1, 1]))
     assert curve.points == () and "too few photos to learn from fewer" in sentence(curve)
-    nobody = Turn(np.arange(10), np.zeros((0, 30), np.float16), np.zeros(0, np.int64), [], np.zeros((0, 2)))
+    nobody = HeldOutFold(np.arange(10), np.zeros((0, 30), np.float16), np.zeros(0, np.int64), [], np.zeros((0, 2)))
     codes, labels = clouds([5, 5])
-    assert learning_curve(codes, labels, digests(10), [nobody], fit=regression(2, 10)).points == ()
+    assert learning_curve(LabelledCodes(codes, labels, 2, digests(10)), [nobody], fit=regression(2, 10)).points == ()
     assert len(curve_of(*clouds([5, 5])).points) > 1
 
 

@@ -20,6 +20,7 @@ from headstart.evaluation.metrics import balanced_accuracy, evaluate
 from headstart.heads import mlp
 from headstart.heads.head import Head
 from headstart.heads.kinds import HEADS
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.intervals import wilson_interval
 from headstart.numerics.losses import balanced_weights, losses, softmax
 from headstart.report.sentences import numbers, result, trust
@@ -147,28 +148,28 @@ def rare_class(n, n_rare, *, place=1, k=4, d=12, apart=2.0, seed=0):
 def test_a_rare_class_is_held_out_whatever_its_name(n_rare, place):
     """From 2,500 images on one fold is held out; with balance never without a class that has two different photos."""
     codes, labels = rare_class(2_600, n_rare, place=place)
-    choice = choose_head(codes, labels, 4, digests(2_600), balance=True)
+    choice = choose_head(LabelledCodes(codes, labels, 4, digests(2_600)), balance=True)
     assert (labels[choice.held_out] == place).sum() >= n_rare // 5 + 1 - (n_rare % 5 == 0)
     assert np.unique(labels[choice.held_out]).size == 4 and choice.is_balanced
 
 
 def test_one_fold_is_enough_where_classes_are_balanced_already(monkeypatch):
-    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 500)
+    monkeypatch.setattr(cross_validation, "ONE_FOLD_FROM", 500)
     codes, labels = rare_class(500, 125)
     names = digests(500)
-    assert len(choose_head(codes, labels, 4, names, balance=True).held_out) == pytest.approx(100, abs=3)
+    assert len(choose_head(LabelledCodes(codes, labels, 4, names), balance=True).held_out) == pytest.approx(100, abs=3)
     codes, labels = rare_class(500, 20)  # as good as 4 x 20 / 5 or so: too few to choose by, so all are held out in turn
-    assert len(choose_head(codes, labels, 4, names, balance=True).held_out) == 500
-    assert len(choose_head(codes, labels, 4, names).held_out) == pytest.approx(100, abs=3)
+    assert len(choose_head(LabelledCodes(codes, labels, 4, names), balance=True).held_out) == 500
+    assert len(choose_head(LabelledCodes(codes, labels, 4, names)).held_out) == pytest.approx(100, abs=3)
 
 
 def test_a_class_of_one_photo_costs_no_folds(monkeypatch):
     """It cannot be held out: nothing would be left to learn it from. Neither can one of many copies of one photo."""
-    monkeypatch.setattr(cross_validation, "MANY_IMAGES", 400)
+    monkeypatch.setattr(cross_validation, "ONE_FOLD_FROM", 400)
     codes, labels = rare_class(500, 7)
     names = digests(500)
     names[:7] = [names[0]] * 7
-    choice = choose_head(codes, labels, 4, names, balance=True)
+    choice = choose_head(LabelledCodes(codes, labels, 4, names), balance=True)
     assert len(choice.held_out) < 130 and (labels[choice.held_out] != 1).all()
 
 
@@ -187,7 +188,7 @@ def test_folds_of_tiny_classes_are_equally_large():
 
 def test_what_is_told_of_each_strength_counts_classes_alike():
     codes, labels = rare_class(600, 20, apart=0.5)
-    choice = choose_head(codes, labels, 4, digests(600), balance=True)
+    choice = choose_head(LabelledCodes(codes, labels, 4, digests(600)), balance=True)
     (told,) = [t for t in choice.trials if t.strength == choice.strength]
     truth = labels[choice.held_out]
     assert told.accuracy == pytest.approx(mean_of_classes(choice.logits.argmax(axis=1) == truth, truth))
@@ -197,7 +198,7 @@ def test_what_is_told_of_each_strength_counts_classes_alike():
 def test_several_labels_an_image_are_not_balanced():
     labels = np.random.default_rng(0).integers(0, 2, (40, 3)).astype(np.uint8)
     with pytest.raises(HeadstartError, match="several labels an image cannot be balanced"):
-        choose_head(np.zeros((40, 4), np.float16), labels, 3, digests(40), kind="sigmoid", balance=True)
+        choose_head(LabelledCodes(np.zeros((40, 4), np.float16), labels, 3, digests(40)), kind="sigmoid", balance=True)
 
 
 # ---- the rungs
@@ -263,11 +264,11 @@ def test_copies_use_up_no_sample(monkeypatch):
     groups = [contents[i // 100] if i < 1_000 else contents[i] for i in range(1_990)]
     labels = (np.arange(1_990) >= 1_000).astype(np.int64)
     for balance in (False, True):
-        kept = ladder.sample(groups, labels, 2, contents=contents, balance=balance)
+        kept = ladder.sample(groups, labels, 2, digests=contents, balance=balance)
         assert len({groups[i] for i in kept}) == len(kept) and 600 <= len(kept) <= 610
         assert len({groups[i] for i in kept if labels[i] == 0}) == 10
         order = np.random.default_rng(0).permutation(1_990)
-        shuffled = {"contents": [contents[i] for i in order], "balance": balance}
+        shuffled = {"digests": [contents[i] for i in order], "balance": balance}
         again = ladder.sample([groups[i] for i in order], labels[order], 2, **shuffled)
         assert sorted(order[again].tolist()) == kept.tolist()
 
@@ -283,7 +284,10 @@ def test_copies_make_no_rung_surer():
     copies = [alone[0]] * 30 + alone[30:]
     plain, grouped = (tried(first, labels, balance=False, groups=g).accuracy[1] for g in (alone, copies))
     assert np.diff(grouped) > 1.5 * np.diff(plain)
-    lead = [rungs._sureness(*(tried(z, labels, balance=False, groups=g) for z in (first, second))) for g in (alone, copies)]
+    lead = [
+        rungs._standard_errors_ahead(*(tried(z, labels, balance=False, groups=g) for z in (first, second)))
+        for g in (alone, copies)
+    ]
     assert lead[0] > 2 * lead[1] > 0
 
 
@@ -358,7 +362,7 @@ def test_balance_reaches_every_kind_of_head(kind, monkeypatch):
     codes, labels, new, truth = overlapping()
     recall = {}
     for balance in (False, True):
-        head = choose_head(codes, labels, 2, digests(1_200), kind=kind, balance=balance).head
+        head = choose_head(LabelledCodes(codes, labels, 2, digests(1_200)), kind=kind, balance=balance).head
         recall[balance] = head.logits(new).argmax(axis=1)
     found = {balance: mean_of_classes(said == truth, truth) for balance, said in recall.items()}
     rare = {balance: (said[truth == 1] == 1).mean() for balance, said in recall.items()}
@@ -380,7 +384,7 @@ def test_the_file_counts_votes_as_the_head_does(tiny, tmp_path):
     pictures = [np.clip(rng.normal(100 + 15 * label, 60, (32, 32, 3)), 0, 255).astype(np.uint8) for label in labels]
     exact = Hardware(precision="f32")
     codes = represent(pictures, Representation((tiny,)), None, hardware=exact).values
-    choice = choose_head(codes, labels, 2, digests(60), kind="nearest", balance=True)
+    choice = choose_head(LabelledCodes(codes, labels, 2, digests(60)), kind="nearest", balance=True)
     head = replace(choice.head, temperature=1.4)
     assert len(np.unique(head.votes)) == 3  # nothing, and what each class's image counts
     classifier = Classifier.build(tiny, head, ["a", "b"], hardware=exact)

@@ -172,7 +172,7 @@ def test_views_are_learnt_from_and_not_predicted_by(estimator, data, tmp_path, m
     monkeypatch.setattr(ladder, "compare_attempts", lambda *_: (True, "it is taken"))
     images, labels = data
     fitted = estimator.set_params(views="rotation=20", precision="f32").fit(images, labels)
-    assert fitted.learned_.look.views == ("rotation=20",) and fitted.predict_proba(images).shape == (60, 3)
+    assert fitted.learned_.representation.views == ("rotation=20",) and fitted.predict_proba(images).shape == (60, 3)
     fitted.to_classifier().save(tmp_path / "model.onnx")
     predictions = [p.prediction for p in fitted.to_classifier().predict(images.tolist())]
     assert predictions == fitted.predict(images).tolist()

@@ -16,6 +16,7 @@ from headstart.engines.hardware import Hardware
 from headstart.errors import HeadstartError
 from headstart.heads.head import Head
 from headstart.heads.kinds import HEADS
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.losses import losses, softmax
 from headstart.selection.cross_validation import choose_head
 from headstart.trust.calibration import best_temperature, bins_of, calibrate, calibration_error, chance_error
@@ -181,8 +182,8 @@ def digests(n: int) -> list[bytes]:
 
 def trusted(codes, labels, k, kind="softmax", **options):
     names = [f"class {i}" for i in range(k)]
-    choice = choose_head(codes, labels, k, digests(len(labels)), kind=kind, parts=(codes.shape[1],))
-    return build_trust(codes, labels, names, digests(len(labels)), choice, n_codes=codes.shape[1], **options)
+    choice = choose_head(LabelledCodes(codes, labels, k, digests(len(labels)), (codes.shape[1],)), kind=kind)
+    return build_trust(LabelledCodes(codes, labels, len(names), digests(len(labels))), names, choice, **options)
 
 
 def test_copies_calibrate_as_one_photo():
@@ -190,16 +191,16 @@ def test_copies_calibrate_as_one_photo():
     codes, labels = clouds(50)
     labels = np.where(np.arange(50) % 5 == 0, (labels + 1) % 3, labels)  # some are labelled wrongly
     alone, groups = digests(50), [digest for digest in digests(50) for _ in range(6)]
-    choice = choose_head(codes, labels, 3, alone, parts=(40,))
+    choice = choose_head(LabelledCodes(codes, labels, 3, alone, (40,)))
     copied = replace(
         choice,
         held_out=np.concatenate([6 * choice.held_out + i for i in range(6)]),
         fold=np.tile(choice.fold, 6),
         logits=np.tile(choice.logits, (6, 1)),
     )
-    one = build_trust(codes, labels, list("abc"), alone, choice, n_codes=40).calibration
+    one = build_trust(LabelledCodes(codes, labels, len(list("abc")), alone), list("abc"), choice).calibration
     six = build_trust(
-        *(np.repeat(a, 6, axis=0) for a in (codes, labels)), list("abc"), groups, copied, n_codes=40
+        LabelledCodes(np.repeat(codes, 6, axis=0), np.repeat(labels, 6), 3, groups), list("abc"), copied
     ).calibration
     assert six == one and six.n_images == 50
 
@@ -210,11 +211,11 @@ def test_the_order_of_copies_calibrates_nothing_otherwise():
     codes, labels = clouds(60)
     groups, noisy = [digest for digest in digests(60) for _ in range(4)], codes.repeat(4, axis=0).astype(np.float32)
     noisy, labels = (noisy + rng.normal(0, 0.4, noisy.shape)).astype(np.float16), labels.repeat(4)
-    choice, names = choose_head(noisy, labels, 3, groups, parts=(40,)), list("abc")
-    one = build_trust(noisy, labels, names, groups, choice, n_codes=40).calibration
+    choice, names = choose_head(LabelledCodes(noisy, labels, 3, groups, (40,))), list("abc")
+    one = build_trust(LabelledCodes(noisy, labels, len(names), groups), names, choice).calibration
     order = rng.permutation(len(choice.held_out))
     mixed = replace(choice, held_out=choice.held_out[order], fold=choice.fold[order], logits=choice.logits[order])
-    assert build_trust(noisy, labels, names, groups, mixed, n_codes=40).calibration == one
+    assert build_trust(LabelledCodes(noisy, labels, len(names), groups), names, mixed).calibration == one
 
 
 @pytest.mark.parametrize("kind", list(HEADS))
@@ -296,8 +297,8 @@ def test_nothing_held_out_means_nothing_told():
 def test_several_labels_have_one_mean_and_no_sets():
     codes, _ = clouds(200, k=1)
     labels = (np.random.default_rng(0).random((200, 3)) < 0.5).astype(np.uint8)
-    choice = choose_head(codes, labels, 3, digests(200), kind="sigmoid", parts=(40,))
-    trust = build_trust(codes, labels, ["a", "b", "c"], digests(200), choice, n_codes=40)
+    choice = choose_head(LabelledCodes(codes, labels, 3, digests(200), (40,)), kind="sigmoid")
+    trust = build_trust(LabelledCodes(codes, labels, len(["a", "b", "c"]), digests(200)), ["a", "b", "c"], choice)
     assert trust.conformal is None and trust.left_out == () and trust.unfamiliarity.distance.bias.shape == (1,)
 
 
@@ -327,8 +328,8 @@ def test_the_file_says_what_the_arrays_say(opset, kind, tmp_path):
     backbone = find_backbone(BackboneSpec(str(write_deep_backbone(tmp_path / "deep.onnx", opset=opset))), tmp_path)
     look = Representation((backbone,), depth=2, is_mirrored=kind != "nearest")
     codes, labels = represent(PICTURES, look, None).values, np.tile(np.arange(3), 20)
-    choice = choose_head(codes, labels, 3, digests(60), kind=kind, parts=look.parts)
-    trust = build_trust(codes, labels, list(COLOURS), digests(60), choice, n_codes=look.parts[0])
+    choice = choose_head(LabelledCodes(codes, labels, 3, digests(60), look.parts), kind=kind)
+    trust = build_trust(LabelledCodes(codes, labels, len(list(COLOURS)), digests(60), look.parts), list(COLOURS), choice)
     head = dataclasses.replace(trust.choice.head, temperature=1.7)
     classifier = Classifier.build(
         look, head, list(COLOURS), {"conformal": trust.conformal}, EXACT, unfamiliarity=trust.unfamiliarity

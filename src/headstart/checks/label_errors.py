@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.data.labels import are_many
-from headstart.data.splits import content_folds
+from headstart.data.splits import N_FOLDS, ONE_FOLD_FROM, content_folds
 from headstart.engines.hardware import blas_threads
 from headstart.heads.kinds import HEADS
 from headstart.heads.logistic import SigmoidRegression, SoftmaxRegression
@@ -23,8 +23,6 @@ from headstart.progress import Progress
 from headstart.selection.cross_validation import begin_at, descend
 from headstart.trust.calibration import best_temperature
 
-N_FOLDS = 5
-MANY_IMAGES = 2_500  # from here on one fold is enough to choose the strength by
 MOST_WORK = 3e9  # images x codes x classes; above, each pass of softmax regression takes seconds, and class means have to do
 N_NEIGHBOURS = 15
 SHARPNESS = 10.0  # a neighbour's vote is exp(SHARPNESS x cosine)
@@ -76,7 +74,7 @@ def out_of_fold(
     """
     is_many = are_many(labels)
     given = labels.astype(np.float32) if is_many else np.eye(n_classes, dtype=np.float32)[labels]
-    fold = content_folds(digests, labels, N_FOLDS) if len(labels) else np.zeros(0, np.int64)
+    fold = content_folds(digests, labels) if len(labels) else np.zeros(0, np.int64)
     folds = [held_out for held_out in (fold == i for i in range(N_FOLDS)) if held_out.any() and not held_out.all()]
     if not folds or (n_classes < 2 and not is_many):
         return given
@@ -108,7 +106,7 @@ def _choose(
 ) -> tuple[float, list[np.ndarray]]:
     """The strength of the lowest held-out cross entropy, by all folds or, of many images, the first; each fold's logits."""
     everything = np.ones(len(labels), np.float32)
-    asked = folds[:1] if len(labels) >= MANY_IMAGES else folds
+    asked = folds[:1] if len(labels) >= ONE_FOLD_FROM else folds
     of_asked = np.concatenate([labels[held_out] for held_out in asked])
 
     tried: dict[int, list[np.ndarray]] = {}

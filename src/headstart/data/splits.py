@@ -16,6 +16,8 @@ from headstart.data.labels import members
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
 UNASSIGNED = -1
+N_FOLDS = 5  # of every cross-validation
+ONE_FOLD_FROM = 2_500  # images from which on one fold is held out: its standard error is small enough to choose by
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
@@ -72,7 +74,7 @@ def contradictions(labels: np.ndarray, digests: Sequence[bytes]) -> list[list[in
     return [same for same in places.values() if len(np.unique(labels[same], axis=0)) > 1]
 
 
-def content_folds(digests: Sequence[bytes] | Sequence[int], labels: np.ndarray, n_folds: int) -> np.ndarray:
+def content_folds(digests: Sequence[bytes] | Sequence[int], labels: np.ndarray, n_folds: int = N_FOLDS) -> np.ndarray:
     """Deal each class's images into folds in the order of their hashes: stratified, and the same however images or classes
     are named or ordered, but for a group of copies with several labels, which is dealt with the first of them.
 

@@ -1,7 +1,7 @@
-"""Choices, each made on images that were held out from the fit that is judged.
+"""Cross-validation: chooses the strength of a head's regularisation by its loss on images held out from the fit.
 
-Takes the codes and labels of train and validation; gives the head, and what was tried on the way. The test split never
-comes here. It decides the strength of regularisation; ladder.py decides the rest by what this gives.
+Takes the labelled codes of train and validation; gives the head and every trial. The test split never comes here. The other
+choices (backbone, layers, views, kind of head) are the ladder's, which compares what this gives.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.splits import content_folds
+from headstart.data.splits import N_FOLDS, ONE_FOLD_FROM, content_folds
 from headstart.engines.hardware import blas_threads
 from headstart.errors import HeadstartError
 from headstart.evaluation.multilabel import held_out_thresholds
 from headstart.heads.head import Head
 from headstart.heads.kinds import HEADS, Fitter
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.intervals import one_of_each
 from headstart.numerics.losses import counted_weights, is_right, losses
 from headstart.progress import Progress
 
-MANY_LABELS = ("sigmoid", "hidden")  # the heads that tell several labels an image
-N_FOLDS = 5
-MANY_IMAGES = 2_500  # from here on one fold is held out: its standard error is small enough to choose by
+MANY_LABELS = ("sigmoid", "hidden")  # the heads that can give an image several labels
 TIE = 1e-3  # nats of held-out cross entropy that a weaker regularisation, or any less simple choice, must gain
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One strength of regularisation and how its heads did on the images that were held out from them, or on their classes
-    alike where the choice is balanced."""
+    """One strength of regularisation, and how its heads did on the images held out from them.
+
+    cross_entropy, accuracy: means over images or, where the choice is balanced, over classes.
+    """
 
     strength: float
     cross_entropy: float
@@ -42,9 +43,10 @@ class Trial:
 class Choice:
     """The head that was chosen, fitted on all the images, and why.
 
-    kind: of heads.HEADS; strength: of its regularisation. held_out: (m,) int64, the rows that were held out in turn. fold:
-    (m,) int64, in which turn. logits: (m, k) float32, what the fits that had not seen them gave. trials: all that was tried,
-    strongest regularisation first. is_balanced: whether every class counts the same, in the fit and in what is told of it.
+    kind: a key of HEADS; strength: of its regularisation. held_out: (m,) int64, the rows that were held out, fold by fold.
+    fold: (m,) int64, the number of each one's fold. logits: (m, k) float32, scores by the fits that had not seen them.
+    trials: every strength that was tried, the strongest first. is_balanced: whether every class counts the same, in the fit
+    and in the trials.
     """
 
     head: Head
@@ -58,131 +60,124 @@ class Choice:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(m, k) float32, of the images that were held out."""
+        """Probabilities of the held-out images, (m, k) float32."""
         return self.head.output_of(self.logits)
 
 
 def choose_head(
-    codes: np.ndarray,
-    labels: np.ndarray,
-    n_classes: int,
-    digests: Sequence[bytes],
+    data: LabelledCodes,
     *,
     kind: str = "softmax",
-    parts: Sequence[int] = (),
     balance: bool = False,
     threads: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> Choice:
-    """Fit a head with the regularisation that does best on held-out images.
+    """Fit a head with the strength of regularisation that does best on held-out images.
 
-    codes: (n, d), or (n, v, d) with other views of each image beside the one that is judged, which comes first. labels: (n,)
-    positions of classes, or (n, k) of 0 and 1. digests: the same for images that are one photo (copies.Copies), which share
-    a fold. kind: a row of heads.HEADS. parts: how many of the d codes are of each depth. balance: let every class count the
-    same, where an image has one label. threads: cores that linear algebra may use. Five folds are held out in turn; of 2,500
-    different photos or more, one, but with balance only where that holds enough of each class.
+    kind: a key of HEADS. balance: let every class count the same, where an image has one label. threads: cores that linear
+    algebra may use. Five folds are held out in turn; of 2,500 different photos or more, one, but with balance only where
+    that holds enough of each class. Of several views of an image, the first is judged. Raises HeadstartError for a kind that
+    does not fit the labels.
     """
-    if balance and labels.ndim == 2:
+    if balance and data.labels.ndim == 2:
         raise HeadstartError("several labels an image cannot be balanced: each is learnt, and told, by itself")
-    if labels.ndim == 2 and kind not in MANY_LABELS:
+    if data.labels.ndim == 2 and kind not in MANY_LABELS:
         raise HeadstartError(f"several labels an image are told by the heads {' and '.join(MANY_LABELS)}, not by {kind}")
-    with blas_threads(threads, codes.size):
-        return _choose_head(codes, labels, n_classes, digests, kind, parts, balance, progress)
+    with blas_threads(threads, data.codes.size):
+        return _choose_head(data, kind, balance, progress)
 
 
-def _choose_head(
-    codes: np.ndarray,
-    labels: np.ndarray,
-    n_classes: int,
-    digests: Sequence[bytes],
-    kind: str,
-    parts: Sequence[int],
-    balance: bool,
-    progress: Progress,
-) -> Choice:
+def _choose_head(data: LabelledCodes, kind: str, balance: bool, progress: Progress) -> Choice:
     progress("head", 0, 0)
+    codes, labels = data.codes, data.labels
     n_views = codes.shape[1] if codes.ndim == 3 else 1
-    rows, of_row = codes.reshape(-1, codes.shape[-1]), np.repeat(np.arange(len(labels)), n_views)
-    problem: Fitter = HEADS[kind].fitter(rows, labels[of_row], n_classes, parts)
+    rows, image_of_row = codes.reshape(-1, codes.shape[-1]), np.repeat(np.arange(len(labels)), n_views)
+    problem: Fitter = HEADS[kind].fitter(rows, labels[image_of_row], data.n_classes, data.parts)
     weights = counted_weights(labels, is_balanced=balance)
-    fold = content_folds(digests, labels, N_FOLDS)
-    folds = [fold == i for i in range(1 if _one_is_enough(fold, labels, digests, n_classes, balance) else N_FOLDS)]
-    folds = [_of_known_classes(held_out, labels, n_classes) for held_out in folds]
-    folds = [held_out for held_out in folds if held_out.any() and not held_out.all()]
+    folds = _folds_to_hold_out(data, balance)
     held_out = np.concatenate([np.flatnonzero(f) for f in folds]) if folds else np.arange(0)
     counts = counted_weights(labels[held_out], is_balanced=balance)
-    turn = np.repeat(np.arange(len(folds)), [int(f.sum()) for f in folds])
     strengths = HEADS[kind].strengths
-    tried: dict[int, tuple[float, np.ndarray, list[Any]]] = {}
+    results: dict[int, tuple[float, np.ndarray, list[Any]]] = {}
 
-    def attempt(i: int, near: int | None) -> float:
-        starts = [None] * len(folds) if near is None else tried[near][2]
+    def attempt(i: int, neighbour: int | None) -> float:
+        starts = [None] * len(folds) if neighbour is None else results[neighbour][2]
         solutions: list[Any] = []
         for f, s in zip(folds, starts, strict=True):
-            progress("head", len(tried) * len(folds) + len(solutions), _n_tried(kind, len(tried) + 1) * len(folds) + 1)
-            solutions.append(problem.fit(strengths[i], weights=(weights * ~f)[of_row], start=s))
+            n_fits = _expected_strengths(kind, len(results) + 1) * len(folds) + 1
+            progress("head", len(results) * len(folds) + len(solutions), n_fits)
+            solutions.append(problem.fit(strengths[i], weights=(weights * ~f)[image_of_row], start=s))
         firsts = [np.flatnonzero(f) * n_views for f in folds]
         logits = np.concatenate([problem.logits(s, rows) for rows, s in zip(firsts, solutions, strict=True)])
-        tried[i] = float(np.average(losses(logits, labels[held_out]), weights=counts)), logits, solutions
-        return tried[i][0]
+        results[i] = float(np.average(losses(logits, labels[held_out]), weights=counts)), logits, solutions
+        return results[i][0]
 
     best = begin_at(strengths, len(labels))
     if folds:
-        find = descend if HEADS[kind].is_walked else try_all
-        best = find(attempt, best, len(strengths))
-    warm = tried[best][2][0] if tried else None
-    n_fits = len(tried) * len(folds) + 1
+        search = descend if HEADS[kind].is_walked else try_all
+        best = search(attempt, best, len(strengths))
+    start = results[best][2][0] if results else None
+    n_fits = len(results) * len(folds) + 1
     progress("head", n_fits - 1, n_fits)
-    solution = problem.fit(strengths[best], weights=weights[of_row], start=warm, tolerance=1e-4)
+    solution = problem.fit(strengths[best], weights=weights[image_of_row], start=start, tolerance=1e-4)
     progress("head", n_fits, n_fits)
     trials = tuple(
         Trial(strengths[i], ce, float(np.average(is_right(z, labels[held_out]), weights=counts)))
-        for i, (ce, z, _) in sorted(tried.items())
+        for i, (ce, z, _) in sorted(results.items())
     )
-    logits = tried[best][1] if tried else np.zeros((0, n_classes), np.float32)
-    return Choice(problem.head(solution), kind, strengths[best], held_out, turn, logits, trials, balance)
+    logits = results[best][1] if results else np.zeros((0, data.n_classes), np.float32)
+    number_of_fold = np.repeat(np.arange(len(folds)), [int(f.sum()) for f in folds])
+    return Choice(problem.head(solution), kind, strengths[best], held_out, number_of_fold, logits, trials, balance)
 
 
-def _one_is_enough(fold: np.ndarray, labels: np.ndarray, digests: Sequence[bytes], n_classes: int, balance: bool) -> bool:
+def _folds_to_hold_out(data: LabelledCodes, balance: bool) -> list[np.ndarray]:
+    """The folds that are held out in turn, (n,) booleans each: five, one, or none where there are too few images."""
+    fold = content_folds(data.groups, data.labels)
+    n_folds = 1 if _is_one_fold_enough(fold, data, balance) else N_FOLDS
+    folds = [_without_unlearnable(fold == i, data.labels, data.n_classes) for i in range(n_folds)]
+    return [held_out for held_out in folds if held_out.any() and not held_out.all()]
+
+
+def _is_one_fold_enough(fold: np.ndarray, data: LabelledCodes, balance: bool) -> bool:
     """Whether the first fold alone tells well enough which head is better; copies of a photo count once.
 
-    With balance, the rarest classes say how well: the fold must be as good as one of MANY_IMAGES in classes of equal size
+    With balance, the rarest classes decide: the fold must be as good as one of ONE_FOLD_FROM images in classes of equal size
     (Kish 1965), and hold some of every class that can be held out, that is in two folds or more.
     """
-    if len(labels) < MANY_IMAGES:
+    if len(data) < ONE_FOLD_FROM:
         return False
-    ones = one_of_each(digests)
-    fold, labels = fold[ones], labels[ones]
-    if not balance or len(labels) < MANY_IMAGES:
-        return len(labels) >= MANY_IMAGES
-    is_in = np.zeros((n_classes, N_FOLDS), bool)
+    photos = one_of_each(data.groups)
+    fold, labels = fold[photos], data.labels[photos]
+    if not balance or len(labels) < ONE_FOLD_FROM:
+        return len(labels) >= ONE_FOLD_FROM
+    is_in = np.zeros((data.n_classes, N_FOLDS), bool)
     is_in[labels, fold] = True
-    n_held_out = np.bincount(labels[fold == 0], minlength=n_classes)[is_in.sum(axis=1) > 1]
-    return bool(n_held_out.all() and len(n_held_out) ** 2 / (1 / n_held_out).sum() >= MANY_IMAGES / N_FOLDS)
+    n_held_out = np.bincount(labels[fold == 0], minlength=data.n_classes)[is_in.sum(axis=1) > 1]
+    return bool(n_held_out.all() and len(n_held_out) ** 2 / (1 / n_held_out).sum() >= ONE_FOLD_FROM / N_FOLDS)
 
 
-def _n_tried(kind: str, n: int) -> int:
-    """How many strengths a choice that is about to try its n-th one will probably try: most walks end after three."""
+def _expected_strengths(kind: str, n: int) -> int:
+    """The number of strengths that a search will probably try when it tries its n-th: most walks end after three."""
     n_strengths = len(HEADS[kind].strengths)
     return min(max(n, 3), n_strengths) if HEADS[kind].is_walked else n_strengths
 
 
-def _of_known_classes(held_out: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Of a fold, the images whose class the others have, too: nothing can be said of a class that nobody has learnt."""
+def _without_unlearnable(held_out: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """A fold without the images whose class no other fold has: a fit cannot predict a class that it has not learnt."""
     if labels.ndim == 2:
         return held_out
     return held_out & (np.bincount(labels[~held_out], minlength=n_classes) > 0)[labels]
 
 
 def begin_at(strengths: Sequence[float], n: int) -> int:
-    """Where to begin looking: an l2 of 0.03 to 0.3 was best for some hundred images, 0.003 for 50,000 (docs/LOG.md)."""
+    """Where a search starts: an l2 of 0.03 to 0.3 was best for some hundred images, 0.003 for 50,000 (docs/LOG.md)."""
     return int(np.argmin(np.abs(np.log(strengths) - np.log(0.06 * np.sqrt(400 / max(n, 1))))))
 
 
 def descend(attempt: Callable[[int, int | None], float], start: int, n: int) -> int:
-    """Walk along n strengths from `start`, stronger first, while the held-out cross entropy falls.
+    """Walk along n strengths from `start`, stronger first, while the held-out cross entropy falls; gives the best one.
 
-    attempt: gives that of a strength; told as well from which one the walk came, None at the start.
+    attempt: takes a strength and the one that the walk comes from, None at the start; gives the cross entropy.
     """
     best, lowest = start, attempt(start, None)
     for step in (-1, 1):
@@ -200,7 +195,7 @@ def descend(attempt: Callable[[int, int | None], float], start: int, n: int) -> 
 
 
 def try_all(attempt: Callable[[int, int | None], float], _: int, n: int) -> int:
-    """As descend, but try every strength, for where the cross entropy may fall more than once."""
+    """Try every strength: for heads whose cross entropy has more than one minimum along them. Arguments as in descend."""
     values = [attempt(i, None) for i in range(n)]
     best = 0
     for i, value in enumerate(values):
@@ -212,8 +207,8 @@ def try_all(attempt: Callable[[int, int | None], float], _: int, n: int) -> int:
 def cross_fitted_thresholds(
     probabilities: np.ndarray, labels: np.ndarray, groups: Sequence[bytes] | Sequence[int]
 ) -> np.ndarray:
-    """Of several labels an image: each image's thresholds are chosen on the four fifths that it is not among.
+    """Choose each image's thresholds on the four folds that it is not in, where an image has several labels.
 
-    probabilities, labels: (n, k), held out. groups: the same for images that are one photo. Gives (n, k) float32.
+    probabilities, labels: (n, k), held out. groups: the same for copies of a photo. Gives (n, k) float32.
     """
-    return held_out_thresholds(probabilities, labels, content_folds(groups, labels, N_FOLDS))
+    return held_out_thresholds(probabilities, labels, content_folds(groups, labels))

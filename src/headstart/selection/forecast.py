@@ -1,7 +1,7 @@
-"""The forecast: what more photos would probably bring, by the law that learning curves follow.
+"""The forecast: the accuracy that more photos would probably bring, by a power law fitted to the learning curve.
 
-Takes the error at several numbers of photos; gives a power law and a range for the error beyond them. It decides when there
-is too little to look ahead from.
+Takes the error at several numbers of photos; gives the law, and a 90 % range for the accuracy beyond them. It decides when
+the curve says too little for a forecast.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PowerLaw:
     exponent: float
 
     def error(self, n: float) -> float:
-        """The share of images that are labelled wrongly."""
+        """The error rate at n photos of each class."""
         return self.floor + self.scale * n**-self.exponent
 
 
@@ -44,31 +44,31 @@ class Forecast:
     interval: tuple[float, float]
 
 
-class Measured(NamedTuple):
-    """The curve as numbers: n: (s,) photos a class; error: (s,); covariance: (s, s) of the errors.
+class ErrorCurve(NamedTuple):
+    """The error rates (s,) at n (s,) photos a class, and their covariance (s, s).
 
-    n_judges: how many independent photos they were measured on.
+    n_independent: how many independent photos they were measured on.
     """
 
     n: np.ndarray
     error: np.ndarray
     covariance: np.ndarray
-    n_judges: float
+    n_independent: float
 
 
-def look_ahead(curve: Measured, n_more: int, seed: int) -> tuple[PowerLaw | None, Forecast | None, str | None]:
+def look_ahead(curve: ErrorCurve, n_more: int, seed: int) -> tuple[PowerLaw | None, Forecast | None, str | None]:
     """Fit the power law to the curve, and to N_RESAMPLED curves that could have been measured instead of it.
 
     That errors fall as a power of the number of images: Hestness et al. 2017, arXiv:1712.00409; Figueroa et al. 2012 fit it
     with weights, as here. The range is of the gain from the curve's end on, as it is on average over which photos are added.
     """
-    if reason := _why_not(curve, n_more):
+    if reason := _reason_against(curve, n_more):
         return None, None, reason
-    kept = np.flatnonzero((curve.n * SPAN >= curve.n[-1]) | (np.arange(len(curve.n)) >= len(curve.n) - LEAST_POINTS))
-    n, error = curve.n[kept], curve.error[kept]
+    rows = np.flatnonzero((curve.n * SPAN >= curve.n[-1]) | (np.arange(len(curve.n)) >= len(curve.n) - LEAST_POINTS))
+    n, error = curve.n[rows], curve.error[rows]
     # No error is known better than to half a photo, however few were made.
-    unknown = np.maximum(MISFIT * error, 0.5 / curve.n_judges)
-    covariance = curve.covariance[np.ix_(kept, kept)] + np.diag(unknown**2)
+    unknown = np.maximum(MISFIT * error, 0.5 / curve.n_independent)
+    covariance = curve.covariance[np.ix_(rows, rows)] + np.diag(unknown**2)
     curves = np.random.default_rng((seed, 1)).multivariate_normal(error, covariance, N_RESAMPLED, method="eigh")
     laws = _fit_power_laws(n, np.vstack([error, np.clip(curves, 0, 1)]), 1 / np.diag(covariance))
     now, then = (laws[:, 0] + laws[:, 1] * at ** -laws[:, 2] for at in (n[-1], n[-1] + n_more))
@@ -77,8 +77,8 @@ def look_ahead(curve: Measured, n_more: int, seed: int) -> tuple[PowerLaw | None
     return PowerLaw(*map(float, laws[0])), Forecast(n_more, accuracy, (low, high)), None
 
 
-def _why_not(curve: Measured, n_more: int) -> str | None:
-    """Why the curve says nothing of what is beyond it, or None."""
+def _reason_against(curve: ErrorCurve, n_more: int) -> str | None:
+    """Give the reason why the curve allows no forecast, or None."""
     n_points, n_last = len(curve.n), float(curve.n[-1])
     if n_points < LEAST_POINTS:
         return f"the curve has {n_points} points only; it takes {LEAST_POINTS} to look ahead: add photos"
@@ -90,7 +90,7 @@ def _why_not(curve: Measured, n_more: int) -> str | None:
     middle = n_points // 2 - 1
     gain = curve.error[middle] - curve.error[-1]
     spread = np.array([1.0, -1.0]) @ curve.covariance[np.ix_((middle, -1), (middle, -1))] @ np.array([1.0, -1.0])
-    error = max(float(np.sqrt(max(spread, 0.0))), 1 / curve.n_judges)  # one photo more or less is chance in any case
+    error = max(float(np.sqrt(max(spread, 0.0))), 1 / curve.n_independent)  # one photo more or less is chance in any case
     if gain <= LEAST_GAIN * error:
         if LEAST_GAIN * error > FLAT:
             return "too few photos judge the curve to tell whether it still rises"

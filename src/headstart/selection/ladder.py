@@ -1,8 +1,8 @@
-"""The ladder of accuracy: each rung is tried on held-out images, and taken if it is worth it.
+"""The ladder: tries deeper layers, more pixels, mirroring, views, other backbones and heads, one after another.
 
-Takes what gives the codes of images as a rung sees them; gives the rung where the climb ended, and what became of the
-others. It decides backbone, pixels, depth of codes, mirroring, views and the kind of head; ties go to the simpler. Many
-images are sampled for it, so that choosing costs little, and only the rung that was chosen sees them all.
+Takes a function that gives codes of images under a representation; gives a Selection: the representation, its head, and a
+rung for each candidate. Every candidate is judged on held-out images; ties go to the simpler. Of many images a sample is
+taken for it, so that choosing costs little, and only what was chosen is fitted on them all.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from headstart.backbones.backbone import Backbone
 from headstart.codes.representation import MIRRORED, Representation
 from headstart.data.labels import members
 from headstart.errors import BackboneError
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.progress import Progress
 from headstart.selection.cross_validation import Choice, choose_head
-from headstart.selection.rungs import Attempt, Candidate, Climb, Learned, Rung, compare_attempts, rung_of
+from headstart.selection.rungs import Attempt, Candidate, Climb, Rung, Selection, compare_attempts, rung_of
 
 DEPTHS = (2, 5, 8)  # how many layers' codes a head may read: with the last depthwise stage, the last four, the last seven
 FROM_DEEPEST = 5_000  # images from which on the last of these is tried: of hundreds it is chosen too often (docs/LOG.md)
@@ -40,90 +41,89 @@ CodesOf = Callable[[Representation, np.ndarray], np.ndarray]
 
 @dataclass
 class Ladder:
-    """The images to choose by, and the time for it.
+    """The images to choose by, what may be tried, and the time for it.
 
-    codes_of: see CodesOf. wider: gives a backbone that looks at the whole photo, or None. others: backbones to compare with
-    and to join. views: to be tried, mirroring alone where None. heads: kinds to be tried beside the first. contents: each
-    image's own sha256, where digests are those of groups. budget: seconds;
-    0 leaves it at the first rung.
+    codes_of: see CodesOf. labels, n_classes, groups: see LabelledCodes. wider: gives a backbone that looks at the whole
+    photo, or None. others: backbones to compare with and to join. views: to be tried, mirroring alone where None. heads:
+    kinds to be tried beside the first. digests: each image's own sha256, where groups hold copies. budget: seconds; 0
+    leaves it at the first rung.
     """
 
     codes_of: CodesOf
     labels: np.ndarray
     n_classes: int
-    digests: Sequence[bytes]
+    groups: Sequence[bytes]
     wider: Callable[[Backbone], Backbone | None]
     others: Sequence[Backbone] = ()
     views: Sequence[str] | None = None
     heads: Sequence[str] | None = None
-    contents: Sequence[bytes] | None = None
+    digests: Sequence[bytes] | None = None
     balance: bool = False
     budget: float = BUDGET
     threads: int | None = None
     progress: Progress = lambda *_: None
     _n_timed: int = 0
 
-    def learn(self, first: Candidate) -> Learned:
+    def learn(self, first: Candidate) -> Selection:
         """Climb, and fit the head on all the images; of many, a hidden layer is tried then."""
         started = time.monotonic()
         climb = self.climb(first)
-        look, kind = climb.candidate.look, climb.candidate.head
+        representation, kind = climb.candidate.representation, climb.candidate.head
         if climb.choice is not None:
-            return Learned(look, climb.choice, climb.rungs)
-        codes = self.codes_of(look, np.arange(len(self.labels)))
-        choice, seconds = self._fitted(codes, look, kind)
-        rungs = climb.rungs
-        if self.heads is None and kind == "softmax" and len(self.labels) >= FROM_HIDDEN and self.budget > 0:
-            left = self.budget - (time.monotonic() - started)
-            if left < HIDDEN_TIMES * seconds:
-                why = f"not tried: about {HIDDEN_TIMES * seconds:.0f} s, {max(0.0, left):.0f} s of the budget are left"
-                rungs = (*rungs, Rung("head hidden", "", None, None, None, 0.0, 0, False, why))
-            else:
-                other, seconds = self._fitted(codes, look, "hidden")
-                before = Attempt(climb.candidate, choice, 0.0, 0.0, self.labels, self.digests)
-                after = Attempt(replace(climb.candidate, head="hidden"), other, 0.0, seconds, self.labels, self.digests)
-                is_better, why = compare_attempts(before, after)
-                rungs = (*rungs, rung_of("head hidden", after, is_better, why))
-                choice = other if is_better else choice
-        return Learned(look, choice, rungs)
+            return Selection(representation, climb.choice, climb.rungs)
+        codes = self.codes_of(representation, np.arange(len(self.labels)))
+        choice, seconds = self._choose(codes, climb.candidate)
+        if self.heads is not None or kind != "softmax" or len(self.labels) < FROM_HIDDEN or self.budget <= 0:
+            return Selection(representation, choice, climb.rungs)
+        softmax = Attempt(climb.candidate, choice, 0.0, seconds, self.labels, self.groups)
+        left = self.budget - (time.monotonic() - started)
+        choice, rung = self._try_hidden_layer(codes, softmax, left)
+        return Selection(representation, choice, (*climb.rungs, rung))
+
+    def _try_hidden_layer(self, codes: np.ndarray, softmax: Attempt, left: float) -> tuple[Choice, Rung]:
+        """Compare a hidden layer with softmax regression on all the images, if time allows; gives the better one."""
+        if left < HIDDEN_TIMES * softmax.seconds:
+            why = f"not tried: about {HIDDEN_TIMES * softmax.seconds:.0f} s, {max(0.0, left):.0f} s of the budget are left"
+            return softmax.choice, _rung_not_tried("head hidden", why)
+        candidate = replace(softmax.candidate, head="hidden")
+        choice, seconds = self._choose(codes, candidate)
+        hidden = Attempt(candidate, choice, 0.0, seconds, self.labels, self.groups)
+        is_better, why = compare_attempts(softmax, hidden)
+        return (hidden if is_better else softmax).choice, rung_of("head hidden", hidden, is_better, why)
 
     def climb(self, first: Candidate) -> Climb:
         """Try rung after rung from the first; every one builds on those that were taken."""
-        self._sample = sample(self.digests, self.labels, self.n_classes, contents=self.contents, balance=self.balance)
+        self._sample = sample(self.groups, self.labels, self.n_classes, digests=self.digests, balance=self.balance)
         started = time.monotonic()
         to_try = list(self._rungs()) if self.budget > 0 else []
         self.progress("rung", 0, len(to_try) + 1)
-        best, rungs = self._tried(first), []
+        best, rungs = self._try(first), []
         rungs.append(rung_of("last layer" if first.head == "softmax" else first.head, best, True, "where the climb begins"))
         for at, (name, candidates) in enumerate(to_try, start=1):
             self.progress("rung", at, len(to_try) + 1)
             for candidate in candidates(best.candidate):
                 left = self.budget - (time.monotonic() - started)
                 try:
-                    too_long = self._too_long(candidate, best, left)
-                except BackboneError as error:
-                    too_long = f"not possible: {error}"
-                if too_long is not None:
-                    rungs.append(Rung(name, "", None, None, None, 0.0, 0, False, too_long))
-                    continue
-                try:
-                    trial = self._tried(candidate)
+                    reason = self._reason_to_skip(candidate, best, left)
+                    attempt = None if reason else self._try(candidate)
                 except BackboneError as error:  # what is only tried shall not end the run
-                    rungs.append(Rung(name, "", None, None, None, 0.0, 0, False, f"not possible: {error}"))
+                    reason, attempt = f"not possible: {error}", None
+                if attempt is None:
+                    rungs.append(_rung_not_tried(name, str(reason)))
                     continue
-                is_better, why = compare_attempts(best, trial)
-                rungs.append(rung_of(name, trial, is_better, why))
-                best = trial if is_better else best
+                is_better, why = compare_attempts(best, attempt)
+                rungs.append(rung_of(name, attempt, is_better, why))
+                best = attempt if is_better else best
         self.progress("rung", len(to_try) + 1, len(to_try) + 1)
-        whole = len(self._sample) == len(self.labels)
-        return Climb(best.candidate, best.choice if whole else None, tuple(rungs))
+        is_whole = len(self._sample) == len(self.labels)
+        return Climb(best.candidate, best.choice if is_whole else None, tuple(rungs))
 
     def _rungs(self) -> Iterator[tuple[str, Callable[[Candidate], Sequence[Candidate]]]]:
         """Names, and what each rung makes of the best candidate so far."""
         yield "deeper codes", self._deeper
         yield "whole photo", self._wider
         if self.views is None or MIRRORED in self.views:
-            yield "mirrored", lambda best: [] if not _can_mirror(best.look) else [_with(best, is_mirrored=True)]
+            yield "mirrored", lambda best: [] if not _can_mirror(best.representation) else [_with(best, is_mirrored=True)]
         if views := [view for view in self.views or () if view != MIRRORED]:
             yield f"views {', '.join(views)}", lambda best: [_with(best, views=tuple(views))]
         for other in self.others:
@@ -139,143 +139,149 @@ class Ladder:
         return ["class-mean"] if few else []
 
     def _deeper(self, best: Candidate) -> Sequence[Candidate]:
-        most = min(len(backbone.widths) for backbone in best.look.backbones)
+        most = min(len(backbone.widths) for backbone in best.representation.backbones)
         depths = DEPTHS if len(self.labels) >= FROM_DEEPEST else DEPTHS[:-1]
-        return [_with(best, depth=depth) for depth in sorted({min(depth, most) for depth in depths} - {1, best.look.depth})]
+        return [
+            _with(best, depth=depth)
+            for depth in sorted({min(depth, most) for depth in depths} - {1, best.representation.depth})
+        ]
 
     def _wider(self, best: Candidate) -> Sequence[Candidate]:
-        wider = [self.wider(backbone) for backbone in best.look.backbones]
+        wider = [self.wider(backbone) for backbone in best.representation.backbones]
         if None in wider:
             return []
         # One layer may do where several did not: more pixels make the last layers' maps larger.
-        depths = sorted({best.look.depth, 2}) if best.look.depth <= 2 and self._has_deeper(best.look) else [best.look.depth]
+        depths = (
+            sorted({best.representation.depth, 2})
+            if best.representation.depth <= 2 and self._has_deeper(best.representation)
+            else [best.representation.depth]
+        )
         return [_with(best, backbones=tuple(wider), depth=depth) for depth in depths]
 
-    def _has_deeper(self, look: Representation) -> bool:
-        return all(len(backbone.widths) > 1 for backbone in look.backbones)
+    def _has_deeper(self, representation: Representation) -> bool:
+        return all(len(backbone.widths) > 1 for backbone in representation.backbones)
 
     def _with_another(self, best: Candidate, *, other: Backbone) -> Sequence[Candidate]:
-        """The best look with another backbone in place of its own, and beside them, at the same pixels."""
-        first = best.look.backbones[0]
+        """The best representation with another backbone in place of its own, and beside them, at the same pixels."""
+        first = best.representation.backbones[0]
         same = other if other.preprocess == first.preprocess else self.wider(other) or other
-        if best.look.is_mirrored and not same.can_mirror:
+        if best.representation.is_mirrored and not same.can_mirror:
             return []
-        if same.sha256 in {backbone.sha256 for backbone in best.look.backbones}:
+        if same.sha256 in {backbone.sha256 for backbone in best.representation.backbones}:
             return []
-        looks: list[tuple[Backbone, ...]] = [(same,)]
-        if _fit_together(first, same):
-            looks.append((*best.look.backbones, same))
-        depth = min(best.look.depth, len(same.widths))
-        return [_with(best, backbones=backbones, depth=depth) for backbones in looks]
+        sides: list[tuple[Backbone, ...]] = [(same,)]
+        if _can_share_pixels(first, same):
+            sides.append((*best.representation.backbones, same))
+        depth = min(best.representation.depth, len(same.widths))
+        return [_with(best, backbones=backbones, depth=depth) for backbones in sides]
 
-    def _tried(self, candidate: Candidate) -> Attempt:
+    def _try(self, candidate: Candidate) -> Attempt:
+        """Compute a candidate's codes of the sampled images, and choose a head on them."""
         start = time.monotonic()
-        codes = self.codes_of(candidate.look, self._sample)
-        seconds = time.monotonic() - start
-        choice, _ = self._fitted(codes, candidate.look, candidate.head, self._sample)
-        digests = [self.digests[i] for i in self._sample]
-        return Attempt(candidate, choice, seconds, time.monotonic() - start, self.labels[self._sample], digests)
+        codes = self.codes_of(candidate.representation, self._sample)
+        codes_seconds = time.monotonic() - start
+        choice, _ = self._choose(codes, candidate, self._sample)
+        groups = [self.groups[i] for i in self._sample]
+        return Attempt(candidate, choice, codes_seconds, time.monotonic() - start, self.labels[self._sample], groups)
 
-    def _fitted(
-        self, codes: np.ndarray, look: Representation, kind: str, rows: np.ndarray | slice = slice(None)
+    def _choose(
+        self, codes: np.ndarray, candidate: Candidate, rows: np.ndarray | slice = slice(None)
     ) -> tuple[Choice, float]:
         """Choose a head on the codes of some of the images; gives its seconds, too."""
         start = time.monotonic()
-        choice = choose_head(
-            codes,
-            self.labels[rows],
-            self.n_classes,
-            [self.digests[i] for i in np.arange(len(self.labels))[rows]],
-            kind=kind,
-            parts=look.parts,
-            balance=self.balance,
-            threads=self.threads,
-            progress=self.progress,
-        )
+        groups = [self.groups[i] for i in np.arange(len(self.labels))[rows]]
+        data = LabelledCodes(codes, self.labels[rows], self.n_classes, groups, candidate.representation.parts)
+        choice = choose_head(data, kind=candidate.head, balance=self.balance, threads=self.threads, progress=self.progress)
         return choice, time.monotonic() - start
 
-    def _too_long(self, candidate: Candidate, best: Attempt, left: float) -> str | None:
+    def _reason_to_skip(self, candidate: Candidate, best: Attempt, left: float) -> str | None:
         """Why there is no time for a candidate: its codes of all the images, should it be taken, or a fit like the last."""
-        fit = best.seconds - best.codes_seconds
-        codes = self._seconds_for(candidate.look) if _is_new(candidate.look, best.candidate.look) else 0.0
+        fit, codes = best.seconds - best.codes_seconds, 0.0
+        if _needs_other_passes(candidate.representation, best.candidate.representation):
+            codes = self._seconds_for(candidate.representation)
         if codes + fit > left:
             return (
                 f"not tried: about {codes + fit:.0f} s, of the budget's {self.budget:.0f} s {max(0.0, left):.0f} s are left"
             )
         return None
 
-    def _seconds_for(self, look: Representation) -> float:
-        """About how long all the images' codes would take, by a few of them, evenly spread; what is kept takes no time.
+    def _seconds_for(self, representation: Representation) -> float:
+        """About how long all the images' codes would take, by a few of them, evenly spread; stored codes take no time.
 
         Two numbers of images are timed, for the difference has no share of what comes once, the network's compilation.
         """
         n = len(self.labels)
         if n < FROM_TIMED:
             return 0.0
-        self._n_timed += 1  # other images each time: those of the last time are kept by now
+        self._n_timed += 1  # other images each time: those of the last time are stored by now
         spread = (np.linspace(0, n, sum(N_TIMED), endpoint=False).astype(np.int64) + 3 * self._n_timed) % n
         few = spread[:: len(spread) // N_TIMED[0]]
         seconds = []
         for rows in (few, np.setdiff1d(spread, few)):
             start = time.monotonic()
-            self.codes_of(look, rows)
+            self.codes_of(representation, rows)
             seconds.append((time.monotonic() - start, len(rows)))
         (once, n_few), (more, n_more) = seconds
         return max(0.0, (more - once) / (n_more - n_few)) * n
 
 
 def sample(
-    digests: Sequence[bytes],
+    groups: Sequence[bytes],
     labels: np.ndarray,
     n_classes: int,
     *,
-    contents: Sequence[bytes] | None = None,
+    digests: Sequence[bytes] | None = None,
     balance: bool = False,
 ) -> np.ndarray:
-    """The images to choose by, in order: all of a few, a fifth of many, the same ones however they are named or ordered.
+    """Sample the images to choose by, in order: all of a few, a fifth of many, the same however they are named or ordered.
 
-    digests: the same for images that are one photo; a second copy of one comes after the first copies of all. contents: each
-    image's own sha256. balance: as many different photos of each class as there are and fit, for the rarest classes decide
-    how much is known.
+    groups: the same for copies of a photo; a second copy of one comes after the first copies of all. digests: each image's
+    own sha256. balance: as many different photos of each class as there are and fit, for the rarest classes decide how much
+    is known.
     """
-    n = min(len(digests), max(FEW_IMAGES, min(MANY_IMAGES, len(digests) // 5)))
-    by_content = sorted(range(len(digests)), key=lambda i: (digests[i], contents[i] if contents else b""))
-    photo_of_class = _photo_of_class(digests, labels, n_classes)
-    copy = np.zeros(len(digests), np.int64)
+    n = min(len(groups), max(FEW_IMAGES, min(MANY_IMAGES, len(groups) // 5)))
+    by_content = sorted(range(len(groups)), key=lambda i: (groups[i], digests[i] if digests else b""))
+    rank_in_class = _rank_in_class(groups, labels, n_classes)
+    copy = np.zeros(len(groups), np.int64)
     for before, i in itertools.pairwise(by_content):
-        copy[i] = copy[before] + 1 if digests[i] == digests[before] else 0
-    by_content.sort(key=lambda i: (copy[i], photo_of_class[i] if balance else 0))
-    kept = {*by_content[:n], *np.flatnonzero((photo_of_class < FEW_PER_CLASS) & (copy == 0)).tolist()}
-    return np.array(sorted(kept), np.int64)
+        copy[i] = copy[before] + 1 if groups[i] == groups[before] else 0
+    by_content.sort(key=lambda i: (copy[i], rank_in_class[i] if balance else 0))
+    rows = {*by_content[:n], *np.flatnonzero((rank_in_class < FEW_PER_CLASS) & (copy == 0)).tolist()}
+    return np.array(sorted(rows), np.int64)
 
 
-def _photo_of_class(digests: Sequence[bytes], labels: np.ndarray, n_classes: int) -> np.ndarray:
+def _rank_in_class(groups: Sequence[bytes], labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Which of the different photos of its class each image is, from 0, in the order of hashes; of its rarest label."""
-    place = np.full(len(digests), len(digests))
+    rank = np.full(len(groups), len(groups))
     for of_class in members(labels, n_classes):  # a class of a few photos must not be missed, nor all but copies of one
-        of_digest = {digest: j for j, digest in enumerate(sorted({digests[i] for i in of_class.tolist()}))}
-        place[of_class] = np.minimum(place[of_class], [of_digest[digests[i]] for i in of_class.tolist()])
-    return place
+        rank_of_group = {group: j for j, group in enumerate(sorted({groups[i] for i in of_class.tolist()}))}
+        rank[of_class] = np.minimum(rank[of_class], [rank_of_group[groups[i]] for i in of_class.tolist()])
+    return rank
+
+
+def _rung_not_tried(name: str, why: str) -> Rung:
+    return Rung(name, "", None, None, None, 0.0, 0, False, why)
 
 
 def _with(best: Candidate, **changes: Any) -> Candidate:
-    return replace(best, look=replace(best.look, **changes))
+    return replace(best, representation=replace(best.representation, **changes))
 
 
 def _with_head(best: Candidate, *, kind: str) -> Sequence[Candidate]:
     return [replace(best, head=kind)]
 
 
-def _can_mirror(look: Representation) -> bool:
-    return not look.is_mirrored and all(backbone.can_mirror for backbone in look.backbones)
+def _can_mirror(representation: Representation) -> bool:
+    return not representation.is_mirrored and all(backbone.can_mirror for backbone in representation.backbones)
 
 
-def _fit_together(one: Backbone, other: Backbone) -> bool:
+def _can_share_pixels(one: Backbone, other: Backbone) -> bool:
     """Whether two networks can look at the same pixels; what each makes of them, normalisation, is inside."""
     a, b = one.preprocess, other.preprocess
     return (a.size, a.crop, a.resample, one.opset) == (b.size, b.crop, b.resample, other.opset)
 
 
-def _is_new(look: Representation, known: Representation) -> bool:
-    """Whether a look needs other passes than the one that is known."""
-    return (look.backbones, look.is_mirrored, look.views) != (known.backbones, known.is_mirrored, known.views)
+def _needs_other_passes(representation: Representation, best: Representation) -> bool:
+    """Whether a representation needs other passes of the backbone than the best one so far, whose codes are there."""
+    ours, theirs = ((r.backbones, r.is_mirrored, r.views) for r in (representation, best))
+    return ours != theirs

@@ -1,4 +1,8 @@
-"""The rungs of the ladder: what is tried, what came of it, and whether it is better than the best before it."""
+"""The rungs of the ladder: candidates (a representation and a kind of head), and the test whether one beats the best so far.
+
+It decides by accuracy and calibrated cross entropy together, on the same held-out images, in standard errors; ties go to
+what came before.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +24,19 @@ TEMPERATURES = tuple(2.0 ** (i / 4) for i in range(-4, 9))
 
 @dataclass(frozen=True)
 class Candidate:
-    """A look and a kind of head."""
+    """A representation of photos, and a kind of head to learn on it."""
 
-    look: Representation
+    representation: Representation
     head: str
 
 
 @dataclass(frozen=True)
 class Rung:
-    """What became of one try: how it did on the images that were held out, and whether it was taken.
+    """One candidate's result on the held-out images, and whether it was taken; an entry of run.json.
 
-    look: what it saw. accuracy, cross_entropy: what was compared, the latter at its best temperature. seconds: codes and
-    fits together. n_images: of those it was tried on. why: in words. is_balanced: whether every class counts the same in
-    accuracy (the classes' mean recall), interval and cross entropy.
+    look: its representation, in words. accuracy, cross_entropy: what was compared, the latter at its best temperature; None
+    where it was not tried. seconds: codes and fits together. n_images: of those it was tried on. why: the reason, in words.
+    is_balanced: whether every class counts the same in accuracy (the classes' mean recall), interval and cross entropy.
     """
 
     name: str
@@ -49,7 +53,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Climb:
-    """Where the climb ended. choice: its head, where it was fitted on all the images already."""
+    """The best candidate and every rung. choice: its head, where that was fitted on all the images already."""
 
     candidate: Candidate
     choice: Choice | None
@@ -57,79 +61,82 @@ class Climb:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """The head on all the images, the look that it is for, and the rungs that led there."""
+class Selection:
+    """The head on all the images, the representation that it is for, and the rungs that led there."""
 
-    look: Representation
+    representation: Representation
     choice: Choice
     rungs: tuple[Rung, ...]
 
 
 @dataclass(frozen=True)
 class Attempt:
+    """A candidate's head, and the labels and groups of the images that it was fitted on. seconds: with codes_seconds."""
+
     candidate: Candidate
     choice: Choice
     codes_seconds: float
     seconds: float
     labels: np.ndarray
-    digests: Sequence[bytes]
+    groups: Sequence[bytes]
 
     @property
-    def truth(self) -> np.ndarray:
-        """The labels of what was held out."""
+    def held_out_labels(self) -> np.ndarray:
+        """The labels of the held-out images."""
         return self.labels[self.choice.held_out]
 
     @property
-    def groups(self) -> list[bytes]:
-        """The same for held-out images that are one photo."""
-        return [self.digests[i] for i in self.choice.held_out]
+    def held_out_groups(self) -> list[bytes]:
+        """The groups of the held-out images: the same for copies of a photo."""
+        return [self.groups[i] for i in self.choice.held_out]
 
     @cached_property
     def right(self) -> np.ndarray:
-        return is_right(self.choice.logits, self.truth)
+        return is_right(self.choice.logits, self.held_out_labels)
 
     @cached_property
     def weights(self) -> np.ndarray:
-        return counted_weights(self.truth, is_balanced=self.choice.is_balanced)
+        return counted_weights(self.held_out_labels, is_balanced=self.choice.is_balanced)
 
     @cached_property
     def losses(self) -> np.ndarray:
-        return _best_losses(self.choice.logits, self.truth, self.weights)
+        return _best_losses(self.choice.logits, self.held_out_labels, self.weights)
 
     @property
     def accuracy(self) -> tuple[float, tuple[float, float]]:
-        """With its interval; balanced, the classes' mean recall."""
+        """The accuracy, or the classes' mean recall where the choice is balanced, and its 95 % interval."""
         if self.choice.is_balanced:
-            return balanced_accuracy(self.right, self.truth, self.groups)
+            return balanced_accuracy(self.right, self.held_out_labels, self.held_out_groups)
         n, n_right = len(self.right), int(self.right.sum())
-        return n_right / n, share_interval(n_right, n, effective_size(self.groups, n))
+        return n_right / n, share_interval(n_right, n, effective_size(self.held_out_groups, n))
 
 
-def compare_attempts(best: Attempt, trial: Attempt) -> tuple[bool, str]:
-    """Whether a trial is better than the best so far, on the same images that were held out from both, and why."""
+def compare_attempts(best: Attempt, attempt: Attempt) -> tuple[bool, str]:
+    """Whether an attempt is better than the best so far, on the same images held out from both, and why."""
     if not len(best.choice.held_out):
         return False, "too few images to judge by"
-    fixed, broken = trial.right & ~best.right, best.right & ~trial.right
-    gain = float(np.average(best.losses - trial.losses, weights=best.weights))
+    fixed, broken = attempt.right & ~best.right, best.right & ~attempt.right
+    gain = float(np.average(best.losses - attempt.losses, weights=best.weights))
     lead = float((best.weights * (fixed.astype(np.int64) - broken)).sum())
-    is_better = _sureness(best, trial) > TIE_ERRORS and (abs(gain) > TIE or abs(lead) > TIE)
+    is_better = _standard_errors_ahead(best, attempt) > TIE_ERRORS and (abs(gain) > TIE or abs(lead) > TIE)
     why = f"{fixed.sum()} more right, {broken.sum()} more wrong"
     if best.choice.is_balanced:
-        points = 100 * (trial.accuracy[0] - best.accuracy[0])
+        points = 100 * (attempt.accuracy[0] - best.accuracy[0])
         why += f", balanced accuracy {points:+z.1f} points; calibrated balanced cross entropy {-gain:+z.3f}"
     else:
         why += f"; calibrated cross entropy {-gain:+z.3f}"
     return bool(is_better), why
 
 
-def _sureness(best: Attempt, trial: Attempt) -> float:
-    """How sure it is that a trial is better, in standard errors.
+def _standard_errors_ahead(best: Attempt, attempt: Attempt) -> float:
+    """How far ahead an attempt is, in standard errors.
 
-    Accuracy is what counts, cross entropy is steadier; so both are asked, each in its own standard errors (Stouffer et al.
+    Accuracy is what counts, cross entropy is steadier; so both are added, each in its own standard errors (Stouffer et al.
     1949). Copies of a photo are right or wrong together. Where the choice is balanced every class counts the same in both.
     """
-    weights, gains, group = best.weights.astype(np.float64), best.losses - trial.losses, group_numbers(best.groups)
-    lead = np.bincount(group, weights * (trial.right.astype(np.int64) - best.right))
+    weights, gains = best.weights.astype(np.float64), best.losses - attempt.losses
+    group = group_numbers(best.held_out_groups)
+    lead = np.bincount(group, weights * (attempt.right.astype(np.int64) - best.right))
     gain = float(np.average(gains, weights=weights))
     error = np.linalg.norm(np.bincount(group, weights * (gains - gain))) / weights.sum()
     return float(lead.sum() / max(np.linalg.norm(lead), 1e-12) + gain / max(error, 1e-12))
@@ -142,18 +149,20 @@ def _best_losses(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) ->
     return min(tried, key=lambda each: float(np.average(each, weights=weights)))
 
 
-def rung_of(name: str, trial: Attempt, is_taken: bool, why: str) -> Rung:
-    look, n = trial.candidate.look, len(trial.choice.held_out)
-    accuracy, interval = trial.accuracy if n else (None, None)
+def rung_of(name: str, attempt: Attempt, is_taken: bool, why: str) -> Rung:
+    """Describe an attempt as a rung."""
+    representation, n = attempt.candidate.representation, len(attempt.choice.held_out)
+    accuracy, interval = attempt.accuracy if n else (None, None)
+    layers = f"{representation.depth} layer{'s' * (representation.depth > 1)}"
     return Rung(
         name,
-        f"{look.name}, {look.backbones[0].preprocess.size} pixels, {look.depth} layer{'s' * (look.depth > 1)}",
+        f"{representation.name}, {representation.backbones[0].preprocess.size} pixels, {layers}",
         accuracy,
         interval,
-        float(np.average(trial.losses, weights=trial.weights)) if n else None,
-        round(trial.seconds, 3),
-        len(trial.labels),
+        float(np.average(attempt.losses, weights=attempt.weights)) if n else None,
+        round(attempt.seconds, 3),
+        len(attempt.labels),
         is_taken,
         why,
-        trial.choice.is_balanced,
+        attempt.choice.is_balanced,
     )

@@ -43,8 +43,8 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     n labels, of any type that sorts. Codes are cached, so that the folds of cross_val_score compute each image once.
 
     Parameters are those of headstart.train; seed: of views that are drawn, for nothing is kept away to test with here.
-    Attributes after fit: classes_ (k,), learned_ (a ladder.Learned), groups_ (n,) int64, the same for images that are copies
-    of one photo, notes_, what the user should know; n_features_in_ is not set, for images have none.
+    Attributes after fit: classes_ (k,), learned_ (a rungs.Selection), groups_ (n,) int64, the same for images that are
+    copies of one photo, notes_, what the user should know; n_features_in_ is not set, for images have none.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Probabilities (n, k), columns in the order of classes_."""
         check_is_fitted(self)
         with self._workspace() as workspace:
-            codes = _codes_of_all(X, replace(self.learned_.look, views=()), workspace).values
+            codes = _codes_of_all(X, replace(self.learned_.representation, views=()), workspace).values
         return self.learned_.choice.head.probabilities(codes)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -123,7 +123,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The same answers as one ONNX file, which `save` writes and every other part of headstart takes."""
         check_is_fitted(self)
         names = [str(name) for name in self.classes_]
-        return Classifier.build(self.learned_.look, self.learned_.choice.head, names, hardware=self._hardware())
+        return Classifier.build(self.learned_.representation, self.learned_.choice.head, names, hardware=self._hardware())
 
     def _options(self) -> TrainOptions:
         """The same options as train's, without fine-tuning and without a test split."""

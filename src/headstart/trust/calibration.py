@@ -13,6 +13,7 @@ from typing import cast
 
 import numpy as np
 
+from headstart.data.splits import N_FOLDS
 from headstart.numerics.intervals import effective_number, wilson_interval
 from headstart.numerics.losses import OUTPUTS, counted_weights, losses
 from headstart.record import CalibrationRecord
@@ -21,7 +22,6 @@ N_BINS = 10
 FEWEST_IN_BIN = 5
 SPREAD = 0.5  # of the logarithm of the temperature that is believed before any photo is seen
 LOWEST, HIGHEST = 0.05, 20.0
-N_FOLDS = 5
 MOST_NUMBERS = 200_000  # scores that a temperature is found from
 N_DRAWS = 200  # of labels, for the error that a perfectly calibrated classifier would show
 GOLDEN = (5**0.5 - 1) / 2

@@ -16,6 +16,7 @@ import numpy as np
 from headstart.data.splits import content_folds
 from headstart.engines.hardware import blas_threads
 from headstart.heads.kinds import HEADS
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.intervals import one_of_each
 from headstart.record import LeftOutRecord, UnfamiliarRecord
 from headstart.selection.cross_validation import Choice
@@ -73,29 +74,19 @@ class Trust:
         }
 
 
-def build_trust(
-    codes: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    digests: Sequence[bytes],
-    choice: Choice,
-    *,
-    n_codes: int,
-    threads: int | None = None,
-) -> Trust:
+def build_trust(data: LabelledCodes, classes: Sequence[str], choice: Choice, *, threads: int | None = None) -> Trust:
     """Calibrate the choice, and learn what is familiar.
 
-    codes: (n, d), all that was learnt from; n_codes: how many of the d are the last layer's. labels: (n,), or (n, k) of 0
-    and 1. digests: of the images, by which they were held out. threads: cores that linear algebra may use.
+    data: all that was learnt from, without views; its groups decided what was held out. threads: cores that linear algebra
+    may use.
     """
-    with blas_threads(threads, len(codes) * n_codes):
-        return _build_trust(codes, labels, classes, digests, choice, n_codes)
+    with blas_threads(threads, len(data) * data.width):
+        return _build_trust(data, classes, choice)
 
 
-def _build_trust(
-    codes: np.ndarray, labels: np.ndarray, classes: Sequence[str], digests: Sequence[bytes], choice: Choice, n_codes: int
-) -> Trust:
-    groups = [digests[i] for i in choice.held_out]
+def _build_trust(data: LabelledCodes, classes: Sequence[str], choice: Choice) -> Trust:
+    codes, labels = data.codes, data.labels
+    groups = [data.groups[i] for i in choice.held_out]
     # Copies of a photo are right or wrong together, and say no more than one of them.
     ones = one_of_each(groups, np.column_stack([choice.logits, labels[choice.held_out]]))
     calibration = calibrate(
@@ -109,7 +100,7 @@ def _build_trust(
         codes,
         labels,
         len(classes),
-        n_codes=n_codes,
+        n_codes=data.width,
         held_out=choice.held_out,
         fold=choice.fold,
         logits=scores / np.float32(choice.head.temperature),
@@ -124,21 +115,22 @@ def _build_trust(
         fitted[0] if fitted else None,
         fitted[1] if fitted else np.zeros(0, np.float32),
         conformal,
-        tuple(_left_out(codes[:, :n_codes], labels, classes, digests)) if fitted and not is_tuned else (),
+        tuple(_leave_classes_out(data, classes)) if fitted and not is_tuned else (),
     )
 
 
-def _left_out(codes: np.ndarray, labels: np.ndarray, classes: Sequence[str], digests: Sequence[bytes]) -> Sequence[LeftOut]:
-    """Try some classes, each of which a head is learnt without, on a sample of the images."""
-    if labels.ndim == 2 or len(classes) < 3:
+def _leave_classes_out(data: LabelledCodes, classes: Sequence[str]) -> Sequence[LeftOut]:
+    """Hide some classes, one at a time, from a head that is learnt on a sample of the images, and see if it notices them."""
+    if data.labels.ndim == 2 or len(classes) < 3:
         return []
-    of_class = np.bincount(labels, minlength=len(classes))
-    some = np.argsort(-of_class, kind="stable")[:MOST_LEFT_OUT]
-    rows = np.sort(np.array(sorted(range(len(labels)), key=lambda i: digests[i])[:MOST_IN_TRIAL], np.int64))
-    codes, labels = codes[rows], labels[rows]
-    held_out = content_folds([digests[i] for i in rows], labels, 3) == 0
-    found = []
-    for left in np.sort(some).tolist():
+    counts = np.bincount(data.labels, minlength=len(classes))
+    largest = np.argsort(-counts, kind="stable")[:MOST_LEFT_OUT]
+    by_content = sorted(range(len(data)), key=lambda i: data.groups[i])
+    data = data.of(np.sort(np.array(by_content[:MOST_IN_TRIAL], np.int64)))
+    codes, labels = data.codes[:, : data.width], data.labels
+    held_out = content_folds(data.groups, labels, 3) == 0
+    rows = []
+    for left in np.sort(largest).tolist():
         others = np.flatnonzero(~held_out & (labels != left))
         n_familiar = int((held_out & (labels != left)).sum())
         if (labels == left).sum() < FEWEST_FOR_TRIAL or n_familiar < FEWEST_FAMILIAR or len(np.unique(labels[others])) < 2:
@@ -146,15 +138,15 @@ def _left_out(codes: np.ndarray, labels: np.ndarray, classes: Sequence[str], dig
         renumbered = np.cumsum(np.arange(len(classes)) != left) - 1
         fitter = HEADS["softmax"].fitter(codes[others], renumbered[labels[others]], len(classes) - 1)
         logits = fitter.head(fitter.fit(TRIAL_STRENGTH)).logits(codes)
-        strange, unsure, is_left = left_out(codes, logits, labels, len(classes), held_out, left)
-        threshold = np.quantile(strange[~is_left], KEPT)
-        found.append(
+        unfamiliarity, doubt, is_left = left_out(codes, logits, labels, len(classes), held_out, left)
+        threshold = np.quantile(unfamiliarity[~is_left], KEPT)
+        rows.append(
             LeftOut(
                 classes[left],
                 int(is_left.sum()),
-                roc_auc(strange, is_left),
-                roc_auc(unsure, is_left),
-                float((strange[is_left] > threshold).mean()),
+                roc_auc(unfamiliarity, is_left),
+                roc_auc(doubt, is_left),
+                float((unfamiliarity[is_left] > threshold).mean()),
             )
         )
-    return found
+    return rows

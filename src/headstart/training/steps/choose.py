@@ -11,7 +11,7 @@ from headstart.data import labels
 from headstart.errors import HeadstartError
 from headstart.selection.cross_validation import Choice
 from headstart.selection.ladder import Ladder
-from headstart.selection.rungs import Candidate, Learned
+from headstart.selection.rungs import Candidate, Selection
 from headstart.training.options import TrainOptions
 from headstart.training.steps.load import Backbones
 from headstart.training.steps.training_codes import TrainingCodes
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was chosen. learned: the head, its representation and the rungs; verdict: what fine-tuning came to, if it ran."""
+    """What was chosen. selection: the head and its representation; verdict: what fine-tuning came to, if it ran."""
 
-    learned: Learned
+    selection: Selection
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
 
@@ -39,15 +39,15 @@ class Chosen:
 def choose(codes: TrainingCodes, head: str, backbones: Backbones, options: TrainOptions) -> Chosen:
     """Climb the ladder, then fine-tune where that was asked for; head: the kind to begin with."""
     with codes.workspace.stage("choose"):
-        learned = climb_ladder(codes, head, backbones, options)
-    chosen = Chosen(learned, notes=tuple(_notes_on_neighbours(codes.data, learned.choice)))
+        selection = climb_ladder(codes, head, backbones, options)
+    chosen = Chosen(selection, notes=tuple(_notes_on_neighbours(codes.data, selection.choice)))
     if not options.tuning.is_wanted:
         return chosen
     with codes.workspace.stage("fine-tune"):
         return _fine_tune(codes, chosen, options)
 
 
-def climb_ladder(codes: TrainingCodes, head: str, backbones: Backbones, options: TrainOptions) -> Learned:
+def climb_ladder(codes: TrainingCodes, head: str, backbones: Backbones, options: TrainOptions) -> Selection:
     """Choose layers, pixels, views, backbone, head and its regularisation, each on held-out images of the training set."""
     data, workspace = codes.data, codes.workspace
     pixels = backbones.pixels_for(data.images)
@@ -60,7 +60,7 @@ def climb_ladder(codes: TrainingCodes, head: str, backbones: Backbones, options:
         others=backbones.others,
         views=options.views_to_try(),
         heads=None if options.head == AUTO else [],
-        contents=[data.digests[i] for i in data.learn],
+        digests=[data.digests[i] for i in data.learn],
         balance=options.balance,
         budget=options.budget,
         threads=workspace.threads,
@@ -78,7 +78,7 @@ def _fine_tune(codes: TrainingCodes, chosen: Chosen, options: TrainOptions) -> C
         verdict = fine_tuned(
             codes.data,
             codes.of,
-            chosen.learned,
+            chosen.selection,
             options=tuning,
             force=options.tuning.force,
             threads=workspace.threads,
@@ -87,7 +87,7 @@ def _fine_tune(codes: TrainingCodes, chosen: Chosen, options: TrainOptions) -> C
     except HeadstartError as error:
         note = f"fine-tuning came to nothing, the frozen classifier stays: {error}"
         return replace(chosen, notes=(*chosen.notes, note))
-    return replace(chosen, learned=verdict.learned, verdict=verdict)
+    return replace(chosen, selection=verdict.selection, verdict=verdict)
 
 
 def _notes_on_neighbours(data: TrainingSet, choice: Choice) -> Iterator[str]:

@@ -23,11 +23,12 @@ from headstart.evaluation.comparison import Comparison, is_better
 from headstart.finetune.loop import FineTuned, dismiss_workers, finetune
 from headstart.finetune.recipe import FineTuning
 from headstart.heads.head import Head
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.losses import is_right
 from headstart.progress import Progress
 from headstart.record import EpochRecord, FineTuningRecord
 from headstart.selection.cross_validation import Choice, choose_head
-from headstart.selection.rungs import Learned
+from headstart.selection.rungs import Selection
 from headstart.training.steps.training_set import TrainingSet
 
 MOST_LOGIT = 50.0
@@ -35,12 +36,12 @@ MOST_LOGIT = 50.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """What fine-tuning came to. learned: the classifier to go on with, the tuned one if it is taken."""
+    """What fine-tuning came to. selection: the classifier to go on with, the tuned one if it is taken."""
 
     tuned: FineTuned
     comparison: Comparison
     is_taken: bool
-    learned: Learned
+    selection: Selection
 
     def to_json(self) -> FineTuningRecord:
         """For run.json."""
@@ -62,7 +63,7 @@ class Verdict:
 def fine_tuned(
     data: TrainingSet,
     codes_of: Callable[[Representation, np.ndarray], np.ndarray],
-    learned: Learned,
+    selection: Selection,
     *,
     options: FineTuning,
     force: bool = False,
@@ -75,13 +76,13 @@ def fine_tuned(
     HeadstartError where the backbone has no torch module, or where there is no validation split to judge on.
     """
     try:
-        frozen, start, network = _begun(data, codes_of, learned, threads)
+        frozen, start, network = _begun(data, codes_of, selection, threads)
     except HeadstartError:
         dismiss_workers(device=options.device)  # under torchrun they wait for us
         raise
     tuned = finetune(data.images, data.labels, data.splits, data.digests, network, start, options=options, progress=progress)
     judged = tuned.validation_index
-    before = frozen.logits(_first_view(codes_of(learned.look, judged)))
+    before = frozen.logits(_first_view(codes_of(selection.representation, judged)))
     after = np.clip(np.log(np.maximum(tuned.validation_probabilities, 1e-20)), -MOST_LOGIT, 0)
     if are_many(data.labels):
         after = after - np.log1p(-np.minimum(tuned.validation_probabilities, 1 - 1e-7))
@@ -94,23 +95,26 @@ def fine_tuned(
     )
     is_taken = force or comparison.verdict == "better"
     if not is_taken:
-        return Verdict(tuned, comparison, False, learned)
+        return Verdict(tuned, comparison, False, selection)
     place = np.full(len(data.splits), -1)
     place[np.flatnonzero(data.splits <= VALIDATION)] = np.arange(int((data.splits <= VALIDATION).sum()))
     turn = np.zeros(len(judged), np.int64)
     choice = Choice(tuned.head, "fine-tuned", 0.0, place[judged], turn, after.astype(np.float32), ())
-    return Verdict(tuned, comparison, True, Learned(Representation((tuned.backbone,)), choice, learned.rungs))
+    return Verdict(tuned, comparison, True, Selection(Representation((tuned.backbone,)), choice, selection.rungs))
 
 
 def _begun(
-    data: TrainingSet, codes_of: Callable[[Representation, np.ndarray], np.ndarray], learned: Learned, threads: int | None
+    data: TrainingSet,
+    codes_of: Callable[[Representation, np.ndarray], np.ndarray],
+    selection: Selection,
+    threads: int | None,
 ) -> tuple[Head, Head, TorchNetwork]:
     """The frozen classifier's head fitted on train alone, the head to start from, and the network."""
-    backbone = learned.look.backbones[0]
-    if len(learned.look.backbones) > 1 or not (backbone.name in BACKBONES or backbone.name.startswith(TIMM)):
+    backbone = selection.representation.backbones[0]
+    if len(selection.representation.backbones) > 1 or not (backbone.name in BACKBONES or backbone.name.startswith(TIMM)):
         raise HeadstartError(
-            f"fine-tuning needs one backbone that torch has, a Lite one or {TIMM}NAME; here is {learned.look.name}: "
-            "name one with --backbone"
+            f"fine-tuning needs one backbone that torch has, a Lite one or {TIMM}NAME; here is "
+            f"{selection.representation.name}: name one with --backbone"
         )
     train = np.flatnonzero(data.splits == TRAIN)
     if not (data.splits == VALIDATION).any():
@@ -123,15 +127,15 @@ def _begun(
             f"fine-tuning learns from the train split alone, and no photo of {data.classes[missing[0]]!r} fell to it: add "
             "photos"
         )
-    digests = [data.groups[i] for i in train]
+    groups = [data.groups[i] for i in train]
 
     def fitted(look: Representation, kind: str) -> Head:
-        codes, n_classes = codes_of(look, train), len(data.classes)
-        return choose_head(codes, data.labels[train], n_classes, digests, kind=kind, parts=look.parts, threads=threads).head
+        labelled = LabelledCodes(codes_of(look, train), data.labels[train], len(data.classes), groups, look.parts)
+        return choose_head(labelled, kind=kind, threads=threads).head
 
     start = fitted(Representation((backbone,)), "sigmoid" if are_many(data.labels) else "softmax")
     network = replace(torch_network(backbone.name), preprocess=backbone.preprocess)
-    return fitted(learned.look, learned.choice.kind), start, network
+    return fitted(selection.representation, selection.choice.kind), start, network
 
 
 def _first_view(codes: np.ndarray) -> np.ndarray:

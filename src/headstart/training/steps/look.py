@@ -15,7 +15,7 @@ from headstart.report.maps.layout import place
 from headstart.runs.findings import Findings
 from headstart.selection.loss_curve import loss_curve
 from headstart.training.options import TrainOptions
-from headstart.training.steps.run_learning_curve import curve_of_run
+from headstart.training.steps.run_learning_curve import run_learning_curve
 from headstart.training.steps.trust import Trained
 
 MOST_MAPPED = 5_000  # photos on the report's map, evenly drawn: 2 s; `headstart map` places all
@@ -36,7 +36,7 @@ def look_at_run(trained: Trained, copies: PhotoGroups, options: TrainOptions) ->
     """Draw the curves, find the issues, and gather what is known of each photo."""
     workspace = trained.workspace
     with workspace.stage("curve"):
-        learning = _learning_curve(trained, options)
+        learning = run_learning_curve(trained, options)
     with workspace.stage("fitting"):
         loss = _loss_curve(trained)
     with workspace.stage("issues"):
@@ -47,31 +47,12 @@ def look_at_run(trained: Trained, copies: PhotoGroups, options: TrainOptions) ->
     return RunFindings(learning, loss, issues, findings, tuple(notes))
 
 
-def _learning_curve(trained: Trained, options: TrainOptions) -> LearningCurveRecord | None:
-    if trained.chosen.is_tuned:  # a tuned backbone has seen all photos
-        return None
-    codes, learned = trained.train_codes, trained.learned
-    return curve_of_run(
-        trained.data,
-        learned,
-        trained.codes.of(learned.look, trained.data.learn) if learned.look.views else codes,
-        trained.test_codes,
-        is_thorough=options.learning_curve,
-        seed=options.seed,
-        progress=trained.workspace.progress,
-    )
-
-
 def _loss_curve(trained: Trained) -> LossCurveRecord | None:
-    data, choice = trained.data, trained.choice
+    choice = trained.choice
     return loss_curve(
         trained.train_codes,
-        data.labels[data.learn],
-        len(data.classes),
-        data.learn_groups,
         kind=choice.kind,
         strength=choice.strength,
-        parts=trained.representation.parts,
         balance=choice.is_balanced,
         threads=trained.workspace.threads,
     )
@@ -81,7 +62,7 @@ def _findings(trained: Trained) -> Findings:
     """What is known of each photo: what was said of it while it was held out, and where it lies among the others."""
     data, choice = trained.data, trained.choice
     last = np.empty((len(data.labels), trained.representation.parts[0]), np.float16)
-    last[data.learn] = trained.train_codes[:, : last.shape[1]]
+    last[data.learn] = trained.train_codes.codes[:, : last.shape[1]]
     last[data.test] = trained.test_codes[:, : last.shape[1]]
     held_out = np.concatenate([data.learn[choice.held_out], data.test])
     order = np.argsort(held_out)

@@ -9,74 +9,69 @@ from __future__ import annotations
 import numpy as np
 
 from headstart.data.labels import are_many
-from headstart.data.splits import TEST
 from headstart.heads.head import Head
 from headstart.heads.kinds import HEADS
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.losses import counted_weights
-from headstart.progress import Progress
 from headstart.record import LearningCurveRecord
 from headstart.selection.cross_validation import Choice
-from headstart.selection.learning_curve import QUICK, THOROUGH, Fit, Turn, learning_curve, sentence
-from headstart.selection.rungs import Learned
-from headstart.training.steps.training_set import TrainingSet
+from headstart.selection.learning_curve import QUICK, THOROUGH, Fit, HeldOutFold, learning_curve, sentence
+from headstart.selection.rungs import Selection
+from headstart.training.options import TrainOptions
+from headstart.training.steps.trust import Trained
 
 BY_SQUARE_ROOT = ("softmax", "sigmoid")  # heads whose best strength grows as fast as 1 / sqrt(n) (select.begin_at)
 SLOW = ("hidden",)  # learning it again takes minutes
 
 
-def curve_of_run(
-    data: TrainingSet,
-    learned: Learned,
-    learnt: np.ndarray,
-    tested: np.ndarray,
-    *,
-    is_thorough: bool = False,
-    seed: int = 0,
-    progress: Progress = lambda *_: None,
-) -> LearningCurveRecord | None:
-    """Draw the curve, as run.json has it.
+def run_learning_curve(trained: Trained, options: TrainOptions) -> LearningCurveRecord | None:
+    """Draw the curve of what was chosen, as run.json has it.
 
-    learnt: (n, d), or (n, v, d) with views, codes of the photos that were learnt from; tested: (m, d) of the test split.
-    is_thorough: more points, each drawn more often. None for several labels a photo, and for SLOW heads unless thorough.
+    None for several labels a photo, for a fine-tuned backbone, which has seen all photos, and for SLOW heads, unless a
+    thorough curve was asked for.
     """
-    choice = learned.choice
-    if are_many(data.labels) or (choice.kind in SLOW and not is_thorough):
+    data, choice = trained.data, trained.choice
+    is_slow = choice.kind in SLOW and not options.learning_curve
+    if are_many(data.labels) or trained.chosen.is_tuned or is_slow:
         return None
-    learn, test = np.flatnonzero(data.splits != TEST), np.flatnonzero(data.splits == TEST)
-    groups = [data.groups[i] for i in learn]
-    if len(test):
-        of_test = [data.groups[i] for i in test]
-        turns = [Turn(np.arange(len(learn)), tested, data.labels[test], of_test, choice.head.logits(tested))]
-    else:
-        firsts = learnt[:, 0] if learnt.ndim == 3 else learnt
-        turns = [
-            _turn(choice, choice.fold == i, firsts, data.labels[learn], groups) for i in np.unique(choice.fold).tolist()
-        ]
+    representation = trained.selection.representation
+    codes = trained.codes.of(representation, data.learn) if representation.views else trained.train_codes.codes
     curve = learning_curve(
-        learnt,
-        data.labels[learn],
-        [data.digests[i] for i in learn],
-        turns,
-        fit=_as_chosen(learned, len(data.classes), len(learn)),
-        seed=seed,
-        effort=THOROUGH if is_thorough else QUICK,
+        LabelledCodes(codes, data.labels[data.learn], len(data.classes), [data.digests[i] for i in data.learn]),
+        _held_out_folds(trained),
+        fit=fit_as_chosen(trained.selection, len(data.classes), len(data.learn)),
+        seed=options.seed,
+        effort=THOROUGH if options.learning_curve else QUICK,
         temperature=choice.head.temperature,
-        progress=progress,
+        progress=trained.workspace.progress,
     )
-    split = "test" if len(test) else "cross-validation"
+    split = "test" if len(data.test) else "cross-validation"
     return {**curve.to_json(), "split": split, "sentence": sentence(curve)}
 
 
-def _turn(choice: Choice, is_in: np.ndarray, codes: np.ndarray, labels: np.ndarray, groups: list[bytes]) -> Turn:
+def _held_out_folds(trained: Trained) -> list[HeldOutFold]:
+    """What judged the result: the test split, or without one each fold of the cross-validation."""
+    data, choice, tested = trained.data, trained.choice, trained.test_codes
+    if len(data.test):
+        groups = [data.groups[i] for i in data.test]
+        return [HeldOutFold(np.arange(len(data.learn)), tested, data.labels[data.test], groups, choice.head.logits(tested))]
+    labelled = trained.train_codes
+    return [
+        _fold(choice, choice.fold == i, labelled.codes, labelled.labels, list(labelled.groups))
+        for i in np.unique(choice.fold).tolist()
+    ]
+
+
+def _fold(choice: Choice, is_in: np.ndarray, codes: np.ndarray, labels: np.ndarray, groups: list[bytes]) -> HeldOutFold:
     """A fold of the cross-validation, and what was learnt from meanwhile; is_in: which of the held-out images are its."""
     held_out = choice.held_out[is_in]
     others = np.setdiff1d(np.arange(len(labels)), held_out)
-    return Turn(others, codes[held_out], labels[held_out], [groups[i] for i in held_out], choice.logits[is_in])
+    return HeldOutFold(others, codes[held_out], labels[held_out], [groups[i] for i in held_out], choice.logits[is_in])
 
 
-def _as_chosen(learned: Learned, n_classes: int, n: int) -> Fit:
+def fit_as_chosen(selection: Selection, n_classes: int, n: int) -> Fit:
     """What the curve learns with: the head that was chosen, whose strength was the best for n images."""
-    choice, parts = learned.choice, learned.look.parts
+    choice, parts = selection.choice, selection.representation.parts
     kind = HEADS[choice.kind]
 
     def fit(codes: np.ndarray, of_image: np.ndarray) -> Head:

@@ -64,7 +64,7 @@ def compose_record(
         "splits_sha256": _fingerprint(data),
         "notes": _notes(trained, judged, findings),
         "choice": _choice(trained),
-        "ladder": [cast(RungRecord, asdict(rung)) for rung in trained.learned.rungs],
+        "ladder": [cast(RungRecord, asdict(rung)) for rung in trained.selection.rungs],
         "cross_validation": _cross_validation(trained, judged),
         "evaluation": judged.evaluation.to_json(),
         "thresholds": None if judged.thresholds is None else judged.thresholds.tolist(),
@@ -105,7 +105,7 @@ def _notes(trained: Trained, judged: HeldOutJudged, findings: RunFindings) -> li
 
 
 def _choice(trained: Trained) -> ChoiceRecord:
-    choice, representation = trained.choice, trained.learned.look
+    choice, representation = trained.choice, trained.selection.representation
     return {
         "backbone": representation.name,
         "pixels": representation.backbones[0].preprocess.size,

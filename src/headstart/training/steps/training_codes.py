@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.codes.representation import Representation
 from headstart.codes.workspace import Workspace
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.training.steps.training_set import TrainingSet
 
 
@@ -33,3 +34,11 @@ class TrainingCodes:
             return data.codes[:, columns] if len(rows) == len(data.codes) else data.codes[rows, columns]
         images, digests = [data.images[i] for i in rows], [data.digests[i] for i in rows]
         return self.workspace.represent_again(images, digests, representation, during="the training ran").values
+
+    def labelled(self, representation: Representation) -> LabelledCodes:
+        """The codes that are learnt from, with their labels and groups of copies."""
+        data = self.data
+        codes = self.of(representation, data.learn)
+        return LabelledCodes(
+            codes, data.labels[data.learn], len(data.classes), data.learn_groups, tuple(representation.parts)
+        )

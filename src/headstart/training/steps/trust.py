@@ -8,8 +8,9 @@ import numpy as np
 
 from headstart.codes.representation import Representation
 from headstart.codes.workspace import Workspace
+from headstart.heads.labelled_codes import LabelledCodes
 from headstart.selection.cross_validation import Choice
-from headstart.selection.rungs import Learned
+from headstart.selection.rungs import Selection
 from headstart.training.steps.choose import Chosen
 from headstart.training.steps.training_codes import TrainingCodes
 from headstart.training.steps.training_set import TrainingSet
@@ -18,11 +19,15 @@ from headstart.trust.fit import Trust, build_trust
 
 @dataclass(frozen=True)
 class Trained:
-    """A head that was chosen and calibrated. train_codes, test_codes: in its representation, without views."""
+    """A head that was chosen and calibrated.
+
+    train_codes: what it was learnt from, with groups of copies; test_codes: (m, d) of the test split; both in its
+    representation, without views.
+    """
 
     codes: TrainingCodes
     chosen: Chosen
-    train_codes: np.ndarray
+    train_codes: LabelledCodes
     test_codes: np.ndarray
     trust: Trust
 
@@ -42,30 +47,22 @@ class Trained:
         return self.trust.choice
 
     @property
-    def learned(self) -> Learned:
+    def selection(self) -> Selection:
         """The head with its representation and the rungs that led there."""
-        return replace(self.chosen.learned, choice=self.trust.choice)
+        return replace(self.chosen.selection, choice=self.trust.choice)
 
     @property
     def representation(self) -> Representation:
         """What new images are represented by: without the views that were learnt from as well."""
-        return replace(self.chosen.learned.look, views=())
+        return replace(self.chosen.selection.representation, views=())
 
 
 def fit_trust(codes: TrainingCodes, chosen: Chosen) -> Trained:
     """Calibrate the chosen head, and fit what notices unfamiliar photos, on what the cross-validation held out."""
     data, workspace = codes.data, codes.workspace
-    representation = replace(chosen.learned.look, views=())
+    representation = replace(chosen.selection.representation, views=())
     with workspace.stage("gather"):
-        train_codes, test_codes = codes.of(representation, data.learn), codes.of(representation, data.test)
+        train_codes, test_codes = codes.labelled(representation), codes.of(representation, data.test)
     with workspace.stage("trust"):
-        trust = build_trust(
-            train_codes,
-            data.labels[data.learn],
-            data.classes,
-            data.learn_groups,
-            chosen.learned.choice,
-            n_codes=representation.parts[0],
-            threads=workspace.threads,
-        )
+        trust = build_trust(train_codes, data.classes, chosen.selection.choice, threads=workspace.threads)
     return Trained(codes, chosen, train_codes, test_codes, trust)
