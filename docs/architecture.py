@@ -4,42 +4,94 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent / "src" / "headstart"
 # A package imports only those that stand before it; tests/house/test_imports.py holds it.
-ORDER = (
-    *(
-        "errors",
-        "wording",
-        "progress",
-        "versions",
-        "files",
-        "cache_folder",
-        "safety",
-        "record",
-        "numerics",
-        "data",
-        "engines",
-    ),
-    *("backbones", "codes", "heads", "evaluation", "selection", "trust", "classifier", "finetune", "checks", "runs"),
-    *("report", "training", "cli"),
+ORDER = tuple(
+    """errors wording progress versions files cache_folder safety record numerics data engines backbones codes heads
+    evaluation selection trust classifier finetune checks runs report training cli""".split()
 )
 INTRODUCTION = """\
 # Architecture
 
-headstart turns a folder of photos into a classifier. A folder of `src/headstart/` is a stage on that way, and a file is one
-idea of its stage:
+headstart turns a folder of photos into a classifier. A folder of `src/headstart/` is a stage of that pipeline, and a file
+is one idea of its stage. This page is written by `python docs/architecture.py` from the docstrings; do not edit it.
 
-    photos -> data -> backbones and engines -> codes -> heads -> selection -> trust -> classifier -> runs -> report
+    photos ---> data ---> backbones, engines ---> codes ---> heads ---> selection ---> trust ---> classifier ---> model.onnx
+                 |                                  |                       |                          |
+                 |   decoding, labels, splits       |                  evaluation                    runs ---> run.json
+                 |                                  |                  measures it                     |
+                 +------------> checks <------------+                                               report ---> report.html
+                                  |
+                               issues: duplicates, wrong labels, bad images
 
-`training/` has the recipes that take photos all the way, and `cli/` the commands. A package imports only packages that stand
-above it on this page, and no two modules import each other; `tests/house/` holds both, for every form of import.
-Where things live that have no file of their own: the `web/` folder of `report/` has the scripts and styles of the pages, and
+    training: the recipes, which call all of these in order        cli: the commands, which call the recipes and print
+
+## Words
+
+One word for each idea, in the code, on the command line, in files and in documents.
+
+| word | meaning | not |
+|---|---|---|
+| image | a decoded RGB picture | sample, img, input |
+| label, classes | the answer for an image; the ordered names of all possible answers | target, category, tag |
+| split | train, validation or test; a *fold* is a part in cross-validation only | subset |
+| copies, group | photos that are the same photo, byte for byte or nearly; a group shares a split and a fold | cluster |
+| backbone | the pretrained network that turns an image into codes | encoder, base model |
+| codes | the (n, d) outputs of the backbone | features, embeddings, bottlenecks |
+| view | one augmented version of an image (`original`, `mirrored`, ...) | variant |
+| representation | how images become codes: backbones, pixels, layers, views | look |
+| head | what is learnt on codes | probe, top |
+| ladder, rung | the improvements that `train` tries one after the other, each on held-out images | search, trial |
+| classifier | backbone, preprocessing, head and classes in one `model.onnx` | model, predictor |
+| run | one training, and its folder with `model.onnx`, `run.json` and the report | experiment, job |
+| findings | what a run knows about each photo, in `findings.npz` | results |
+| issue | something that was found in the data: a duplicate, a label error, an outlier, a leak | problem, anomaly |
+| unfamiliar | looks like nothing in the training images | OOD, unknown class |
+
+## Where a new thing goes
+
+[Contributing](../CONTRIBUTING.md#add-a-variant) shows the change for each of the first five.
+
+| new | goes to |
+|---|---|
+| backbone in a Python package | a row of `BACKBONES` in `backbones/builtin` |
+| name that a tutorial uses | a row of the table in `backbones/tutorial_names` |
+| head | a row of `HEADS` in `heads/kinds`, and its fitter in a file beside it |
+| view (augmentation) | a row of `VIEWS` in `data/views` |
+| issue kind | a row of `KINDS` in `checks/kinds`, and its finder in a file beside it |
+| plot | a row of `PLOTS` in `report/plots/table` |
+| image format | a row of `FORMATS` in `data/formats` |
+| ONNX operation on GPUs | a row of the table in `engines/torch_operations` |
+| sentence of the report | `report/sentences/`, in the file of its subject |
+| key of `run.json` | its type in `record`, which the reader checks, and where `training/steps/write_run` fills it in |
+| format to write predictions in | `classifier/writers` |
+| export format of classifiers | a package `export/` of its own, between `training` and `cli`: there is none yet |
+| command | `cli/`, and its page in `docs/commands/` |
+
+## What may import what
+
+A package imports only those before it in this order, and no two modules import each other:
+
+{order}
+
+`tests/house/test_imports.py` checks it for every form of import, and that these stay in their places:
+
+| only here | what |
+|---|---|
+| `cli` | `print`, `sys.exit`, the environment, `argparse`, rich |
+| `engines` | OpenVINO |
+| `engines/torch_*`, `backbones/torch_modules`, `finetune` | torch |
+| `backbones/tensorflow_files/worker` | TensorFlow, in a process of its own |
+| `codes` | sqlite3 |
+| `report` | HTML |
+| `report/plots` | matplotlib |
+
+Files that are not Python: the `web/` folder of `report/` has the scripts and styles of the pages, and
 `classifier/imagenet_classes.txt` the 1,000 names of ImageNet's classes.
-
-This page is written by `python docs/architecture.py` from the docstrings. Do not edit it.
 """
 
 
@@ -70,7 +122,8 @@ def section(name: str) -> list[str]:
 def page() -> str:
     """The whole page."""
     ground = [f"- `{name}`: {first_sentence(SOURCES / f'{name}.py')}" for name in ORDER if (SOURCES / f"{name}.py").exists()]
-    lines = [INTRODUCTION, "## The ground", "", "Modules that any other may import.", "", *ground]
+    order = textwrap.fill(" < ".join(ORDER), 120, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+    lines = [INTRODUCTION.replace("{order}", order), "## The ground", "", "Modules that any other may import.", "", *ground]
     for name in ORDER:
         lines += section(name)
     return "\n".join(lines) + "\n"

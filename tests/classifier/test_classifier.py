@@ -440,7 +440,7 @@ def test_any_runtime_gives_these_probabilities_in_the_way_that_the_documents_tel
     pytest.importorskip("onnxruntime")
     from pathlib import Path
 
-    text = (Path(__file__).resolve().parents[2] / "docs" / "commands.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "docs" / "run-folder.md").read_text()
     recipe = text.split("```python\n")[1].split("```")[0]
     classifier = headstart.imagenet_classifier(hardware=EXACT)
     classifier.save(tmp_path / "RUN" / "model.onnx")
