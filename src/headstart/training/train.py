@@ -251,7 +251,7 @@ def train(
             digest = sha256(classifier.content).hexdigest()
             about["model"] = {"file": FILE_NAME, "bytes": len(classifier.content), "sha256": digest}
         with stages("review"):
-            pictures = [alike.glances.pictures[i] for i in data.rows]
+            pictures = [alike.image_stats.pictures[i] for i in data.rows]
             reviewed = review(classifier, findings, data.images, pictures, progress=progress)
             about = with_probes(about, reviewed)
         with draft_of(folder) as draft:
@@ -259,7 +259,7 @@ def train(
                 classifier.save(draft / FILE_NAME)
                 write_tables(draft, data.classes, judged.held_out, data.skipped)
                 findings.save(draft)
-                write_learnt_photos(draft, alike.glances.only(data.rows[source.learn]))
+                write_learnt_photos(draft, alike.image_stats.only(data.rows[source.learn]))
                 write_issues(draft, issues)
                 so_far: RunRecord = {**about, "seconds": stages.seconds}
                 write_events(
