@@ -102,7 +102,7 @@ def test_a_copy_of_a_copy_is_left_out(world, mixed):
 
 def test_of_a_chain_that_is_cut_what_looks_like_a_learnt_photo_is_left_out_and_the_rest_is_told(world, mixed, monkeypatch):
     monkeypatch.setattr(copies, "MAX_GROUP", 2)
-    monkeypatch.setattr(copies, "CHAIN_SHARE", 0)
+    monkeypatch.setattr(copies, "MAX_GROUP_SHARE", 0)
     path = world.photos / "red" / "0.png"
     for i in range(1, 8):
         path = resave(path, mixed / "red" / f"cropped {i}.jpg", crop=9, quality=95)
