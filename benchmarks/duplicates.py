@@ -114,9 +114,9 @@ def measure(path: Path, limit: int, n_copied: int, pictures: Path | None) -> dic
 
     def pairs_among(which: Sequence[int]) -> list[Pair]:
         chosen_digests = [digests[i] for i in which]
-        glances = compute_image_stats([contents[i] for i in which], chosen_digests, None)
+        image_stats = compute_image_stats([contents[i] for i in which], chosen_digests, None)
         cpu = time.process_time()
-        found = near_duplicates(codes[which], glances, chosen_digests)
+        found = near_duplicates(codes[which], image_stats, chosen_digests)
         seconds.append(time.process_time() - cpu)
         return found
 

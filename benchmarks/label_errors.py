@@ -231,7 +231,7 @@ def main() -> None:
     if flowers:
         measured = float(np.mean(flowers["first_by_seed"]))
         lines.insert(0, Line("flowers: truly swapped of the first 5 % listed", measured, "", HOLD, at_least=True))
-    told = f"{label_errors.N_NEIGHBOURS} neighbours, flagged below {label_errors.CLEAR}"
+    told = f"{label_errors.N_NEIGHBOURS} neighbours, flagged below {label_errors.MAX_QUALITY}"
     text = f"{shown(results)}\n\n{lines_table(lines)}\n\n{told}"
     report("label_errors", options, about, {"sets": results, "lines": lines}, text)
 

@@ -81,10 +81,10 @@ def test_two_photos_that_are_one(originals):
 
 
 def test_ten_thousand_identical_photos_are_one_group_and_no_pair(originals):
-    codes, glances, digests = looked_at(originals[:3] + originals[:1] * 10_000)
-    pairs = near_duplicates(codes, glances, digests)
+    codes, image_stats, digests = looked_at(originals[:3] + originals[:1] * 10_000)
+    pairs = near_duplicates(codes, image_stats, digests)
     assert pairs == [] and [len(group) for group in exact_groups(digests)] == [10_001]
-    assert find_copies(codes, glances, digests).groups == digests
+    assert find_copies(codes, image_stats, digests).groups == digests
 
 
 def test_photos_that_show_nothing_are_in_no_pair():
@@ -132,23 +132,23 @@ def test_stars_in_the_dark_are_told_apart():
 
 def test_missing_photos_are_in_no_pair(originals):
     contents = originals[:4] + [jpeg(scene(seed), 50) for seed in range(4)]
-    codes, glances, digests = looked_at([*contents[:4], b"gone", *contents[5:]])
-    assert {(p.first, p.second) for p in near_duplicates(codes, glances, digests)} == {(1, 5), (2, 6), (3, 7)}
+    codes, image_stats, digests = looked_at([*contents[:4], b"gone", *contents[5:]])
+    assert {(p.first, p.second) for p in near_duplicates(codes, image_stats, digests)} == {(1, 5), (2, 6), (3, 7)}
 
 
 def test_copies_share_the_smallest_sha256_of_their_group(originals):
     contents = [originals[0], jpeg(scene(0), 60), originals[1], jpeg(scene(0)[:, ::-1]), originals[0]]
-    codes, glances, digests = looked_at(contents)
-    grouped = find_copies(codes, glances, digests).groups
+    codes, image_stats, digests = looked_at(contents)
+    grouped = find_copies(codes, image_stats, digests).groups
     assert set(grouped[:2] + grouped[3:]) == {min(digests[:2] + digests[3:])} and grouped[2] == digests[2]
 
 
 def test_degenerate_codes_leave_it_to_the_pictures(originals):
     contents = originals[:20] + [jpeg(scene(3), 50)]
-    _, glances, digests = looked_at(contents)
+    _, image_stats, digests = looked_at(contents)
     for codes in (np.ones((21, 8), np.float16), np.ones((21, 1), np.float16)):
-        assert [(p.first, p.second) for p in near_duplicates(codes, glances, digests)] == [(3, 20)]
-    assert np.isfinite([p.similarity for p in near_duplicates(np.zeros((21, 8), np.float16), glances, digests)]).all()
+        assert [(p.first, p.second) for p in near_duplicates(codes, image_stats, digests)] == [(3, 20)]
+    assert np.isfinite([p.similarity for p in near_duplicates(np.zeros((21, 8), np.float16), image_stats, digests)]).all()
 
 
 @pytest.mark.shared
@@ -156,7 +156,7 @@ def test_real_flowers_hold_no_pair_and_their_copies_are_found(shared):
     paths = sorted((shared / "data" / "flowers").rglob("*.jpg"))[::5]
     contents = [path.read_bytes() for path in paths]
     copies = [jpeg(cv2.resize(simplejpeg.decode_jpeg(c, "RGB"), (200, 150), interpolation=cv2.INTER_AREA)) for c in contents]
-    codes, glances, digests = looked_at(contents + copies)
-    assert {(p.first, p.second) for p in near_duplicates(codes, glances, digests)} == {
+    codes, image_stats, digests = looked_at(contents + copies)
+    assert {(p.first, p.second) for p in near_duplicates(codes, image_stats, digests)} == {
         (i, len(paths) + i) for i in range(len(paths))
     }

@@ -9,7 +9,7 @@ from PIL import Image
 
 from headstart.checks.check_photos import check_photos
 from headstart.checks.duplicates import Pair
-from headstart.checks.issue import BORDER, CheckInputs, Issue
+from headstart.checks.issue import MAX_SCORE, CheckInputs, Issue
 from headstart.checks.kinds import KINDS, find_issues
 from headstart.codes.image_stats import ImageStats
 from headstart.data.datasets import NO_CLASS, Skipped
@@ -20,7 +20,7 @@ from support.photos import COLOURS, picture, write_photos
 ODD_NAMES = ["<script>alert(1)</script>.jpg", 'a "b", c.jpg', "🌷.jpg", "\u202bورد\u202c.jpg", "caf\udce9.jpg"]
 
 
-def glances(n, seed=0, **other):
+def image_stats(n, seed=0, **other):
     """What n unremarkable photos of 400 x 300 pixels look like."""
     rng = np.random.default_rng(seed)
     numbers = {
@@ -34,7 +34,7 @@ def glances(n, seed=0, **other):
     return ImageStats(**{**numbers, **other}, pictures=(None,) * n)
 
 
-def evidence(n=60, k=3, **other):
+def inputs(n=60, k=3, **other):
     """n photos of k classes that are told apart well, with nothing wrong; what is named is changed."""
     rng = np.random.default_rng(0)
     labels = np.arange(n) % k
@@ -49,7 +49,7 @@ def evidence(n=60, k=3, **other):
         "is_split_given": False,
         "codes": np.abs(rng.normal(1, 0.3, (n, 32))).astype(np.float16),
         "probabilities": probabilities,
-        "glances": glances(n),
+        "image_stats": image_stats(n),
         "pairs": [],
         "skipped": [],
     }
@@ -68,17 +68,17 @@ def one(issues, kind):
 
 
 def with_value(n, name, i, value):
-    numbers = getattr(glances(n), name).copy()
+    numbers = getattr(image_stats(n), name).copy()
     numbers[i] = value
-    return glances(n, **{name: numbers})
+    return image_stats(n, **{name: numbers})
 
 
 def test_a_clean_set_has_no_issues():
-    assert find_issues(evidence()) == ()
+    assert find_issues(inputs()) == ()
 
 
 def test_a_wrong_label_is_told_with_its_numbers():
-    known = evidence()
+    known = inputs()
     known.probabilities[4] = [0.02, 0.01, 0.97]
     issue = one(find_issues(known), "label")
     assert issue.paths == ("photos/4.jpg",) and issue.labels == ("class 1",) and issue.suggested_label == "class 2"
@@ -90,7 +90,7 @@ def test_several_labels_an_image_are_told_one_by_one():
     labels = np.stack([np.arange(60) % 2, np.arange(60) // 30], axis=1).astype(np.uint8)
     probabilities = np.where(labels, 0.95, 0.05).astype(np.float32)
     probabilities[3] = [0.03, 0.96]  # is labelled with the first
-    known = evidence(labels=labels, classes=["cat", "sofa"], probabilities=probabilities)
+    known = inputs(labels=labels, classes=["cat", "sofa"], probabilities=probabilities)
     issue = one(find_issues(known), "label")
     assert issue.sentence == "labelled cat, but cat seems wrong (3 %), sofa seems missing (96 %)"
     assert issue.labels == ("cat",) and issue.suggested_label == "sofa"
@@ -101,7 +101,7 @@ def test_several_labels_an_image_are_told_one_by_one():
     [([0, 0], 0.4, "all labelled class 0", None), ([0, 1], 0.0, "labelled class 0 and class 1", "class 1")],
 )
 def test_the_same_bytes_twice(labels, score, words, suggested):
-    known = evidence()
+    known = inputs()
     known.labels[[0, 3]] = labels
     known.probabilities[[0, 3]] = [0.9, 0.05, 0.05] if labels == [0, 0] else [0.02, 0.96, 0.02]
     known.digests[3] = known.digests[0]
@@ -111,7 +111,7 @@ def test_the_same_bytes_twice(labels, score, words, suggested):
 
 
 def test_without_a_clear_answer_copies_that_contradict_each_other_get_no_label():
-    known = evidence()
+    known = inputs()
     known.digests[1] = known.digests[0]
     known.probabilities[:2] = [0.5, 0.45, 0.05]
     issue = one(find_issues(known), "duplicate")
@@ -119,16 +119,16 @@ def test_without_a_clear_answer_copies_that_contradict_each_other_get_no_label()
 
 
 def test_near_duplicates_are_told_once_a_group():
-    known = evidence(pairs=[Pair(0, 3, 0.97), Pair(3, 6, 0.9), Pair(20, 21, 0.85)])
+    known = inputs(pairs=[Pair(0, 3, 0.97), Pair(3, 6, 0.9), Pair(20, 21, 0.85)])
     same, contradicting = sorted((i for i in find_issues(known) if i.kind == "near-duplicate"), key=lambda i: -len(i.paths))
     assert same.paths == ("photos/0.jpg", "photos/3.jpg", "photos/6.jpg") and "(97 % alike)" in same.sentence
-    assert contradicting.score < 0.1 < same.score < BORDER and "class 2 and class 0" in contradicting.sentence
+    assert contradicting.score < 0.1 < same.score < MAX_SCORE and "class 2 and class 0" in contradicting.sentence
 
 
 @pytest.mark.parametrize("is_exact", [True, False])
 def test_leaks_are_told_loudly_and_once(is_exact):
     splits = np.where(np.arange(60) < 45, TRAIN, TEST).astype(np.int8)
-    known = evidence(splits=splits, is_split_given=True, pairs=[] if is_exact else [Pair(3, 57, 0.9)])
+    known = inputs(splits=splits, is_split_given=True, pairs=[] if is_exact else [Pair(3, 57, 0.9)])
     if is_exact:
         known.digests[57] = known.digests[3]
     issues = find_issues(known)
@@ -140,19 +140,19 @@ def test_leaks_are_told_loudly_and_once(is_exact):
 
 def test_a_split_of_our_own_cannot_leak():
     splits = np.where(np.arange(60) < 45, TRAIN, TEST).astype(np.int8)
-    assert {i.kind for i in find_issues(evidence(splits=splits, pairs=[Pair(3, 57, 0.9)]))} == {"near-duplicate"}
+    assert {i.kind for i in find_issues(inputs(splits=splits, pairs=[Pair(3, 57, 0.9)]))} == {"near-duplicate"}
 
 
 def test_a_photo_that_looks_like_none_of_the_others():
-    known = evidence()
+    known = inputs()
     known.codes[7] = 0
     known.codes[7, 5] = 1
     issue = one(find_issues(known), "outlier")
-    assert issue.paths == ("photos/7.jpg",) and issue.score < BORDER and "0.05 is usual" in issue.sentence
+    assert issue.paths == ("photos/7.jpg",) and issue.score < MAX_SCORE and "0.05 is usual" in issue.sentence
 
 
 def test_an_outlier_is_told_although_it_is_there_twice():
-    known = evidence()
+    known = inputs()
     known.codes[[7, 10]] = np.eye(32)[5]
     known.digests[10] = known.digests[7]
     assert [i.paths[0] for i in find_issues(known) if i.kind == "outlier"] == ["photos/7.jpg", "photos/10.jpg"]
@@ -170,8 +170,8 @@ def test_an_outlier_is_told_although_it_is_there_twice():
     ],
 )
 def test_a_picture_that_is_wrong_by_itself_and_stands_out(kind, name, value, words):
-    issue = one([i for i in find_issues(evidence(glances=with_value(60, name, 8, value))) if i.kind == kind], kind)
-    assert issue.paths == ("photos/8.jpg",) and words in issue.sentence and issue.score < BORDER
+    issue = one([i for i in find_issues(inputs(image_stats=with_value(60, name, 8, value))) if i.kind == kind], kind)
+    assert issue.paths == ("photos/8.jpg",) and words in issue.sentence and issue.score < MAX_SCORE
 
 
 @pytest.mark.parametrize(("name", "value"), [("brightness", 0.04), ("sharpness", 0.07), ("heights", 32), ("contrast", 0.02)])
@@ -179,54 +179,54 @@ def test_what_is_usual_in_a_set_is_no_issue(name, value):
     """Photos of stars are all dark, and old ones all small."""
     numbers = {name: np.full(60, value, np.int32 if name == "heights" else np.float32)}
     widths = {"widths": np.full(60, 32, np.int32)} if name == "heights" else {}
-    assert find_issues(evidence(glances=glances(60, **numbers, **widths))) == ()
+    assert find_issues(inputs(image_stats=image_stats(60, **numbers, **widths))) == ()
 
 
 def test_photos_that_have_gone_are_passed_over():
-    gone = glances(60, **{name: np.zeros(60, np.int32) for name in ("widths", "heights")})
-    assert find_issues(evidence(glances=gone)) == () == find_issues(evidence(glances=None))
+    gone = image_stats(60, **{name: np.zeros(60, np.int32) for name in ("widths", "heights")})
+    assert find_issues(inputs(image_stats=gone)) == () == find_issues(inputs(image_stats=None))
 
 
 def test_classes_that_are_too_small():
     labels = np.zeros(60, np.int64)
     labels[:1], labels[1:5] = 1, 2
-    few = find_issues(evidence(labels=labels, probabilities=np.eye(3, dtype=np.float32)[labels]))
+    few = find_issues(inputs(labels=labels, probabilities=np.eye(3, dtype=np.float32)[labels]))
     assert [(i.labels, i.paths) for i in few] == [(("class 1",), ()), (("class 2",), ())]
-    assert few[0].sentence.startswith("class 1 has 1 photo:") and few[0].score < few[1].score < BORDER
-    many = one(find_issues(evidence(60, 30)), "small-class")
+    assert few[0].sentence.startswith("class 1 has 1 photo:") and few[0].score < few[1].score < MAX_SCORE
+    many = one(find_issues(inputs(60, 30)), "small-class")
     assert len(many.labels) == 30 and many.sentence.startswith("30 of 30 classes have fewer than 10 photos")
 
 
 def test_classes_that_cannot_be_told_apart():
-    known = evidence(300)
+    known = inputs(300)
     known.probabilities[known.labels == 1] = [0.46, 0.44, 0.1]
     issue = one(find_issues(known), "similar-classes")
-    assert issue.labels == ("class 0", "class 1") and "100 of 200 photos" in issue.sentence and issue.score < BORDER
+    assert issue.labels == ("class 0", "class 1") and "100 of 200 photos" in issue.sentence and issue.score < MAX_SCORE
 
 
 def test_of_labels_by_chance_only_some_pairs_of_classes_are_told():
     rng = np.random.default_rng(0)
-    known = evidence(3000, 30, probabilities=rng.dirichlet(np.ones(30), 3000).astype(np.float32))
+    known = inputs(3000, 30, probabilities=rng.dirichlet(np.ones(30), 3000).astype(np.float32))
     assert sum(i.kind == "similar-classes" for i in find_issues(known)) == 10
 
 
 def test_files_that_could_not_be_used():
     skipped = [Skipped(name, "its content is no image") for name in ODD_NAMES] + [Skipped("empty", NO_CLASS)]
-    issues = find_issues(evidence(skipped=skipped))
+    issues = find_issues(inputs(skipped=skipped))
     assert {i.kind for i in issues} == {"unreadable"} and [i.paths[0] for i in issues] == ODD_NAMES
     assert "its content is no image" in issues[0].sentence
 
 
 def test_the_worst_come_first_and_every_score_is_below_the_border():
-    known = evidence(
-        pairs=[Pair(20, 23, 0.8)], skipped=[Skipped("x", "broken")], glances=with_value(60, "brightness", 9, 0.02)
+    known = inputs(
+        pairs=[Pair(20, 23, 0.8)], skipped=[Skipped("x", "broken")], image_stats=with_value(60, "brightness", 9, 0.02)
     )
     known.digests[1] = known.digests[0]
     known.probabilities[4] = [0.02, 0.01, 0.97]
     issues = find_issues(known)
     scores = [issue.score for issue in issues]
     assert [i.kind for i in issues] == ["duplicate", "label", "dark", "unreadable", "near-duplicate"]
-    assert scores == sorted(scores) and max(scores) < BORDER
+    assert scores == sorted(scores) and max(scores) < MAX_SCORE
 
 
 @pytest.mark.parametrize(
@@ -235,12 +235,12 @@ def test_the_worst_come_first_and_every_score_is_below_the_border():
     ids=["none", "one", "two", "three", "one class", "many"],
 )
 def test_odd_sets(n, k):
-    issues = find_issues(evidence(n, k))
+    issues = find_issues(inputs(n, k))
     assert {i.kind for i in issues} <= {"small-class"} and all(0 <= i.score <= 1 for i in issues)
 
 
 def test_names_are_given_as_they_are_and_fit_into_json():
-    known = evidence(names=ODD_NAMES + [f"{i}" for i in range(55)], classes=["</script>", '"', "🌷"])
+    known = inputs(names=ODD_NAMES + [f"{i}" for i in range(55)], classes=["</script>", '"', "🌷"])
     known.probabilities[4] = [0.02, 0.01, 0.97]
     issue = one(find_issues(known), "label")
     assert issue.paths == (ODD_NAMES[4],) and issue.suggested_label == "🌷"
@@ -289,7 +289,7 @@ def test_checking_again_and_with_another_seed_finds_the_same(messy, tiny_onnx, t
         check_photos(messy, backbone=str(tiny_onnx), cache=tmp_path / "c", seed=seed) for seed in (0, 0, 1)
     )
     assert first.issues == again.issues
-    assert not np.array_equal(first.evidence.probabilities, other.evidence.probabilities)
+    assert not np.array_equal(first.inputs.probabilities, other.inputs.probabilities)
     assert {i.paths for i in other.issues if i.kind == "duplicate"} == {
         i.paths for i in first.issues if i.kind == "duplicate"
     }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headstart.checks.label_errors import CLEAR, confident_classes, find_label_errors, out_of_fold
+from headstart.checks.label_errors import MAX_QUALITY, confident_classes, find_label_errors, out_of_fold
 from headstart.data.splits import ONE_FOLD_FROM
 from headstart.numerics.losses import is_right
 
@@ -75,7 +75,7 @@ def test_nothing_is_certain_in_small_classes_or_to_fits_that_are_not(n, sure):
 def test_of_more_photos_than_are_compared_the_doubted_ones_are_asked_about(monkeypatch):
     codes, labels = clusters(400)
     given, is_swapped = swapped(labels, 3, 20)
-    monkeypatch.setattr("headstart.checks.label_errors.MOST_COMPARED", 100)
+    monkeypatch.setattr("headstart.checks.label_errors.MAX_REFERENCE", 100)
     found = find_label_errors(out_of_fold(codes, given, 3, digests(400)), given)
     assert is_swapped[np.argsort(found.quality)[:20]].mean() >= 0.9
     assert is_swapped[found.is_flagged].mean() >= 0.9 and found.is_flagged.sum() >= 8  # of 20: with few neighbours, careful
@@ -185,7 +185,7 @@ def test_several_labels_an_image_are_judged_each_by_itself():
 
 
 def test_very_many_classes_are_judged_by_their_means(monkeypatch):
-    monkeypatch.setattr("headstart.checks.label_errors.MOST_WORK", 0)
+    monkeypatch.setattr("headstart.checks.label_errors.MAX_WORK", 0)
     codes, labels = clusters(300, k=10, apart=2.0)
     probabilities = out_of_fold(codes, labels, 10, digests(300))
     assert is_right(np.log(probabilities + 1e-9), labels).mean() > 0.9
@@ -196,10 +196,10 @@ def test_the_confident_joint_by_hand(monkeypatch):
     probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6], [0.85, 0.15]], np.float32)
     labels = np.array([0, 0, 0, 1, 1, 1])  # thresholds (0.9 + 0.7 + 0.2) / 3 = 0.6 and (0.9 + 0.6 + 0.15) / 3 = 0.55
     np.testing.assert_array_equal(confident_classes(probabilities, labels), [0, 0, 1, 1, 1, 0])
-    monkeypatch.setattr("headstart.checks.label_errors.WEAK", 1.0)
+    monkeypatch.setattr("headstart.checks.label_errors.MAX_DISAGREEMENT", 1.0)
     found = find_label_errors(np.tile(probabilities, (4, 1)), np.tile(labels, 4))
     np.testing.assert_allclose(found.quality[:6], [0.9, 0.7, 0.2, 0.9, 0.6, 0.15], atol=1e-6)
-    np.testing.assert_array_equal(found.is_flagged[:6], found.quality[:6] < CLEAR)  # 0.2 is, as float32, just above it
+    np.testing.assert_array_equal(found.is_flagged[:6], found.quality[:6] < MAX_QUALITY)  # 0.2 is, as float32, just above it
     np.testing.assert_array_equal(found.suggested[:6], [1, 1, 1, 0, 0, 0])
 
 

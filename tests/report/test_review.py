@@ -410,7 +410,7 @@ def test_near_duplicates_are_one_group(photos, compared):
     names = [os.path.basename(found.dataset.images[i]) for i in found.codes.index]
     group = dict(zip(names, found.groups, strict=True))
     assert group["red 3.png"] == group["smaller.jpg"] and group["blue 0.png"] == group["no green.png"]
-    assert len(set(found.groups)) == 60 and found.notes == () and None not in found.glances.pictures
+    assert len(set(found.groups)) == 60 and found.notes == () and None not in found.image_stats.pictures
     notes = []
     issues = found.issues(notes)
     assert {"near-duplicate", "duplicate"} <= {issue["kind"] for issue in issues} and notes == []  # no split is given
@@ -431,7 +431,7 @@ def test_a_photo_that_changes_before_it_is_compared_is_told(photos, tiny, store)
 
 
 def test_too_many_photos_are_not_compared_and_that_is_told(photos, compared, monkeypatch):
-    monkeypatch.setattr(photo_groups, "MOST_COMPARED", 59)
+    monkeypatch.setattr(photo_groups, "MAX_COMPARED", 59)
     shutil.copy(photos / "red" / "red 0.png", photos / "red" / "the same.png")
     found = compared()
     assert "61 photos are too many to compare" in found.notes[0] and found.pairs == []

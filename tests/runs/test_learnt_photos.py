@@ -101,8 +101,8 @@ def test_a_copy_of_a_copy_is_left_out(world, mixed):
 
 
 def test_of_a_chain_that_is_cut_what_looks_like_a_learnt_photo_is_left_out_and_the_rest_is_told(world, mixed, monkeypatch):
-    monkeypatch.setattr(copies, "CHAIN", 2)
-    monkeypatch.setattr(copies, "CHAIN_SHARE", 0)
+    monkeypatch.setattr(copies, "MAX_GROUP", 2)
+    monkeypatch.setattr(copies, "MAX_GROUP_SHARE", 0)
     path = world.photos / "red" / "0.png"
     for i in range(1, 8):
         path = resave(path, mixed / "red" / f"cropped {i}.jpg", crop=9, quality=95)
@@ -142,7 +142,7 @@ def test_what_cannot_be_recognised_any_more_is_told(world, mixed, moved, tmp_pat
 
 
 def test_too_many_photos_to_compare_are_told(world, mixed, monkeypatch):
-    monkeypatch.setattr(learnt_photos, "MOST_COMPARED", 19)
+    monkeypatch.setattr(learnt_photos, "MAX_COMPARED", 19)
     n, notes = judged(world.run, mixed)
     assert n == 8 and "20 photos, those that were learnt from among them, are too many to compare" in notes
 

@@ -34,10 +34,10 @@ def jpeg(pixels: np.ndarray, quality: int = 90) -> bytes:
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="444")
 
 
-def codes_of(glances: ImageStats) -> np.ndarray:
+def codes_of(image_stats: ImageStats) -> np.ndarray:
     """Codes that mirroring leaves alone: the mean colours of five rings of the small picture. They tell little apart."""
     rows = []
-    for picture in glances.pictures:
+    for picture in image_stats.pictures:
         small = np.full((16, 16, 3), 128.0) if picture is None else simplejpeg.decode_jpeg(picture, "RGB")
         small = cv2.resize(small, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float64)
         rows.append(np.concatenate([(small[i : 16 - i, i : 16 - i].mean((0, 1))) for i in (0, 2, 4, 6)]))
@@ -46,8 +46,8 @@ def codes_of(glances: ImageStats) -> np.ndarray:
 
 def looked_at(contents):
     digests = [sha256(content).digest() for content in contents]
-    glances = compute_image_stats(contents, digests, None)
-    return codes_of(glances), glances, digests
+    image_stats = compute_image_stats(contents, digests, None)
+    return codes_of(image_stats), image_stats, digests
 
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}

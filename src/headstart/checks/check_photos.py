@@ -25,23 +25,23 @@ from headstart.progress import Progress, underway
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """What `check_photos` gives. n_of_class: how many photos each class has. notes: what the user should know."""
+    """The issues that `check_photos` finds, worst first. n_of_class: photos of each class. notes: for the user."""
 
     issues: tuple[Issue, ...]
     n_images: int
     classes: tuple[str, ...]
     n_of_class: tuple[int, ...]
-    evidence: CheckInputs = field(repr=False)
+    inputs: CheckInputs = field(repr=False)
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As issues.json has it, with what was looked at."""
-        found = Counter(issue.kind for issue in self.issues)
+        """The issues as issues.json has them, with the numbers of images and of issues of each kind."""
+        n_of_kind = Counter(issue.kind for issue in self.issues)
         return {
             "images": self.n_images,
-            "skipped": len(self.evidence.skipped),
+            "skipped": len(self.inputs.skipped),
             "images_of_class": dict(zip(self.classes, self.n_of_class, strict=True)),
-            "kinds": {kind: found[kind] for kind in KINDS},
+            "kinds": {kind: n_of_kind[kind] for kind in KINDS},
             "issues": [issue.to_json() for issue in self.issues],
         }
 
@@ -57,7 +57,7 @@ def check_photos(
     precision: str = "auto",
     progress: Progress = lambda *_: None,
 ) -> Checked:
-    """Look for issues in a folder or table of labelled photos; nothing is changed.
+    """Check a folder or table of labelled photos for issues; nothing is changed.
 
     backbone, cache, device, threads, precision, progress: as in training.train. seed: how photos are dealt into the folds
     that judge each other. Raises HeadstartError for anything that the caller can mend.
@@ -76,9 +76,9 @@ def check_photos(
             reason = next((failure.reason for failure in codes.failures.values()), "there is none")
             n = len(dataset.images)
             raise DataError(f"none of the {n} files of {photos} can be used as an image; the first: {reason}")
-        alike = group_photos(dataset, codes, store, hardware=hardware, progress=progress)
+        photo_groups = group_photos(dataset, codes, store, hardware=hardware, progress=progress)
     with underway(progress, "issues"):
-        evidence = alike.evidence(seed=seed, threads=hardware.threads or available_cores(), progress=progress)
-        issues = find_issues(evidence)
-    sizes = counts(evidence.labels, len(dataset.classes)).tolist()
-    return Checked(issues, len(codes.index), dataset.classes, tuple(sizes), evidence, (*dataset.notes, *alike.notes))
+        inputs = photo_groups.check_inputs(seed=seed, threads=hardware.threads or available_cores(), progress=progress)
+        issues = find_issues(inputs)
+    sizes = counts(inputs.labels, len(dataset.classes)).tolist()
+    return Checked(issues, len(codes.index), dataset.classes, tuple(sizes), inputs, (*dataset.notes, *photo_groups.notes))

@@ -1,7 +1,7 @@
-"""Fixes: a table of what to do about issues, that a person edits, and a data set as it is with them; no file is changed.
+"""Fixes: writes issues as a CSV table of actions that a person edits, and applies it to a data set; no photo is changed.
 
-It decides what is proposed for each kind of issue, and what counts as the same photo; write_fixes never replaces a file
-unless told to, for people may have worked on it for hours.
+It decides which action is proposed for each kind of issue, and what counts as the same path; write_fixes never replaces a
+file unless `overwrite` is set, for people may have worked on it for hours.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ COLUMNS = ("path", "action", "label", "sure", "kind", "score", "sentence")
 NEEDED = COLUMNS[:2]
 RELABEL, EXCLUDE, REVIEW, KEEP = "relabel", "exclude", "review", "keep"
 ACTIONS = (EXCLUDE, RELABEL, REVIEW, KEEP)  # the first counts where issues propose several for a photo
-CERTAIN, DOUBTFUL = "as good as certain", "in doubt"
-COPIES, NEARLY = ("leak", "duplicate"), ("near-duplicate",)
-LOST = ("blank", "unreadable")
+CERTAIN, IN_DOUBT = "as good as certain", "in doubt"
+EXACT_COPIES, NEAR_COPIES = ("leak", "duplicate"), ("near-duplicate",)  # kinds of issue
+USELESS = ("blank", "unreadable")
 
 
 class Fix(NamedTuple):
-    """A row of the table: what to do with a photo; `review` does nothing until a person has made another action of it.
+    """A row of the table: the action for a photo; `review` does nothing until a person changes it to another action.
 
-    label: the new one, for `relabel`. sure: how sure that is. where: for messages.
+    label: the new one, for `relabel`. sure: how sure that is. where: file and line, for messages.
     """
 
     path: str
@@ -51,56 +51,59 @@ class Fix(NamedTuple):
 
 @dataclass(frozen=True)
 class Fixes:
-    """What is to be done with photos. source: the table, for messages."""
+    """The rows of a table of fixes. source: its path, for messages."""
 
     rows: tuple[Fix, ...]
     source: str
 
 
 def propose(issues: Sequence[Issue]) -> tuple[Fix, ...]:
-    """What could be done about issues, one row for each photo: the strongest of what its issues propose, worst first.
+    """Propose an action for each photo that has issues: the strongest that its issues call for, worst photos first.
 
-    A label error is relabelled where that is as good as certain, else it is for review. Of copies all but one are excluded,
-    all of them where their labels differ, but for one whose label is clearly right; of near duplicates those with different
-    labels only. Blank and unreadable files are excluded. All else is kept, so that people see it.
+    A label error is relabelled where that is as good as certain, else it is for review. Of copies all but one are excluded;
+    where their labels differ, all but one whose label is clearly right; of near duplicates only those with different
+    labels. Blank and unreadable files are excluded. All others are kept, so that people see them.
     """
     rows: dict[str, Fix] = {}
     for issue in issues:
-        for path, action, label in _proposed(issue):
-            sure = {RELABEL: CERTAIN, REVIEW: DOUBTFUL}.get(action, "")
+        for path, action, label in _actions(issue):
+            sure = {RELABEL: CERTAIN, REVIEW: IN_DOUBT}.get(action, "")
             row = Fix(path, action, label, sure, issue.kind, f"{issue.score:.3f}", issue.sentence)
-            known = rows.get(path)
-            if known is None or _strength(row) < _strength(known):
+            other = rows.get(path)
+            if other is None or _rank(row) < _rank(other):
                 rows[path] = row
     return tuple(rows.values())
 
 
-def _strength(row: Fix) -> int:
-    """The lower the stronger; one of two near duplicates is left out only where nothing says which label is wrong."""
-    return 2 * ACTIONS.index(KEEP if row.kind in NEARLY and row.action == EXCLUDE else row.action) - (row.action == EXCLUDE)
+def _rank(row: Fix) -> int:
+    """Rank an action, 0 the strongest; a near duplicate is excluded only where no issue says which label is wrong."""
+    return 2 * ACTIONS.index(KEEP if row.kind in NEAR_COPIES and row.action == EXCLUDE else row.action) - (
+        row.action == EXCLUDE
+    )
 
 
-def _proposed(issue: Issue) -> Iterator[tuple[str, str, str]]:
-    is_copy = issue.kind in COPIES or (issue.kind in NEARLY and len(set(issue.labels)) > 1)
-    kept = None
+def _actions(issue: Issue) -> Iterator[tuple[str, str, str]]:
+    """Yield what an issue calls for: a path, an action, and the label to give."""
+    is_copy = issue.kind in EXACT_COPIES or (issue.kind in NEAR_COPIES and len(set(issue.labels)) > 1)
+    original = None  # the copy that stays
     if is_copy and len(set(issue.labels)) == 1:
-        kept = 0
+        original = 0
     elif is_copy and issue.suggested_label in issue.labels:
-        kept = issue.labels.index(issue.suggested_label)
+        original = issue.labels.index(issue.suggested_label)
     for i, path in enumerate(issue.paths):
         if issue.kind == "label":
             is_clear = issue.is_certain and issue.suggested_label
             yield path, RELABEL if is_clear else REVIEW, issue.suggested_label or ""
-        elif issue.kind in LOST or (is_copy and i != kept):
+        elif issue.kind in USELESS or (is_copy and i != original):
             yield path, EXCLUDE, ""
         else:
             yield path, KEEP, ""
 
 
 def write_fixes(path: str | os.PathLike[str], issues: Sequence[Issue], *, overwrite: bool = False) -> Path:
-    """Write what could be done about issues as a CSV to edit: columns COLUMNS, a row for each photo.
+    """Write the proposed fixes of issues as a CSV to edit: columns COLUMNS, a row for each photo.
 
-    Raises OutputError where there is a file already, unless told to overwrite it, and where it cannot be written.
+    Raises OutputError where there is a file already, unless `overwrite` is set, and where it cannot be written.
     """
     path = Path(path)
     check_output(path, overwrite=overwrite)
@@ -129,62 +132,63 @@ def read_fixes(path: str | os.PathLike[str]) -> Fixes:
         columns = {name.strip().casefold(): name for name in reader.fieldnames or [] if name}
         missing = [name for name in NEEDED if name not in columns]
         if missing:
-            found = ", ".join(columns) or "none"
+            present = ", ".join(columns) or "none"
             raise DataError(
-                f"{path} has no column {' and no '.join(missing)}; expected {', '.join(COLUMNS)}; found: {found}"
+                f"{path} has no column {' and no '.join(missing)}; expected {', '.join(COLUMNS)}; found: {present}"
             )
         rows = [_read_row(row, columns, f"{path}, line {reader.line_num}") for row in reader]
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}; expected a table with commas between columns") from error
-    known: dict[str, Fix] = {}
+    fixes: dict[str, Fix] = {}
     for row in rows:
         if row is None:
             continue
-        before = known.setdefault(_key(row.path), row)
+        before = fixes.setdefault(_path_key(row.path), row)
         if (before.action, before.label) != (row.action, row.label):
             raise DataError(
                 f"{row.where}: {row.path!r} has another action already, {before.action} ({before.where}); keep one"
             )
-    return Fixes(tuple(known.values()), os.fspath(path))
+    return Fixes(tuple(fixes.values()), os.fspath(path))
 
 
 def _read_row(row: dict[str | None, str | None], columns: dict[str, str], where: str) -> Fix | None:
-    """A row as a Fix; None for an empty one. A path is taken as it stands: names may begin and end with spaces."""
-    told = {name: from_cell(row.get(columns[name]) or "") if name in columns else "" for name in COLUMNS}
-    action, label = told["action"].strip().casefold(), told["label"].strip()
-    if not told["path"]:
+    """Read a row as a Fix; None for an empty one. A path is taken as it is: names may begin and end with spaces."""
+    cells = {name: from_cell(row.get(columns[name]) or "") if name in columns else "" for name in COLUMNS}
+    action, label = cells["action"].strip().casefold(), cells["label"].strip()
+    if not cells["path"]:
         if action or label:
             raise DataError(f"{where} has the action {action!r} but no path")
         return None
     if action not in ACTIONS:
         raise DataError(
-            f"{where}: the action {told['action']!r} of {told['path']!r} is unknown; expected {', '.join(ACTIONS)}"
+            f"{where}: the action {cells['action']!r} of {cells['path']!r} is unknown; expected {', '.join(ACTIONS)}"
         )
     if action == RELABEL and not label:
-        raise DataError(f"{where}: {told['path']!r} is to be relabelled, but the column label is empty")
-    return Fix(told["path"], action, label, told["sure"], told["kind"], told["score"], told["sentence"], where)
+        raise DataError(f"{where}: {cells['path']!r} is to be relabelled, but the column label is empty")
+    return Fix(cells["path"], action, label, cells["sure"], cells["kind"], cells["score"], cells["sentence"], where)
 
 
 def apply_fixes(dataset: Dataset, fixes: Fixes) -> Dataset:
-    """Give the data set as it is with the fixes: some images with other labels, others among those that are skipped.
+    """Apply fixes to a data set: relabel images, and skip those that are excluded.
 
-    Relabelling to a class that is not there makes it; a class that loses its last image is gone. Files that were skipped
-    anyway may be named. Raises DataError, naming the line, for a path that is not in the data, and where no image is left.
+    Relabelling to a class that does not exist creates it; a class that loses its last image is removed. Files that were
+    skipped anyway may be named. Raises DataError, naming the line, for a path that is not in the data, and where no image
+    is left.
     """
     places: dict[str, list[int]] = {}
     for i, image in enumerate(dataset.images):
-        places.setdefault(_key(display_name(image)), []).append(i)
-    passed_over = {_key(path) for path, _ in dataset.skipped}
+        places.setdefault(_path_key(display_name(image)), []).append(i)
+    skipped_paths = {_path_key(path) for path, _ in dataset.skipped}
     labels = [named(label, dataset.classes) for label in dataset.labels]
     is_many, is_kept = are_many(dataset.labels), np.ones(len(labels), bool)
     skipped = list(dataset.skipped)
     for fix in fixes.rows:
-        found = places.get(_key(fix.path), [])
-        if not found and _key(fix.path) not in passed_over:
-            raise DataError(_not_there(fix, dataset))
+        positions = places.get(_path_key(fix.path), [])
+        if not positions and _path_key(fix.path) not in skipped_paths:
+            raise DataError(_unknown_path(fix, dataset))
         if fix.action == RELABEL:
             _check_label(fix, dataset)
-        for i in found:
+        for i in positions:
             if fix.action == EXCLUDE:
                 is_kept[i] = False
                 skipped.append(
@@ -192,16 +196,16 @@ def apply_fixes(dataset: Dataset, fixes: Fixes) -> Dataset:
                 )
             elif fix.action == RELABEL:
                 labels[i] = fix.label
-    kept = np.flatnonzero(is_kept)
-    if len(kept) == 0 < len(labels):
+    rows = np.flatnonzero(is_kept)
+    if len(rows) == 0 < len(labels):
         raise DataError(f"{fixes.source} excludes all {len(labels)} images; change some of its actions to {KEEP}")
-    of_kept, classes = encode([labels[i] for i in kept.tolist()], are_several=is_many)
+    encoded, classes = encode([labels[i] for i in rows.tolist()], are_several=is_many)
     return replace(
         dataset,
-        images=[dataset.images[i] for i in kept.tolist()],
-        labels=of_kept,
+        images=[dataset.images[i] for i in rows.tolist()],
+        labels=encoded,
         classes=classes,
-        splits=dataset.splits[kept],
+        splits=dataset.splits[rows],
         skipped=tuple(skipped),
     )
 
@@ -214,14 +218,14 @@ def _check_label(fix: Fix, dataset: Dataset) -> None:
         raise DataError(f"{fix.where}: {fix.label!r} names no label")
 
 
-def _key(path: str) -> str:
-    """What two ways of writing a path have in common; links are not followed, for they are photos of their own."""
+def _path_key(path: str) -> str:
+    """Normalise a path so that all its spellings agree; links are not followed, for they are photos of their own."""
     return os.path.normcase(os.path.abspath(path))
 
 
-def _not_there(fix: Fix, dataset: Dataset) -> str:
+def _unknown_path(fix: Fix, dataset: Dataset) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(fix.path, [display_name(image) for image in dataset.images[:5000]], n=1, cutoff=0.8)
-    hint = f"; did you mean {near[0]!r}?" if near else "; a path is absolute, or relative to the current folder"
+    matches = get_close_matches(fix.path, [display_name(image) for image in dataset.images[:5000]], n=1, cutoff=0.8)
+    hint = f"; did you mean {matches[0]!r}?" if matches else "; a path is absolute, or relative to the current folder"
     return f"{fix.where}: there is no {fix.path!r} in the data{hint}"

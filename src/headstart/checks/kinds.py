@@ -1,7 +1,9 @@
-"""Check: what is wrong with photos; a row of KINDS for each kind of issue.
+"""The kinds of issue that are looked for, a row of KINDS each, and the finders of leaks, duplicates and label errors.
 
-Takes what is known of the photos (CheckInputs); gives Issues, worst first. It decides what is told: what stands
-out from its own set and is wrong by itself as well, so that a clean set is told next to nothing. Nothing is ever changed.
+Takes CheckInputs; gives Issues, worst first. A new kind is one row: its key (the `kind` of its issues), a title and a
+meaning for people, and a function that yields Issues from CheckInputs, scored from 0, certain harm, to MAX_SCORE. It decides
+what is reported: what is wrong by itself and also stands out from its own set, so that a clean set has next to no issues.
+Nothing is ever changed.
 """
 
 from __future__ import annotations
@@ -22,124 +24,115 @@ from headstart.data.labels import are_many, named
 from headstart.data.splits import SPLITS
 from headstart.wording import whole_percent
 
-REDUNDANT = 0.4  # the score of a copy that says the same: it counts double, no more
-SURE = 0.9  # probability from which on copies with different labels keep one
+HARMLESS_COPY = 0.4  # the score of copies with the same label: the photo counts double, no more
+MIN_LABEL_PROBABILITY = 0.9  # of a label, to be suggested for copies that are labelled differently
 
 
-def find_issues(evidence: CheckInputs) -> tuple[Issue, ...]:
+def find_issues(inputs: CheckInputs) -> tuple[Issue, ...]:
     """Find the issues of every kind, worst first: by score, then in the order of KINDS."""
-    found = [issue for kind in KINDS.values() for issue in kind.find(evidence)]
-    return tuple(sorted(found, key=lambda issue: issue.score))
+    issues = [issue for kind in KINDS.values() for issue in kind.find(inputs)]
+    return tuple(sorted(issues, key=lambda issue: issue.score))
 
 
-# ---- the same photo more than once
-
-
-def _leaks(evidence: CheckInputs) -> Iterator[Issue]:
-    told: set[int] = set()
-    for group in (*evidence.near, *evidence.exact):
-        if not evidence.leaks(group) or told.issuperset(group.members):
+def _leaks(inputs: CheckInputs) -> Iterator[Issue]:
+    reported: set[int] = set()
+    for group in (*inputs.near, *inputs.exact):
+        if not inputs.leaks(group) or reported.issuperset(group.members):
             continue
-        told.update(group.members)
-        places = Counter(SPLITS[evidence.splits[i]] for i in group.members if evidence.splits[i] >= 0)
+        reported.update(group.members)
+        places = Counter(SPLITS[inputs.splits[i]] for i in group.members if inputs.splits[i] >= 0)
         where = " and ".join(f"{n} in {split}" for split, n in places.items())
         what = (
             "the very same photo"
-            if _has_exact_leak(evidence, group)
+            if _has_exact_leak(inputs, group)
             else f"nearly the same photo ({whole_percent(group.similarity)} alike)"
         )
-        yield evidence.issue(
+        yield inputs.issue(
             "leak",
             group.members,
-            0.0 if _has_exact_leak(evidence, group) else 0.1 * (1 - group.similarity),
-            f"{what} stands on both sides of the splits: {where}{_labels_differ(evidence, group)}; what was learnt by heart "
+            0.0 if _has_exact_leak(inputs, group) else 0.1 * (1 - group.similarity),
+            f"{what} stands on both sides of the splits: {where}{_labels_differ(inputs, group)}; what was learnt by heart "
             "there counts as known here",
             "take it out of all splits but one, best out of train: else the test says more than is true",
         )
 
 
-def _has_exact_leak(evidence: CheckInputs, group: Group) -> bool:
+def _has_exact_leak(inputs: CheckInputs, group: Group) -> bool:
     splits: dict[bytes, set[int]] = {}
     for i in group.members:
-        splits.setdefault(evidence.digests[i], set()).add(int(evidence.splits[i]))
-    return any(len(found - {-1}) > 1 for found in splits.values())
+        splits.setdefault(inputs.digests[i], set()).add(int(inputs.splits[i]))
+    return any(len(splits_of_one - {-1}) > 1 for splits_of_one in splits.values())
 
 
-def _labels_differ(evidence: CheckInputs, group: Group) -> str:
-    labels = dict.fromkeys(evidence.label(i) for i in group.members)
+def _labels_differ(inputs: CheckInputs, group: Group) -> str:
+    labels = dict.fromkeys(inputs.label(i) for i in group.members)
     return f", labelled {' and '.join(labels)}" if len(labels) > 1 else ""
 
 
-def _duplicates(evidence: CheckInputs, kind: str) -> Iterator[Issue]:
-    for group in evidence.exact if kind == "duplicate" else evidence.near:
-        if evidence.leaks(group):
-            continue  # told as that
+def _duplicates(inputs: CheckInputs, kind: str) -> Iterator[Issue]:
+    for group in inputs.exact if kind == "duplicate" else inputs.near:
+        if inputs.leaks(group):
+            continue  # reported as a leak
         n = len(group.members)
         what = f"{n} files hold the same photo" + (
             ", byte for byte" if group.is_exact else f" ({whole_percent(group.similarity)} alike)"
         )
-        differ = _labels_differ(evidence, group)
+        differ = _labels_differ(inputs, group)
         if differ:
-            label = _agreed(evidence, group)
+            label = _likeliest_label(inputs, group)
             hint = f"; it looks like {label}" if label else ""
             todo = f"keep the one labelled {label}" if label else "decide which label is right, or take all of them out"
-            yield evidence.issue(kind, group.members, (1 - group.similarity) / 2, f"{what}{differ}{hint}", todo, label)
+            yield inputs.issue(kind, group.members, (1 - group.similarity) / 2, f"{what}{differ}{hint}", todo, label)
         else:
-            yield evidence.issue(
+            yield inputs.issue(
                 kind,
                 group.members,
-                REDUNDANT + (1 - group.similarity) / 5,
-                f"{what}, all labelled {evidence.label(group.members[0])}",
+                HARMLESS_COPY + (1 - group.similarity) / 5,
+                f"{what}, all labelled {inputs.label(group.members[0])}",
                 "keep one of them: the others say nothing new",
             )
 
 
-def _agreed(evidence: CheckInputs, group: Group) -> str | None:
-    """Of the labels of a group's photos the one that the others' photos speak for, if they do clearly."""
-    if are_many(evidence.labels):
+def _likeliest_label(inputs: CheckInputs, group: Group) -> str | None:
+    """Choose that label of a group's photos which the fits give a mean probability of MIN_LABEL_PROBABILITY, if any."""
+    if are_many(inputs.labels):
         return None
     members = list(group.members)
-    mean = evidence.probabilities[members].mean(axis=0)
+    mean = inputs.probabilities[members].mean(axis=0)
     best = int(mean.argmax())
-    return evidence.classes[best] if mean[best] >= SURE and best in evidence.labels[members] else None
+    return inputs.classes[best] if mean[best] >= MIN_LABEL_PROBABILITY and best in inputs.labels[members] else None
 
 
-# ---- labels and classes
-
-
-def _wrong_labels(evidence: CheckInputs) -> Iterator[Issue]:
-    found = find_label_errors(evidence.probabilities, evidence.labels)
-    if are_many(evidence.labels):
-        yield from _wrong_among_several(evidence, found.quality, found.is_flagged, found.suggested)
+def _label_errors(inputs: CheckInputs) -> Iterator[Issue]:
+    errors = find_label_errors(inputs.probabilities, inputs.labels)
+    if are_many(inputs.labels):
+        yield from _several_label_errors(inputs, errors.quality, errors.is_flagged, errors.suggested)
         return
-    for i in np.flatnonzero(found.is_flagged).tolist():
-        label, probability = evidence.classes[found.suggested[i]], evidence.probabilities[i, found.suggested[i]]
-        sentence = f"labelled {evidence.label(i)}, but looks like {label} ({whole_percent(probability)})"
-        is_certain = bool(found.is_certain[i])
+    for i in np.flatnonzero(errors.is_flagged).tolist():
+        label, probability = inputs.classes[errors.suggested[i]], inputs.probabilities[i, errors.suggested[i]]
+        sentence = f"labelled {inputs.label(i)}, but looks like {label} ({whole_percent(probability)})"
+        is_certain = bool(errors.is_certain[i])
         todo = f"relabel it {label}" if is_certain else f"in doubt: look at it; if it is {label}, relabel it"
-        yield replace(evidence.issue("label", [i], found.quality[i], sentence, todo, label), is_certain=is_certain)
+        yield replace(inputs.issue("label", [i], errors.quality[i], sentence, todo, label), is_certain=is_certain)
 
 
-def _wrong_among_several(
-    evidence: CheckInputs, quality: np.ndarray, is_flagged: np.ndarray, suggested: np.ndarray
+def _several_label_errors(
+    inputs: CheckInputs, quality: np.ndarray, is_flagged: np.ndarray, suggested: np.ndarray
 ) -> Iterator[Issue]:
     for i in np.flatnonzero(is_flagged.any(axis=1)).tolist():
-        said = [
-            f"{evidence.classes[j]} seems {_doubt(evidence.labels[i, j])} ({whole_percent(evidence.probabilities[i, j])})"
+        doubts = [
+            f"{inputs.classes[j]} seems {'wrong' if inputs.labels[i, j] else 'missing'} "
+            f"({whole_percent(inputs.probabilities[i, j])})"
             for j in np.flatnonzero(is_flagged[i]).tolist()
         ]
-        sentence = f"labelled {evidence.label(i) or 'nothing'}, but {', '.join(said)}"
-        label = named(suggested[i], evidence.classes) or None
-        yield evidence.issue("label", [i], quality[i].min(), sentence, "look at it, and mend its labels", label)
-
-
-def _doubt(applies: int) -> str:
-    return "wrong" if applies else "missing"
+        sentence = f"labelled {inputs.label(i) or 'nothing'}, but {', '.join(doubts)}"
+        label = named(suggested[i], inputs.classes) or None
+        yield inputs.issue("label", [i], quality[i].min(), sentence, "look at it, and mend its labels", label)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of issue: what it is called, what it means, and what finds it."""
+    """A kind of issue: its title, what it means, and the function that finds its issues."""
 
     title: str
     meaning: str
@@ -157,7 +150,7 @@ KINDS = {
         partial(_duplicates, kind="near-duplicate"),
     ),
     "label": Kind(
-        "Label errors", "photos that look like those of another class, and not like the others of their own", _wrong_labels
+        "Label errors", "photos that look like those of another class, and not like the others of their own", _label_errors
     ),
     "outlier": Kind("Outliers", "photos that look like none of the others", find_outliers),
     "unreadable": Kind("Unreadable files", "files that cannot be used as photos, and are left out", find_unreadable),

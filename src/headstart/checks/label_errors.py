@@ -1,8 +1,8 @@
-"""Label errors: which photos probably have the wrong label, by confident learning (Northcutt, Jiang, Chuang: JAIR 70, 2021).
+"""Finds label errors by confident learning on out-of-fold probabilities (Northcutt, Jiang, Chuang: JAIR 70, 2021).
 
-Takes codes, labels and which photos belong together; gives probabilities of fits that had not seen the photo they judge, and
-from those a quality of each label. It decides what judges, how labels are ranked, and which are flagged; the choices were
-measured by swapping labels (benchmarks/label_errors.py).
+Takes codes, labels and the groups of copies; gives out-of-fold probabilities, and from those a quality of each label. It
+decides which heads give the probabilities, how labels are ranked, and which are flagged; the choices were measured by
+swapping labels (benchmarks/label_errors.py).
 """
 
 from __future__ import annotations
@@ -23,28 +23,26 @@ from headstart.progress import Progress
 from headstart.selection.cross_validation import begin_at, descend
 from headstart.trust.calibration import best_temperature
 
-MOST_WORK = 3e9  # images x codes x classes; above, each pass of softmax regression takes seconds, and class means have to do
+MAX_WORK = 3e9  # images x codes x classes of softmax regression; above, a pass takes seconds, and class means have to do
 N_NEIGHBOURS = 15
-SHARPNESS = 10.0  # a neighbour's vote is exp(SHARPNESS x cosine)
-DOUBT = 0.25  # of all votes: spread over all classes, so that none is impossible
-MOST_COMPARED = (
-    5_000  # images that are compared each with each: above, softmax regression alone ranks as well, and is quicker
-)
-CLEAR = 0.2  # a quality: another class is at least four times as likely as the label
-WEAK = 0.2  # a share of labels that is not what the fits say, from which on most doubts are the fits' own errors
-CERTAIN = 0.02  # a quality, calibrated, below which a label is flagged then: 52 of 3,670 clean images of CIFAR-10, not 176
-SURE = 0.007  # below, a suggestion may be taken unseen: 37 of 37 were right where it was chosen, 54 of 56 elsewhere
-FEW_IMAGES = 20  # below, nothing is flagged: five photos with labels by chance are at odds as well
-LEAST = 1e-12
+VOTE_SHARPNESS = 10.0  # a neighbour's vote is exp(VOTE_SHARPNESS x cosine)
+PRIOR_VOTES = 0.25  # of all votes: spread over all classes, so that none is impossible
+MAX_REFERENCE = 5_000  # images that neighbours are looked for among; with more, softmax regression ranks as well by itself
+MAX_QUALITY = 0.2  # of a flagged label: another class is at least four times as likely
+MAX_DISAGREEMENT = 0.2  # share of labels that the fits disagree with; above, most of that are the fits' own errors
+MAX_CALIBRATED_QUALITY = 0.02  # of a flagged label then: 52 of 3,670 clean images of CIFAR-10 are flagged, not 176
+MAX_RISK = 0.007  # of a certain suggestion: 37 of 37 were right where it was chosen, 54 of 56 elsewhere
+MIN_IMAGES = 20  # with fewer, nothing is flagged: five photos with random labels disagree as well
+EPSILON = 1e-12  # probabilities and lengths are no smaller in divisions and logarithms
 
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """What is thought of each photo's label, (n,); of several labels a photo, of each label by itself, (n, k).
+    """The quality of n labels, (n,); of several labels a photo, of each label by itself, (n, k).
 
-    quality: float32 in [0, 1], low where it is probably wrong; from 0.5 on the label is also what the others suggest.
-    is_flagged: bool, those that are probably wrong. suggested: the label instead, (n,) int64, or (n, k) uint8 of 0 and 1.
-    is_certain: bool, those of the flagged whose suggestion is as good as certain; none of several labels a photo.
+    quality: float32 in [0, 1], low where a label is probably wrong; from 0.5 on the fits agree with it. is_flagged: bool,
+    the labels that are probably wrong. suggested: the labels instead, (n,) int64, or (n, k) uint8 of 0 and 1. is_certain:
+    bool, the flagged labels whose suggestion is as good as certain; none with several labels a photo.
     """
 
     quality: np.ndarray
@@ -63,194 +61,201 @@ def out_of_fold(
     threads: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> np.ndarray:
-    """Judge every photo by fits that have not seen it: (n, k) float32 probabilities, five folds held out in turn.
+    """Compute out-of-fold probabilities, (n, k) float32: each photo's from fits without its fold, five folds in turn.
 
-    codes: (n, d) of any float type. labels: (n,) positions of classes, or (n, k) of 0 and 1. digests: photos of the same one
-    are never held out apart (see copies.find_copies). parts: how many of the codes are of each layer. threads: cores
-    that linear algebra may use. It is the mean of what a head and the nearest photos say, asked twice: the second time
-    nothing is learnt from what clearly is labelled wrong. Above MOST_COMPARED photos a head is asked, once, and as many
-    neighbours about those alone that it doubts; of very many classes that head is class means. The strength is chosen once.
-    A photo that no other can speak to, as it is the only one of its class, say, keeps its label, with a probability of 1.
+    codes: (n, d) of any float type. labels: (n,) positions of classes, or (n, k) of 0 and 1. digests: photos of the same
+    digest are always in the same fold (see copies.find_copies). parts: how many of the codes are of each layer. threads:
+    cores that linear algebra may use. The probabilities are the mean of a head's and of the nearest photos' votes, in two
+    rounds: the second does not learn from clear label errors. With more than MAX_REFERENCE photos there is one round, and
+    neighbours vote only on the photos of low quality; with very many classes the head is class means. The strength is
+    chosen once. A photo that no fit can judge, the only one of its class, say, keeps its label with a probability of 1.
     """
     is_many = are_many(labels)
-    given = labels.astype(np.float32) if is_many else np.eye(n_classes, dtype=np.float32)[labels]
+    one_hot = labels.astype(np.float32) if is_many else np.eye(n_classes, dtype=np.float32)[labels]
     fold = content_folds(digests, labels) if len(labels) else np.zeros(0, np.int64)
     folds = [held_out for held_out in (fold == i for i in range(N_FOLDS)) if held_out.any() and not held_out.all()]
     if not folds or (n_classes < 2 and not is_many):
-        return given
+        return one_hot
     with blas_threads(threads, codes.size):
         work = min(codes.shape) * len(labels) * n_classes
-        kind = "sigmoid" if is_many else "softmax" if work < MOST_WORK else "class-mean"
-        judge = JUDGES[kind](codes, labels, n_classes, parts)
+        kind = "sigmoid" if is_many else "softmax" if work < MAX_WORK else "class-mean"
+        fits = FOLD_FITS[kind](codes, labels, n_classes, parts)
         progress("labels", 0, 2)
-        strength, logits = _choose(judge, HEADS[kind].strengths, labels, folds)
-        probabilities = _where_known(_in_place(logits, folds, is_many), given, folds, is_many)
+        strength, logits = _choose_strength(fits, HEADS[kind].strengths, labels, folds)
+        probabilities = _keep_unjudged(_fold_probabilities(logits, folds, is_many), one_hot, folds, is_many)
         progress("labels", 1, 2)
-        is_all = len(labels) <= MOST_COMPARED
-        asked = np.arange(len(labels)) if is_all else np.flatnonzero(_least_quality(probabilities, labels) < CLEAR)
-        near = _Neighbours(codes, given, digests, asked)
-        both = probabilities.copy()
-        both[asked] = (probabilities[asked] + near.votes(np.ones(len(given), bool))) / 2
-        probabilities = _where_known(both, given, folds, is_many)
+        is_all = len(labels) <= MAX_REFERENCE
+        queried = np.arange(len(labels)) if is_all else np.flatnonzero(_lowest_quality(probabilities, labels) < MAX_QUALITY)
+        neighbours = _NeighbourVotes(codes, one_hot, digests, queried)
+        first = probabilities.copy()
+        first[queried] = (probabilities[queried] + neighbours.votes(np.ones(len(one_hot), bool))) / 2
+        probabilities = _keep_unjudged(first, one_hot, folds, is_many)
         if is_all and not is_many:
-            learnt = ~_doubted(probabilities, labels)
-            logits = judge.logits_of(strength, folds, learnt.astype(np.float32))
-            again = (_in_place(logits, folds, is_many) + near.votes(learnt)) / 2
-            probabilities = _where_known(again, given, folds, is_many, learnt)
+            is_clean = ~_clear_errors(probabilities, labels)
+            logits = fits.logits_of(strength, folds, is_clean.astype(np.float32))
+            second = (_fold_probabilities(logits, folds, is_many) + neighbours.votes(is_clean)) / 2
+            probabilities = _keep_unjudged(second, one_hot, folds, is_many, is_clean)
     progress("labels", 2, 2)
     return probabilities
 
 
-def _choose(
-    judge: _SoftmaxFolds | _ClassMeanFolds, strengths: Sequence[float], labels: np.ndarray, folds: list[np.ndarray]
+def _choose_strength(
+    fits: _SoftmaxFolds | _ClassMeanFolds, strengths: Sequence[float], labels: np.ndarray, folds: list[np.ndarray]
 ) -> tuple[float, list[np.ndarray]]:
-    """The strength of the lowest held-out cross entropy, by all folds or, of many images, the first; each fold's logits."""
-    everything = np.ones(len(labels), np.float32)
-    asked = folds[:1] if len(labels) >= ONE_FOLD_FROM else folds
-    of_asked = np.concatenate([labels[held_out] for held_out in asked])
+    """Choose the strength of the lowest held-out cross entropy, by all folds or, with many images, by the first.
 
-    tried: dict[int, list[np.ndarray]] = {}
+    Gives the strength, and each fold's logits.
+    """
+    equal_weights = np.ones(len(labels), np.float32)
+    trial_folds = folds[:1] if len(labels) >= ONE_FOLD_FROM else folds
+    held_out_labels = np.concatenate([labels[held_out] for held_out in trial_folds])
+
+    logits: dict[int, list[np.ndarray]] = {}
 
     def attempt(i: int, _: int | None) -> float:
-        tried[i] = judge.logits_of(strengths[i], asked, everything)
-        return float(losses(np.concatenate(tried[i]), of_asked).mean())
+        logits[i] = fits.logits_of(strengths[i], trial_folds, equal_weights)
+        return float(losses(np.concatenate(logits[i]), held_out_labels).mean())
 
-    best, rest = descend(attempt, begin_at(strengths, len(labels)), len(strengths)), folds[len(asked) :]
-    return strengths[best], tried[best] + (judge.logits_of(strengths[best], rest, everything) if rest else [])
+    best, rest = descend(attempt, begin_at(strengths, len(labels)), len(strengths)), folds[len(trial_folds) :]
+    return strengths[best], logits[best] + (fits.logits_of(strengths[best], rest, equal_weights) if rest else [])
 
 
-def _in_place(logits: list[np.ndarray], folds: list[np.ndarray], is_many: bool) -> np.ndarray:
-    """Each fold's logits as probabilities of its photos, (n, k) float32."""
+def _fold_probabilities(logits: list[np.ndarray], folds: list[np.ndarray], is_many: bool) -> np.ndarray:
+    """Turn each fold's logits into probabilities of all photos, (n, k) float32."""
     probabilities = np.zeros((len(folds[0]), logits[0].shape[1]), np.float32)
     for held_out, scores in zip(folds, logits, strict=True):
         probabilities[held_out] = OUTPUTS["sigmoid" if is_many else "softmax"](scores)
     return probabilities
 
 
-def _least_quality(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Of each photo's label, or of its least certain one, (n,)."""
+def _lowest_quality(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rate each photo's label, or the worst of its labels, (n,)."""
     quality = find_label_errors(probabilities, labels).quality
     return quality.min(axis=1) if are_many(labels) else quality
 
 
-def _doubted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The photos that nothing is learnt from the second time: clear errors, but no class loses more than a quarter."""
-    is_doubted = find_label_errors(probabilities, labels).quality < CLEAR
-    n_doubted = np.bincount(labels, is_doubted, probabilities.shape[1])
-    return is_doubted & (n_doubted * 4 <= np.bincount(labels, minlength=probabilities.shape[1]))[labels]
+def _clear_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Find the clear label errors, which the second round does not learn from; of no class more than a quarter."""
+    is_error = find_label_errors(probabilities, labels).quality < MAX_QUALITY
+    n_errors = np.bincount(labels, is_error, probabilities.shape[1])
+    return is_error & (n_errors * 4 <= np.bincount(labels, minlength=probabilities.shape[1]))[labels]
 
 
 class _SoftmaxFolds(SoftmaxRegression):
-    """Several folds learnt at once: a pass over the codes is what costs, and they share it."""
+    """Softmax regression on several folds at once: what costs is a pass over the codes, and the folds share it."""
 
     def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, parts: Sequence[int] = ()) -> None:
         """As SoftmaxRegression."""
         super().__init__(codes, labels, n_classes, parts)
         self._folds: list[np.ndarray] = []
-        self._answers: dict[int, np.ndarray] = {}  # of each fold, by the fold's id
+        self._solutions: dict[int, np.ndarray] = {}  # of each fold, by the fold's id
 
     def logits_of(self, strength: float, folds: list[np.ndarray], weights: np.ndarray) -> list[np.ndarray]:
-        """What fits without each fold say of it. A fold begins at its own last answer, never at one that has seen it."""
+        """Fit without each fold, and give its logits. A fold starts from its own last solution, which has not seen it."""
         self._folds = folds
-        nothing = np.zeros((self.rows.shape[1] + 1, self.n_classes), np.float32)
-        start = np.concatenate([self._answers.get(id(held_out), nothing) for held_out in folds], axis=1)
-        answers = np.split(self.fit(strength, weights=weights, start=start), len(folds), axis=1)
-        self._answers.update({id(held_out): answer for held_out, answer in zip(folds, answers, strict=True)})
-        return [self.logits(answer, np.flatnonzero(held_out)) for held_out, answer in zip(folds, answers, strict=True)]
+        zeros = np.zeros((self.rows.shape[1] + 1, self.n_classes), np.float32)
+        start = np.concatenate([self._solutions.get(id(held_out), zeros) for held_out in folds], axis=1)
+        solutions = np.split(self.fit(strength, weights=weights, start=start), len(folds), axis=1)
+        self._solutions.update({id(held_out): solution for held_out, solution in zip(folds, solutions, strict=True)})
+        return [self.logits(solution, np.flatnonzero(fold)) for fold, solution in zip(folds, solutions, strict=True)]
 
     def _loss_and_errors(self, scores: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
         losses, errors = [], []
         for block, held_out in zip(np.split(scores, len(self._folds), axis=1), self._folds, strict=True):
-            learnt = weights * ~held_out
-            loss, error = super()._loss_and_errors(block.copy(), learnt / learnt.sum())
+            train_weights = weights * ~held_out
+            loss, error = super()._loss_and_errors(block.copy(), train_weights / train_weights.sum())
             losses.append(loss)
             errors.append(error)
         return sum(losses), np.concatenate(errors, axis=1)
 
 
 class _SigmoidFolds(_SoftmaxFolds, SigmoidRegression):
-    """The same for several labels an image."""
+    """Sigmoid regression on several folds at once, for several labels an image."""
 
 
 class _ClassMeanFolds(ClassMeans):
-    """Class means of each fold: for very many classes, where a pass of regression takes seconds."""
+    """Class means on several folds: for very many classes, where a pass of regression takes seconds."""
 
     def logits_of(self, strength: float, folds: list[np.ndarray], weights: np.ndarray) -> list[np.ndarray]:
-        """As _SoftmaxFolds."""
+        """Fit without each fold, and give its logits."""
         return [self.logits(self.fit(strength, weights=weights * ~held_out), np.flatnonzero(held_out)) for held_out in folds]
 
 
-JUDGES: dict[str, Callable[..., _SoftmaxFolds | _ClassMeanFolds]] = {
+FOLD_FITS: dict[str, Callable[..., _SoftmaxFolds | _ClassMeanFolds]] = {
     "softmax": _SoftmaxFolds,
     "sigmoid": _SigmoidFolds,
     "class-mean": _ClassMeanFolds,
 }
 
 
-class _Neighbours:
-    """The photos of other groups that are nearest to those asked about, of MOST_COMPARED, and what labels they have."""
+class _NeighbourVotes:
+    """The votes of the nearest photos of other groups, among MAX_REFERENCE, on the labels of the queried photos."""
 
-    def __init__(self, codes: np.ndarray, given: np.ndarray, digests: Sequence[bytes], asked: np.ndarray) -> None:
-        self._given = given
-        self._prior = given.mean(axis=0) if (given.sum(axis=1) != 1).any() else np.float32(1 / given.shape[1])
+    def __init__(self, codes: np.ndarray, one_hot: np.ndarray, digests: Sequence[bytes], queried: np.ndarray) -> None:
+        self._one_hot = one_hot
+        self._prior = one_hot.mean(axis=0) if (one_hot.sum(axis=1) != 1).any() else np.float32(1 / one_hot.shape[1])
         numbers: dict[bytes, int] = {}
         groups = np.array([numbers.setdefault(digest, len(numbers)) for digest in digests])
-        stored = np.array(sorted(range(len(given)), key=lambda i: digests[i])[:MOST_COMPARED])
-        n_nearest = min(N_NEIGHBOURS, len(stored) - 1)
-        middle = _unit(codes[stored]).mean(axis=0)
-        rows = _unit(_unit(codes[stored]) - middle)
-        self._nearest = np.empty((len(asked), n_nearest), np.int64)
-        self._weights = np.empty((len(asked), n_nearest), np.float32)
-        for start in range(0, len(asked), 1000):
+        reference = np.array(sorted(range(len(one_hot)), key=lambda i: digests[i])[:MAX_REFERENCE])
+        n_nearest = min(N_NEIGHBOURS, len(reference) - 1)
+        middle = _unit_rows(codes[reference]).mean(axis=0)
+        rows = _unit_rows(_unit_rows(codes[reference]) - middle)
+        self._nearest = np.empty((len(queried), n_nearest), np.int64)
+        self._weights = np.empty((len(queried), n_nearest), np.float32)
+        for start in range(0, len(queried), 1000):
             part = slice(start, start + 1000)
-            cosines = _unit(_unit(codes[asked[part]]) - middle) @ rows.T
-            cosines[groups[asked[part], None] == groups[stored]] = -np.inf
+            cosines = _unit_rows(_unit_rows(codes[queried[part]]) - middle) @ rows.T
+            cosines[groups[queried[part], None] == groups[reference]] = -np.inf
             nearest = np.argpartition(-cosines, n_nearest - 1, axis=1)[:, :n_nearest]
-            near = np.take_along_axis(cosines, nearest, axis=1)
-            weights = np.exp(SHARPNESS * (near - near.max(axis=1, keepdims=True)))  # of its own group: 0
-            self._nearest[part], self._weights[part] = stored[nearest], weights / weights.sum(axis=1, keepdims=True)
+            closest = np.take_along_axis(cosines, nearest, axis=1)
+            weights = np.exp(VOTE_SHARPNESS * (closest - closest.max(axis=1, keepdims=True)))  # of its own group: 0
+            self._nearest[part], self._weights[part] = reference[nearest], weights / weights.sum(axis=1, keepdims=True)
 
-    def votes(self, learnt: np.ndarray) -> np.ndarray:
-        """What those that are learnt from say of each photo asked about: (m, k) float32."""
-        weights = self._weights * learnt[self._nearest]
-        votes = np.zeros((len(weights), self._given.shape[1]), np.float32)
+    def votes(self, is_voter: np.ndarray) -> np.ndarray:
+        """Count the votes on each queried photo, (m, k) float32, of those neighbours that may vote; is_voter: (n,) bool."""
+        weights = self._weights * is_voter[self._nearest]
+        votes = np.zeros((len(weights), self._one_hot.shape[1]), np.float32)
         for nearest, weight in zip(self._nearest.T, weights.T, strict=True):
-            votes += weight[:, None] * self._given[nearest]
-        return (votes + DOUBT * self._prior) / (weights.sum(axis=1, keepdims=True) + DOUBT)
+            votes += weight[:, None] * self._one_hot[nearest]
+        return (votes + PRIOR_VOTES * self._prior) / (weights.sum(axis=1, keepdims=True) + PRIOR_VOTES)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def _unit_rows(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), LEAST)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), EPSILON)
 
 
-def _where_known(
-    probabilities: np.ndarray, given: np.ndarray, folds: list[np.ndarray], is_many: bool, learnt: np.ndarray | None = None
+def _keep_unjudged(
+    probabilities: np.ndarray,
+    one_hot: np.ndarray,
+    folds: list[np.ndarray],
+    is_many: bool,
+    is_clean: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The probabilities, but the label itself where nothing is known of it: no other has it, or, of several, lacks it."""
+    """Put the label itself where no fit could judge it: no photo of other folds has it, or, of several labels, lacks it."""
     for held_out in folds:
-        others = ~held_out if learnt is None else ~held_out & learnt
-        n_with = given[others].sum(axis=0)
+        others = ~held_out if is_clean is None else ~held_out & is_clean
+        n_with = one_hot[others].sum(axis=0)
         if is_many:
             unknown = np.outer(held_out, (n_with == 0) | (n_with == others.sum()))
         else:
-            unknown = np.repeat((held_out & (n_with == 0)[given.argmax(axis=1)])[:, None], given.shape[1], axis=1)
-        probabilities[unknown] = given[unknown]
+            unknown = np.repeat((held_out & (n_with == 0)[one_hot.argmax(axis=1)])[:, None], one_hot.shape[1], axis=1)
+        probabilities[unknown] = one_hot[unknown]
     return probabilities
 
 
 def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> LabelErrors:
     """Rank labels by how probably they are wrong, and flag those that are.
 
-    probabilities: (n, k) of fits that had not seen the photo. labels: (n,) positions of classes, or (n, k) of 0 and 1. The
-    quality is p / (p + q), p of the label and q of the likeliest other class. Flagged are photos that the confident joint
-    counts off its diagonal (section 3.1), if their quality is below CLEAR, and among as many of the lowest as it counts so;
-    where the fits are WEAK, only if it is below CERTAIN, too. Of 20 swapped labels of 400 flower photos that finds 13, and
-    hardly two photos beside them.
+    probabilities: (n, k), out of fold. labels: (n,) positions of classes, or (n, k) of 0 and 1. The quality is p / (p + q),
+    p of the label and q of the likeliest other class. A label is flagged if the confident joint counts it off its diagonal
+    (section 3.1), its quality is below MAX_QUALITY, and it is among as many of the lowest as the joint counts so; where the
+    fits disagree with more than MAX_DISAGREEMENT of the labels, also only if its calibrated quality is below
+    MAX_CALIBRATED_QUALITY. Of 20 swapped labels of 400 flower photos this flags 13, and hardly two others.
     """
     if are_many(labels):
-        each = [_of_two(p, applies) for p, applies in zip(probabilities.T, labels.T, strict=True)]
-        quality, is_flagged = (np.stack(columns, axis=1) for columns in zip(*each, strict=True))
+        columns = [_errors_of_one_label(p, applies) for p, applies in zip(probabilities.T, labels.T, strict=True)]
+        quality, is_flagged = (np.stack(arrays, axis=1) for arrays in zip(*columns, strict=True))
         suggested = np.where(is_flagged, 1 - labels, labels).astype(np.uint8)
         return LabelErrors(quality, is_flagged, suggested, np.zeros_like(is_flagged))
     rows = np.arange(len(labels))
@@ -259,22 +264,24 @@ def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> LabelErr
     others[rows, labels] = -1
     suggested = others.argmax(axis=1)
     likeliest = np.maximum(others[rows, suggested], 0)
-    quality = np.clip(of_label / np.maximum(of_label + likeliest, LEAST), 0, 1).astype(np.float32)
-    is_off = (confident_classes(probabilities, labels) != labels) & (likeliest > 0) & (len(labels) >= FEW_IMAGES)
+    quality = np.clip(of_label / np.maximum(of_label + likeliest, EPSILON), 0, 1).astype(np.float32)
+    is_off = (confident_classes(probabilities, labels) != labels) & (likeliest > 0) & (len(labels) >= MIN_IMAGES)
     lowest = np.zeros(len(labels), bool)
     lowest[np.argsort(quality, kind="stable")[: np.count_nonzero(is_off)]] = True
-    is_flagged = is_off & lowest & (quality < CLEAR)
-    if len(labels) and (of_label < likeliest).mean() > WEAK:
-        is_flagged &= _calibrated(of_label, likeliest, probabilities, labels) < CERTAIN
-    is_certain = _are_certain(probabilities, labels, suggested, is_flagged)
+    is_flagged = is_off & lowest & (quality < MAX_QUALITY)
+    if len(labels) and (of_label < likeliest).mean() > MAX_DISAGREEMENT:
+        is_flagged &= _calibrated_quality(of_label, likeliest, probabilities, labels) < MAX_CALIBRATED_QUALITY
+    is_certain = _certain_suggestions(probabilities, labels, suggested, is_flagged)
     return LabelErrors(quality, is_flagged, np.where(likeliest > 0, suggested, labels), is_certain)
 
 
-def _are_certain(probabilities: np.ndarray, labels: np.ndarray, suggested: np.ndarray, is_flagged: np.ndarray) -> np.ndarray:
-    """Which of the flagged photos surely belong to another class, (n,): not those of classes that are easily confused.
+def _certain_suggestions(
+    probabilities: np.ndarray, labels: np.ndarray, suggested: np.ndarray, is_flagged: np.ndarray
+) -> np.ndarray:
+    """Decide which flagged photos surely belong to the suggested class, (n,) bool: none whose two classes are confused.
 
-    Asked are the odds against the suggestion, times how alike the two classes are: the mean probability that the photos of
-    one, but for the flagged ones, have of the other, and what a single photo weighs in a small class.
+    The risk is the odds against the suggestion, times how similar the two classes are: the mean probability that the photos
+    of one, but for the flagged ones, have of the other, plus the weight of a single photo in a small class.
     """
     is_certain = np.zeros(len(labels), bool)
     flagged = np.flatnonzero(is_flagged)
@@ -284,29 +291,31 @@ def _are_certain(probabilities: np.ndarray, labels: np.ndarray, suggested: np.nd
     for i in flagged.tolist():
         a, b, p = int(labels[i]), int(suggested[i]), float(probabilities[i, suggested[i]])
         if len(others[a]) and len(others[b]) and p > 0:
-            alike = max(others[a][:, b].mean(), others[b][:, a].mean()) + 1 / min(len(others[a]), len(others[b]))
-            is_certain[i] = alike * (1 - p) / p < SURE
+            similarity = max(others[a][:, b].mean(), others[b][:, a].mean()) + 1 / min(len(others[a]), len(others[b]))
+            is_certain[i] = similarity * (1 - p) / p < MAX_RISK
     return is_certain
 
 
-def _calibrated(of_label: np.ndarray, other: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The quality that labels would have if probabilities were as sure as the labels say that they may be.
+def _calibrated_quality(
+    of_label: np.ndarray, other: np.ndarray, probabilities: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Compute the quality of labels from calibrated probabilities (temperature scaling).
 
-    A classifier that is often wrong says of many right labels that they are not, but is rarely sure of that.
+    A classifier that is often wrong disagrees with many right labels, but calibrated it is rarely sure of that.
     """
-    temperature = best_temperature(np.log(np.maximum(probabilities, np.float32(LEAST))), labels)
-    odds = np.log(np.maximum(of_label, LEAST)) - np.log(np.maximum(other, LEAST))
+    temperature = best_temperature(np.log(np.maximum(probabilities, np.float32(EPSILON))), labels)
+    odds = np.log(np.maximum(of_label, EPSILON)) - np.log(np.maximum(other, EPSILON))
     return 1 / (1 + np.exp(np.minimum(-odds / temperature, 50)))
 
 
-def _of_two(probability: np.ndarray, applies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The quality of one of several labels, and whether it is flagged."""
-    found = find_label_errors(np.stack([1 - probability, probability], axis=1), applies.astype(np.int64))
-    return found.quality, found.is_flagged
+def _errors_of_one_label(probability: np.ndarray, applies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rate one of several labels: the quality of each photo's, and whether it is flagged."""
+    errors = find_label_errors(np.stack([1 - probability, probability], axis=1), applies.astype(np.int64))
+    return errors.quality, errors.is_flagged
 
 
 def confident_classes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The class that each photo confidently belongs to, (n,) int64; its label where none is confident.
+    """Give the class that each photo confidently belongs to, (n,) int64; its label where no class is confident.
 
     Equation 1: a class is confident from the mean probability of it among the photos labelled so; of several, the likeliest.
     """

@@ -1,7 +1,7 @@
-"""PhotoGroups: which of the photos that are to be learnt from are one, before they are dealt into splits; and their issues.
+"""Groups near duplicates before photos are dealt into splits, so that copies share a split; and checks them for issues.
 
-Takes photos and their codes; gives groups that share a split and a fold, and what check.py finds, before training or in it.
-It decides from how many photos on comparing each with each takes too long.
+Takes a data set and its codes; gives the groups, and the issues of kinds.py, for `check` and for training. It decides from
+how many photos on comparing each with each takes too long.
 """
 
 from __future__ import annotations
@@ -29,29 +29,34 @@ from headstart.progress import Progress, underway
 from headstart.record import IssueRecord
 from headstart.wording import counted, listed
 
-MOST_COMPARED = 150_000  # photos: 60,000 take 10 s, and it goes with their square
+MAX_COMPARED = 150_000  # photos: 60,000 take 10 s, and it goes with their square
 
 
 @dataclass(frozen=True)
 class PhotoGroups:
-    """Photos compared with each other. groups: of the codes' rows, the same for near duplicates. notes: for the user."""
+    """The groups of near duplicates of a data set.
+
+    groups: for each row of the codes, the same for copies of a photo; pairs: see copies.Copies. notes: for the user.
+    """
 
     dataset: Dataset
     codes: Codes
-    glances: ImageStats
+    image_stats: ImageStats
     pairs: Sequence[Pair]
     groups: list[bytes]
     notes: tuple[str, ...]
 
-    def evidence(self, *, seed: int = 0, threads: int | None = None, progress: Progress = lambda *_: None) -> CheckInputs:
-        """What issues are found by. seed: how photos are dealt into the folds that judge each other."""
+    def check_inputs(
+        self, *, seed: int = 0, threads: int | None = None, progress: Progress = lambda *_: None
+    ) -> CheckInputs:
+        """Gather what the checks read. seed: how photos are dealt into the folds of the out-of-fold probabilities."""
         dataset, codes = self.dataset, self.codes
         labels, last = dataset.labels[codes.index], codes.values[:, : codes.widths[0]]
         dealt = [sha256(b"%d " % seed + group).digest() for group in self.groups] if seed else self.groups
         splits, is_split_given = dataset.splits[codes.index], bool((dataset.splits >= 0).any())
         if is_split_given:  # what the data leaves open is learnt from, but for a test split that is drawn by groups
             splits = np.where(splits < 0, np.int8(TRAIN), splits)
-        failed = [Skipped(display_name(dataset.images[i]), failure.reason) for i, failure in codes.failures.items()]
+        failures = [Skipped(display_name(dataset.images[i]), failure.reason) for i, failure in codes.failures.items()]
         return CheckInputs(
             names=[display_name(dataset.images[i]) for i in codes.index],
             labels=labels,
@@ -61,18 +66,17 @@ class PhotoGroups:
             is_split_given=is_split_given,
             codes=last,
             probabilities=out_of_fold(last, labels, len(dataset.classes), dealt, threads=threads, progress=progress),
-            glances=self.glances,
+            image_stats=self.image_stats,
             pairs=self.pairs,
             groups=self.groups,
-            skipped=[*dataset.skipped, *failed],
+            skipped=[*dataset.skipped, *failures],
         )
 
     def issues(
         self, notes: list[str], *, threads: int | None = None, progress: Progress = lambda *_: None
     ) -> list[IssueRecord]:
-        """The issues found in the photos, worst first, as issues.json has them; leaks are told in notes as well."""
-        evidence = self.evidence(threads=threads, progress=progress)
-        issues = find_issues(evidence)
+        """Find the issues of the photos, worst first, as issues.json has them; leaks are added to notes as well."""
+        issues = find_issues(self.check_inputs(threads=threads, progress=progress))
         leaks = [issue for issue in issues if issue.kind == "leak"]
         if leaks:
             notes.append(
@@ -91,23 +95,23 @@ def group_photos(
     hardware: Hardware = Hardware(),
     progress: Progress = lambda *_: None,
 ) -> PhotoGroups:
-    """Look at each photo at a glance, and find which of them are one."""
+    """Compute the image statistics of a data set, and group its near duplicates."""
     images = [dataset.images[i] for i in codes.index]
     threads = hardware.threads or available_cores()
-    glances = compute_image_stats(images, codes.digests, store, threads=threads, progress=progress)
-    if len(images) > MOST_COMPARED:
+    image_stats = compute_image_stats(images, codes.digests, store, threads=threads, progress=progress)
+    if len(images) > MAX_COMPARED:
         note = f"{len(images):,} photos are too many to compare each with each; near duplicates are not looked for"
-        return PhotoGroups(dataset, codes, glances, [], codes.digests, (note,))
+        return PhotoGroups(dataset, codes, image_stats, [], codes.digests, (note,))
     last = np.ascontiguousarray(codes.values[:, : codes.widths[0]])
     with underway(progress, "compare"):
-        copies = find_copies(last, glances, codes.digests, threads=threads)
-    unseen = [image for image, picture in zip(images, glances.pictures, strict=True) if picture is None]
-    notes = (*_of_chains(copies.chains), *_of_unseen(unseen))
-    return PhotoGroups(dataset, codes, glances, copies.pairs, copies.groups, notes)
+        copies = find_copies(last, image_stats, codes.digests, threads=threads)
+    missing = [image for image, picture in zip(images, image_stats.pictures, strict=True) if picture is None]
+    notes = (*_chain_notes(copies.chains), *_missing_notes(missing))
+    return PhotoGroups(dataset, codes, image_stats, copies.pairs, copies.groups, notes)
 
 
-def _of_chains(chains: Sequence[Chain]) -> Iterator[str]:
-    """What a cut chain means for the result."""
+def _chain_notes(chains: Sequence[Chain]) -> Iterator[str]:
+    """Say what a chain that was cut means for the result."""
     if chains:
         n_photos, n_groups = sum(chain.n_photos for chain in chains), sum(chain.n_groups for chain in chains)
         yield (
@@ -118,8 +122,8 @@ def _of_chains(chains: Sequence[Chain]) -> Iterator[str]:
         )
 
 
-def _of_unseen(images: Sequence[ImageRef]) -> Iterator[str]:
-    """What it means that photos were not there any more to be compared."""
+def _missing_notes(images: Sequence[ImageRef]) -> Iterator[str]:
+    """Say that photos were gone before they could be compared."""
     if images:
         yield (
             f"{counted(len(images), 'photo')} changed or vanished before they were compared with the others, so near "

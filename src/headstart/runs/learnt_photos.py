@@ -16,7 +16,7 @@ import numpy as np
 import simplejpeg
 
 from headstart.checks.copies import Chain, find_copies
-from headstart.checks.photo_groups import MOST_COMPARED
+from headstart.checks.photo_groups import MAX_COMPARED
 from headstart.codes.image_stats import PICTURE_LONGEST, ImageStats, compute_image_stats
 from headstart.codes.store import Store
 from headstart.data.splits import TEST
@@ -61,7 +61,7 @@ def find_learnt_photos(
     known = saved.findings
     learnt = np.flatnonzero(known.splits != TEST)
     everything = [digest.tobytes() for digest in known.digests[learnt]] + list(digests)
-    if len(everything) > MOST_COMPARED:
+    if len(everything) > MAX_COMPARED:
         note = (
             f"{len(everything):,} photos, those that were learnt from among them, are too many to compare each with each: "
             "photos that were learnt from are recognised byte for byte only"

@@ -61,7 +61,7 @@ def write_run(
     """Review the classifier and write the run folder; run.json is written last, and the folder gets its name then."""
     workspace, data = trained.workspace, trained.data
     with workspace.stage("review"):
-        pictures = [copies.glances.pictures[i] for i in data.rows]
+        pictures = [copies.image_stats.pictures[i] for i in data.rows]
         reviewed = review(classifier, findings.of_photos, data.images, pictures, progress=workspace.progress)
         record = with_probes(record, reviewed)
     with draft_of(folder) as draft:
@@ -69,7 +69,7 @@ def write_run(
             classifier.save(draft / FILE_NAME)
             write_tables(draft, data.classes, judged.held_out, data.skipped)
             findings.of_photos.save(draft)
-            write_learnt_photos(draft, copies.glances.only(data.rows[data.learn]))
+            write_learnt_photos(draft, copies.image_stats.only(data.rows[data.learn]))
             write_issues(draft, findings.issues)
             _write_for_people(draft, {**record, "seconds": workspace.seconds}, classifier, trained, findings, reviewed)
         record = {**record, "seconds": workspace.seconds}
