@@ -23,7 +23,7 @@ LARGE = {
         "backbones/huggingface.py",
         "backbones/standard_form.py",
         "backbones/tensorflow_worker.py",
-        "cli/looking.py",
+        "cli/commands/map.py",
         "cli/main.py",
     ),
     *("codes/store.py", "finetune/loop.py", "training/evaluate_run.py", "training/train.py"),

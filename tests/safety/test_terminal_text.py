@@ -19,7 +19,8 @@ from headstart.checks.fixes import apply_fixes, propose, read_fixes, write_fixes
 from headstart.checks.issue import Issue
 from headstart.classifier import writers
 from headstart.classifier.prediction import Prediction
-from headstart.cli import commands, main
+from headstart.cli import main
+from headstart.cli.commands import train as commands
 from headstart.data.datasets import load_dataset
 from headstart.errors import DataError
 from headstart.runs.folder import HeldOut, write_tables

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headstart.cli import commands, looking
+from headstart.cli.commands import map as looking
+from headstart.cli.commands import train as commands
 from headstart.errors import HeadstartError
 from headstart.files import writing
 from headstart.safety.terminal_text import STDOUT, HarmlessFormatter, harmless_streams, sentence

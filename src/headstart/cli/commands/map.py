@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.cli.commands import cache_dir_of, classifier_of, hardware_of, program, quoted
+from headstart.cli.commands.train import cache_dir_of, classifier_of, hardware_of, program, quoted
 from headstart.errors import DataError, OutputError
 from headstart.files import check_output, write_output
 from headstart.record import IssueRecord
