@@ -28,12 +28,25 @@ def test_every_public_name_is_there():
     assert "'train'" in out and "'HeadstartClassifier'" in out
 
 
+def parsers_below(parser):
+    """The parser of each command that may be typed after another, by its name; `train` of `headstart train`."""
+    return next((a.choices for a in parser._actions if isinstance(a.choices, dict)), {})
+
+
 def test_every_command_and_option_is_documented():
-    subparsers = next(a for a in main._parser()._actions if isinstance(a.choices, dict))
-    for command, parser in subparsers.choices.items():
-        assert f"## headstart {command}" in COMMANDS
+    def check(command, parser):
         options = {o for a in parser._actions for o in a.option_strings} - {"-h", "--help"}
         assert not {o for o in options if f"`{o}" not in COMMANDS}, command
+        for name, below in parsers_below(parser).items():
+            assert name in COMMANDS
+            check(f"{command} {name}", below)
+
+    commands = parsers_below(main.build_parser())
+    for command, parser in commands.items():
+        assert f"## headstart {command}" in COMMANDS
+        check(command, parser)
+    headings = re.findall(r"^## headstart (\w+)", COMMANDS, re.M)
+    assert headings == [*commands]  # in the order of --help
 
 
 def test_every_status_is_documented():
@@ -47,9 +60,8 @@ def test_the_readme_fits_and_its_links_lead_somewhere():
 
 
 def test_the_readmes_commands_are_commands():
-    subparsers = next(a for a in main._parser()._actions if isinstance(a.choices, dict))
     used = set(re.findall(r"^(?:\.venv/bin/)?headstart (\w+)", README, re.M))
-    assert used and used <= set(subparsers.choices)
+    assert used and used <= parsers_below(main.build_parser()).keys()
 
 
 def test_no_message_cuts_a_list_without_a_word():

@@ -23,12 +23,10 @@ LARGE = {
         "backbones/huggingface.py",
         "backbones/standard_form.py",
         "backbones/tensorflow_worker.py",
-        "cli/commands/map.py",
-        "cli/main.py",
     ),
     *("codes/store.py", "finetune/loop.py", "training/evaluate_run.py", "training/train.py"),
 }
-LONG = {"train", "_parser"}
+LONG = {"train"}
 MANY = {"_conv", "finetune", "choose_head", "learning_curve", "loss_curve"}
 # Libraries that only some files may import, however they do it.
 ONLY = {
@@ -43,7 +41,7 @@ ONLY = {
     "huggingface_hub": ("backbones/huggingface",),
     "matplotlib": ("report/plots/",),
     "rich": ("cli/",),
-    "argparse": ("cli/", "safety/terminal_text"),
+    "argparse": ("cli/",),
 }
 FILES = sorted(SOURCES.rglob("*.py"))
 MODULES = {

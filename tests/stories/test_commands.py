@@ -15,7 +15,13 @@ import time
 import pytest
 
 import headstart
+from headstart.classifier import writers
 from headstart.cli import main
+from headstart.cli.commands import predict
+from headstart.data.views import views_grid
+from headstart.finetune.recipe import UNFREEZE
+from headstart.report.plots.table import PLOTS
+from headstart.trust.conformal import SCORES
 from support.disk import fill
 from support.photos import write_photos
 
@@ -340,7 +346,8 @@ def test_mistakes_end_with_a_sentence_and_one(photos, capsys, monkeypatch, argum
         [],
         ["train"],
         ["predict", "run"],
-        ["learn"],
+        ["backbones", "import"],
+        ["train", "photos", "more photos"],
         ["train", "photos", "--mean", "1,2"],
         ["predict", "r", "p", "--top", "0"],
     ],
@@ -349,6 +356,71 @@ def test_wrong_usage_ends_with_two(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main.main(arguments)
     assert ended.value.code == 2 and "usage: headstart" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("trian photos", "there is no command 'trian'; did you mean train?"),
+        ("help trian", "there is no command 'trian'; did you mean train?"),
+        ("cache clean", "there is no command 'cache clean'; did you mean clear?"),
+        ("backbones imprt x.tflite", "there is no command 'backbones imprt'; did you mean import?"),
+        ("learn photos", "there is no command 'learn'; expected train, predict, explain, check"),
+        ("train photos --bugdet 10m", "headstart train has no option --bugdet; did you mean --budget?"),
+        ("train photos --bugdet=10m", "headstart train has no option --bugdet; did you mean --budget?"),
+        ("plot run --knid curves", "headstart plot has no option --knid; did you mean --kind?"),  # and --kind is missing
+        ("train photos --frobnicate", "headstart train has no option --frobnicate; `headstart train --help` lists them"),
+        ("plot run --kind cofusion", "there is no --kind 'cofusion'; did you mean confusion?"),
+        ("--verson", "headstart has no option --verson; did you mean --version?"),
+        ("trian\nheadstart:\x1b[2J", "there is no command 'trian"),
+    ],
+)
+def test_what_is_mistyped_is_answered_in_one_line(words, answer, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main(words.split(" "))
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2 and out == ""
+    assert err.startswith(f"headstart: {answer}") and len(err.splitlines()) == 1 and "\x1b" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ("help", "--help"),
+        ("help train", "train --help"),
+        ("help backbones import", "backbones import --help"),
+    ],
+)
+def test_help_is_a_command(words, same, capsys):
+    texts = []
+    for typed in (words, same):
+        with pytest.raises(SystemExit) as ended:
+            main.main(typed.split())
+        assert ended.value.code == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] and texts[0].startswith("usage: headstart")
+
+
+def test_an_action_has_options_of_its_own(capsys):
+    for command, is_here in (("backbones", False), ("backbones list", False), ("backbones import", True)):
+        with pytest.raises(SystemExit):
+            main.main(["help", *command.split()])
+        assert ("--overwrite" in capsys.readouterr().out) == is_here
+
+
+@pytest.mark.parametrize("words", [("--json", "show"), ("show", "--json"), ("--json",)])
+def test_options_may_stand_before_an_action_or_after_it(words, tmp_path, capsys):
+    assert main.main(["cache", "--cache", str(tmp_path), *words]) == 0
+    assert json.loads(capsys.readouterr().out)["path"].startswith(str(tmp_path))
+
+
+def test_photos_that_lie_deeper_are_found_in_one_hop(photos, tmp_path, capsys):
+    (tmp_path / "zip" / "data" / "v2").mkdir(parents=True)
+    deeper = photos.rename(tmp_path / "zip" / "data" / "v2" / "colours")
+    assert main.main(["train", str(tmp_path / "zip")]) == 1
+    assert capsys.readouterr().err.strip().endswith(f"did you mean {deeper}?")
+    assert main.main(["train", str(deeper.parent)]) == 1
+    assert capsys.readouterr().err.strip().endswith(f"did you mean {deeper}?")
 
 
 def test_a_run_is_never_overwritten(run, photos, tiny_onnx, capsys):
@@ -447,18 +519,39 @@ def test_file_names_that_are_not_utf8(photos, tiny_onnx, tmp_path, capsys):
         assert b"caf" in target.read_bytes()
 
 
-def test_help_says_the_defaults_that_the_library_has():
-    text = {a.dest: a.help for a in _actions("train")}
-    for name, parameter in inspect.signature(headstart.train).parameters.items():
-        if name in ("test", "seed", "backbone", "device", "precision"):
-            assert re.search(
-                rf"{re.escape(str(parameter.default))}.*default|default: {re.escape(str(parameter.default))}", text[name]
-            ), name
-    assert set(inspect.signature(headstart.train).parameters) - {"progress"} <= set(text)
+LIBRARY = {
+    "train": headstart.train,
+    "predict": headstart.Classifier.stream,
+    "check": headstart.check_photos,
+    "evaluate": headstart.evaluate_run,
+    "views": views_grid,
+}
 
 
-def _actions(command):
-    subparsers = next(a for a in main._parser()._actions if isinstance(a.choices, dict))
+@pytest.mark.parametrize("command", LIBRARY)
+def test_help_says_the_defaults_that_the_library_has(command):
+    text = {a.dest: a.help for a in actions_of(command)}
+    for name, parameter in inspect.signature(LIBRARY[command]).parameters.items():
+        if name in ("test", "seed", "backbone", "device", "precision", "top"):
+            default = re.escape(str(parameter.default))
+            assert re.search(rf"{default}.*default|default: {default}", text[name]), name
+
+
+def test_every_parameter_of_train_is_an_option_and_every_option_a_parameter():
+    names, options = set(inspect.signature(headstart.train).parameters), {a.dest for a in actions_of("train")}
+    assert names - {"progress"} == options - {"help", "json", "quiet"}
+
+
+def test_choices_are_those_of_the_library():
+    choices = {(command, a.dest): a.choices for command in ("train", "predict", "plot") for a in actions_of(command)}
+    assert choices["plot", "kind"] == tuple(PLOTS)
+    assert choices["predict", "sets"] == tuple(SCORES)
+    assert choices["train", "unfreeze"] == tuple(UNFREEZE)
+    assert predict.FORMATS == tuple(writers.FORMATS)
+
+
+def actions_of(command):
+    subparsers = next(a for a in main.build_parser()._actions if isinstance(a.choices, dict))
     return subparsers.choices[command]._actions
 
 
@@ -511,8 +604,7 @@ def test_views_are_drawn(photos, tmp_path, capsys):
 
 def test_importing_what_is_no_tensorflow_file_says_why(photos, tmp_path, capsys):
     assert main.main(["backbones", "import", str(photos / "red" / "red 0.png"), "-o", str(tmp_path / "x.onnx")]) == 1
-    assert main.main(["backbones", "import"]) == 1
-    assert "headstart backbones import FILE" in capsys.readouterr().err
+    assert str(photos / "red" / "red 0.png") in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()
 
 
