@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import inspect
 import io
 import json
 import os
@@ -15,13 +14,7 @@ import time
 import pytest
 
 import headstart
-from headstart.classifier import writers
 from headstart.cli import main
-from headstart.cli.commands import predict
-from headstart.data.views import views_grid
-from headstart.finetune.recipe import UNFREEZE
-from headstart.report.plots.table import PLOTS
-from headstart.trust.conformal import SCORES
 from support.disk import fill
 from support.photos import write_photos
 
@@ -358,62 +351,6 @@ def test_wrong_usage_ends_with_two(arguments, capsys):
     assert ended.value.code == 2 and "usage: headstart" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("words", "answer"),
-    [
-        ("trian photos", "there is no command 'trian'; did you mean train?"),
-        ("help trian", "there is no command 'trian'; did you mean train?"),
-        ("cache clean", "there is no command 'cache clean'; did you mean clear?"),
-        ("backbones imprt x.tflite", "there is no command 'backbones imprt'; did you mean import?"),
-        ("learn photos", "there is no command 'learn'; expected train, predict, explain, check"),
-        ("train photos --bugdet 10m", "headstart train has no option --bugdet; did you mean --budget?"),
-        ("train photos --bugdet=10m", "headstart train has no option --bugdet; did you mean --budget?"),
-        ("plot run --knid curves", "headstart plot has no option --knid; did you mean --kind?"),  # and --kind is missing
-        ("train photos --frobnicate", "headstart train has no option --frobnicate; `headstart train --help` lists them"),
-        ("plot run --kind cofusion", "there is no --kind 'cofusion'; did you mean confusion?"),
-        ("--verson", "headstart has no option --verson; did you mean --version?"),
-        ("trian\nheadstart:\x1b[2J", "there is no command 'trian"),
-    ],
-)
-def test_what_is_mistyped_is_answered_in_one_line(words, answer, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main.main(words.split(" "))
-    out, err = capsys.readouterr()
-    assert ended.value.code == 2 and out == ""
-    assert err.startswith(f"headstart: {answer}") and len(err.splitlines()) == 1 and "\x1b" not in err
-
-
-@pytest.mark.parametrize(
-    ("words", "same"),
-    [
-        ("help", "--help"),
-        ("help train", "train --help"),
-        ("help backbones import", "backbones import --help"),
-    ],
-)
-def test_help_is_a_command(words, same, capsys):
-    texts = []
-    for typed in (words, same):
-        with pytest.raises(SystemExit) as ended:
-            main.main(typed.split())
-        assert ended.value.code == 0
-        texts.append(capsys.readouterr().out)
-    assert texts[0] == texts[1] and texts[0].startswith("usage: headstart")
-
-
-def test_an_action_has_options_of_its_own(capsys):
-    for command, is_here in (("backbones", False), ("backbones list", False), ("backbones import", True)):
-        with pytest.raises(SystemExit):
-            main.main(["help", *command.split()])
-        assert ("--overwrite" in capsys.readouterr().out) == is_here
-
-
-@pytest.mark.parametrize("words", [("--json", "show"), ("show", "--json"), ("--json",)])
-def test_options_may_stand_before_an_action_or_after_it(words, tmp_path, capsys):
-    assert main.main(["cache", "--cache", str(tmp_path), *words]) == 0
-    assert json.loads(capsys.readouterr().out)["path"].startswith(str(tmp_path))
-
-
 def test_photos_that_lie_deeper_are_found_in_one_hop(photos, tmp_path, capsys):
     (tmp_path / "zip" / "data" / "v2").mkdir(parents=True)
     deeper = photos.rename(tmp_path / "zip" / "data" / "v2" / "colours")
@@ -517,42 +454,6 @@ def test_file_names_that_are_not_utf8(photos, tiny_onnx, tmp_path, capsys):
         target = tmp_path / f"rows.{form}"
         assert main.main(["predict", str(tmp_path / "r"), os.fsdecode(odd), "-o", str(target)]) == 0
         assert b"caf" in target.read_bytes()
-
-
-LIBRARY = {
-    "train": headstart.train,
-    "predict": headstart.Classifier.stream,
-    "check": headstart.check_photos,
-    "evaluate": headstart.evaluate_run,
-    "views": views_grid,
-}
-
-
-@pytest.mark.parametrize("command", LIBRARY)
-def test_help_says_the_defaults_that_the_library_has(command):
-    text = {a.dest: a.help for a in actions_of(command)}
-    for name, parameter in inspect.signature(LIBRARY[command]).parameters.items():
-        if name in ("test", "seed", "backbone", "device", "precision", "top"):
-            default = re.escape(str(parameter.default))
-            assert re.search(rf"{default}.*default|default: {default}", text[name]), name
-
-
-def test_every_parameter_of_train_is_an_option_and_every_option_a_parameter():
-    names, options = set(inspect.signature(headstart.train).parameters), {a.dest for a in actions_of("train")}
-    assert names - {"progress"} == options - {"help", "json", "quiet"}
-
-
-def test_choices_are_those_of_the_library():
-    choices = {(command, a.dest): a.choices for command in ("train", "predict", "plot") for a in actions_of(command)}
-    assert choices["plot", "kind"] == tuple(PLOTS)
-    assert choices["predict", "sets"] == tuple(SCORES)
-    assert choices["train", "unfreeze"] == tuple(UNFREEZE)
-    assert predict.FORMATS == tuple(writers.FORMATS)
-
-
-def actions_of(command):
-    subparsers = next(a for a in main.build_parser()._actions if isinstance(a.choices, dict))
-    return subparsers.choices[command]._actions
 
 
 def test_help_imports_nothing_that_is_slow_to_import():
