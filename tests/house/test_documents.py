@@ -39,7 +39,7 @@ ALL = {
 
 def parsers(parser=None, name="headstart"):
     """Every command with its parser: `headstart train`, `headstart backbones import`."""
-    for action in (parser or main._parser())._actions:
+    for action in (parser or main.build_parser())._actions:
         if isinstance(action.choices, dict):
             for word, inner in action.choices.items():
                 yield f"{name} {word}", inner

@@ -18,7 +18,7 @@ from headstart.errors import DataError
 from headstart.runs import learnt_photos
 from headstart.runs.findings import Findings
 from headstart.runs.learnt_photos import FILE_NAME
-from headstart.training import evaluate_run
+from headstart.training import evaluate_run, other_photos
 from support.photos import scene
 
 CLASSES = ("blue", "red")
@@ -159,7 +159,7 @@ def test_photos_that_either_run_has_learnt_from_are_left_out_of_a_comparison(wor
 
 def test_photos_that_were_learnt_from_are_not_even_decoded(world, mixed, monkeypatch):
     decoded = []
-    monkeypatch.setattr(evaluate_run, "load_image", lambda *a, f=evaluate_run.load_image: decoded.append(a) or f(*a))
+    monkeypatch.setattr(other_photos, "load_image", lambda *a, f=other_photos.load_image: decoded.append(a) or f(*a))
     shutil.copytree(world.photos, mixed / "blue" / "learnt")
     assert judged(world.run, mixed) == (8, "12 of these photos were learnt from, and are left out")
     assert len(decoded) == 8
@@ -185,14 +185,14 @@ def test_copies_among_the_photos_that_judge_count_as_one(world, mixed, tmp_path)
 
 
 def test_a_photo_that_changes_between_two_runs_is_told(world, mixed, monkeypatch, tmp_path):
-    changed, look = mixed / "red" / "50.png", evaluate_run._look
+    changed, look = mixed / "red" / "50.png", evaluate_run.classify_photos
 
     def looked(*arguments):
         seen = look(*arguments)
         Image.fromarray(scene(7)).save(changed)
         return seen
 
-    monkeypatch.setattr(evaluate_run, "_look", looked)
+    monkeypatch.setattr(evaluate_run, "classify_photos", looked)
     with pytest.raises(DataError, match=r"red.50\.png changed while the runs were compared.*start again"):
         judged(world.run, mixed, against=world.run)
 

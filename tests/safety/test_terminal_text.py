@@ -19,7 +19,7 @@ from headstart.checks.fixes import apply_fixes, propose, read_fixes, write_fixes
 from headstart.checks.issue import Issue
 from headstart.classifier import writers
 from headstart.classifier.prediction import Prediction
-from headstart.cli import commands, main
+from headstart.cli import console, main
 from headstart.data.datasets import load_dataset
 from headstart.errors import DataError
 from headstart.runs.folder import HeldOut, write_tables
@@ -64,8 +64,8 @@ def printed(capsys, monkeypatch):
     def run(act):
         parser = argparse.ArgumentParser()
         parser.set_defaults(run_command=lambda _: act() or 0, command="x")
-        monkeypatch.setattr(main, "_parser", lambda: parser)
-        monkeypatch.setattr(commands, "is_helper", lambda: False)
+        monkeypatch.setattr(main, "build_parser", lambda: parser)
+        monkeypatch.setattr(main, "is_helper_process", lambda: False)
         capsys.readouterr()
         with contextlib.suppress(SystemExit):
             main.main([])
@@ -102,8 +102,6 @@ def test_the_log_is_harmless_too():
 
 
 def test_progress_bars_still_move(capsys, monkeypatch):
-    from headstart.cli import console
-
     stream = HarmlessStream(sys.stderr)
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(stream.stream, "isatty", lambda: True)
@@ -148,7 +146,7 @@ def test_a_table_of_predictions_is_exact_in_a_file_and_harmless_on_a_terminal(tm
     prediction = Prediction(f"{HOSTILE}.jpg", "ok", None, "cat", 0.9, (("cat", 0.9),))
     for is_shown in (False, True):
         monkeypatch.setattr(sys.stdout, "isatty", lambda shown=is_shown: shown)
-        with writers.destination(None, overwrite=False) as file, writers.csv_rows(file) as write:
+        with console.rows_output(None, overwrite=False) as file, writers.csv_rows(file) as write:
             write(prediction)
         out = capsysbinary.readouterr().out.decode()
         assert is_harmless(out) is is_shown and (f"{HOSTILE}.jpg" in out) is not is_shown
@@ -218,7 +216,7 @@ def test_the_tables_of_a_run_hold_no_formula_and_every_name(tmp_path):
 
 
 def test_predictions_hold_no_formula_and_every_name(tmp_path):
-    with writers.destination(tmp_path / "rows.csv", overwrite=False) as file, writers.csv_rows(file) as write:
+    with console.rows_output(tmp_path / "rows.csv", overwrite=False) as file, writers.csv_rows(file) as write:
         for name in ODD:
             write(Prediction(f"{name}.jpg", "ok", None, name, 0.25, ((name, 0.25),), True, 1.5, (name,)))
     _, *found = cells(tmp_path / "rows.csv")

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from headstart.cli import main
+from headstart.cli.commands import plot
 from headstart.runs.findings import Findings
 from support.photos import COLOURS, picture, write_photos
 
@@ -31,7 +32,7 @@ HOSTILE = (
     "a|b",
     os.fsdecode(b"bad\xff"),
 )
-KINDS = main.PLOT_KINDS
+KINDS = plot.KINDS
 
 
 @dataclass(frozen=True)

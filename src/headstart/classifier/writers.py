@@ -1,4 +1,4 @@
-"""Predictions as rows: for people, CSV, JSON lines, JSON and Parquet, each written as it comes, in constant memory.
+"""Predictions as rows of CSV, JSON lines, JSON and Parquet, each written as it comes, in constant memory.
 
 A row is {path, status, reason, prediction, probability, top, unfamiliar, unfamiliarity, set} in every format; `top` and
 `set` are JSON text in CSV, and `top` is a list of (label, probability) structures in Parquet, which knows no lists of mixed
@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from headstart.classifier.prediction import Prediction
-from headstart.data.labels import SEPARATOR
 from headstart.errors import MissingExtra
-from headstart.files import Output, output_file
 from headstart.safety.csv_cells import to_cells
-from headstart.safety.terminal_text import STDOUT, HarmlessBytes
 
 Write: TypeAlias = Callable[[Prediction], None]
 COLUMNS = ("path", "status", "reason", "prediction", "probability", "top", "unfamiliar", "unfamiliarity", "set")
@@ -106,44 +102,6 @@ def format_of(path: Path) -> str | None:
     """The format that a file's name asks for."""
     name = path.suffix.lower().removeprefix(".")
     return name if name in FORMATS else None
-
-
-@contextmanager
-def people_rows(file: IO[bytes], width: int) -> Iterator[Write]:
-    """Lines for people; width: of the longest class name."""
-    file.flush()
-    yield lambda prediction: _put(file, people_row(prediction, width) + "\n")
-
-
-@contextmanager
-def destination(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
-    """Stdout, or a file that has its name once it is whole; see files.output_file for what a stop leaves."""
-    if path is None:
-        stdout = Output(sys.stdout.buffer, STDOUT)
-        yield HarmlessBytes(stdout) if sys.stdout.isatty() else stdout  # type: ignore[misc, arg-type]
-        return
-    with output_file(path, overwrite=overwrite) as file:
-        yield file
-
-
-def people_row(prediction: Prediction, width: int) -> str:
-    """One line for a terminal: the answer, how sure, of what, and what else it might be."""
-    from headstart.safety.terminal_text import one_line
-    from headstart.wording import percent
-
-    path = one_line(prediction.path)
-    if prediction.prediction is None:
-        return f"{'-':<{width}}  {'-':>7}  {path}  ({prediction.status}: {one_line(str(prediction.reason))})"
-    given = {prediction.prediction, *prediction.prediction.split(SEPARATOR)}  # a class of one label may have a | in its name
-    others: Sequence[str] = [
-        f"{one_line(name)} {percent(p)}" for name, p in prediction.top if p >= 0.01 and name not in given
-    ]
-    also = f"  ({', '.join(others)})" if others else ""
-    if prediction.set is not None:
-        also = f"  {{{', '.join(map(one_line, prediction.set))}}}"
-    if prediction.unfamiliar:
-        also += f"  unfamiliar ({prediction.unfamiliarity:.1f}): like nothing it was shown"
-    return f"{one_line(prediction.prediction) or '(none)':<{width}}  {percent(prediction.probability):>7}  {path}{also}"
 
 
 def _utf8(text: str | None) -> str | None:

@@ -1,22 +1,29 @@
-"""What people see on a terminal: progress on stderr, results on stdout."""
+"""What people see on a terminal: progress bars and notes on stderr, tables and JSON on stdout, and commands to type next."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import os
+import shlex
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from headstart.codes.database import NOT_KEPT
-from headstart.safety.terminal_text import as_it_is, one_line, sentence
+from headstart.files import Output, output_file
+from headstart.safety.terminal_text import STDOUT, HarmlessBytes, as_it_is, one_line, sentence
 
 LIVE_SECONDS, PLAIN_SECONDS = 0.1, 5.0  # between two showings, on a terminal and in a log
 QUICK_SECONDS = 1.0  # what is over by then needs no line in a log; where nothing is counted, not before PLAIN_SECONDS
 MINUTES_FROM = 120  # seconds
-BAR_WIDTH = 12  # characters: with what is told beside it, a line of 80
+BAR_WIDTH = 12  # characters: with the text beside it, a line of 80
 IMAGES = "images"
 UNITS = {  # what a stage counts, where that is not images
     "rung": "tried",
@@ -82,19 +89,19 @@ class Progress:
             return
         with self._lock:
             now = time.monotonic()
-            found = self._stages.get(stage)
-            if found is None or done < found.done:  # another time: it has a rate of its own
+            entry = self._stages.get(stage)
+            if entry is None or done < entry.done:  # another time: it has a rate of its own
                 self._close(stage)
-                found = self._stages[stage] = _Stage(now, -math.inf if self._is_live else now, now)
+                entry = self._stages[stage] = _Stage(now, -math.inf if self._is_live else now, now)
                 if self._is_live:
-                    found.row = self._add_row(stage, found)
+                    entry.row = self._add_row(stage, entry)
             while (inner := next(reversed(self._stages))) != stage:
                 self._close(inner)
-            found.changed = now if done != found.done else found.changed
-            found.done, found.total = done, total
-            if found.is_over() or now - found.shown >= (LIVE_SECONDS if self._is_live else PLAIN_SECONDS):
-                self._show(stage, found, now)
-            if found.is_over():
+            entry.changed = now if done != entry.done else entry.changed
+            entry.done, entry.total = done, total
+            if entry.is_over() or now - entry.shown >= (LIVE_SECONDS if self._is_live else PLAIN_SECONDS):
+                self._show(stage, entry, now)
+            if entry.is_over():
                 self._close(stage)
 
     def _show(self, name: str, stage: _Stage, now: float) -> None:
@@ -102,15 +109,15 @@ class Progress:
         if self._is_live:
             self._bars.update(stage.row, completed=stage.done, total=stage.total or None)
         elif now - stage.started > (QUICK_SECONDS if stage.total > 1 else PLAIN_SECONDS):
-            print(f"{name}: {_told(name, stage, now)}", file=sys.stderr, flush=True)
+            print(f"{name}: {_stage_text(name, stage, now)}", file=sys.stderr, flush=True)
 
     def _close(self, stage: str) -> None:
-        found = self._stages.pop(stage, None)
-        if found is not None and found.row is not None:
-            self._bars.remove_task(found.row)
+        entry = self._stages.pop(stage, None)
+        if entry is not None and entry.row is not None:
+            self._bars.remove_task(entry.row)
 
     def _tick(self) -> None:
-        """Show in a log what is under way even while nobody tells anything."""
+        """Show in a log what is under way even while no stage calls."""
         while not self._ended.wait(PLAIN_SECONDS):
             with self._lock:
                 now = time.monotonic()
@@ -124,20 +131,20 @@ class Progress:
         from rich.progress import Progress as Bars
         from rich.text import Text
 
-        class Told(ProgressColumn):
+        class DoneColumn(ProgressColumn):
             """How much is done, for how long that took, and how long the rest will take."""
 
             def render(self, task: Task) -> Text:
-                return Text(_told(task.description, task.fields["stage"], time.monotonic()), no_wrap=True)
+                return Text(_stage_text(task.description, task.fields["stage"], time.monotonic()), no_wrap=True)
 
         if self._bars is None:
-            columns = (TextColumn("{task.description:<8}"), BarColumn(BAR_WIDTH), Told())
+            columns = (TextColumn("{task.description:<8}"), BarColumn(BAR_WIDTH), DoneColumn())
             self._bars = Bars(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True)
             self._bars.start()
         return self._bars.add_task(name, total=None, stage=stage)
 
 
-def _told(name: str, stage: _Stage, now: float) -> str:
+def _stage_text(name: str, stage: _Stage, now: float) -> str:
     """How much of a stage is done, unless it is one piece, how fast that goes, and its time."""
     done, total, unit, seconds = stage.done, stage.total, UNITS.get(name, IMAGES), now - stage.started
     counted = f"{done:,}{f' of {total:,}' if total else ''}{'' if unit == IMAGES else f' {unit}'}  " if total != 1 else ""
@@ -167,7 +174,53 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
     return "\n".join(lines)
 
 
-def tell(note: object) -> None:
+def print_note(note: object) -> None:
     """Print a note, a line on stderr, unless the log said it when it happened."""
     if not str(note).startswith(NOT_KEPT):
         print(f"headstart: {sentence(note)}", file=sys.stderr)
+
+
+def print_notes(notes: Iterable[object]) -> None:
+    """Print a line on stderr for each note."""
+    for note in notes:
+        print_note(note)
+
+
+def print_json(answer: object) -> int:
+    """Print an answer as JSON; gives the exit code of a command that has said all."""
+    print(json.dumps(answer, indent=2))
+    return 0
+
+
+def print_done(path: Path, text: str, *, is_json: bool, more: dict[str, Any] | None = None) -> int:
+    """Print that a file is written, as text for people or as JSON with `more` of it; gives the exit code."""
+    if is_json:
+        return print_json({"file": str(path), **(more or {})})
+    print(text)
+    return 0
+
+
+@contextlib.contextmanager
+def rows_output(path: Path | None, *, overwrite: bool) -> Iterator[IO[bytes]]:
+    """Open stdout, or a file that has its name once it is whole; see files.output_file for what a stop leaves."""
+    if path is None:
+        stdout = Output(sys.stdout.buffer, STDOUT)
+        yield HarmlessBytes(stdout) if sys.stdout.isatty() else stdout  # type: ignore[misc, arg-type]
+        return
+    with output_file(path, overwrite=overwrite) as file:
+        yield file
+
+
+# ---- commands to type next
+
+
+def program() -> str:
+    """What to type to run this again: `headstart`, or its path where a shell does not find it by its name."""
+    if shutil.which("headstart") or not sys.argv[0].endswith("headstart"):
+        return "headstart"
+    return quoted(os.path.relpath(sys.argv[0]))
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """A path as a shell reads it."""
+    return shlex.quote(os.fspath(path))

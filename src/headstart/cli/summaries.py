@@ -1,21 +1,85 @@
-"""Summaries: the text that the commands print for people: results, confusions, the ladder, the curve."""
+"""The text that commands print for people: a training, accuracy, confusions, the ladder, learning curves, predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from headstart.cli.console import table
+from headstart.classifier.prediction import Prediction
+from headstart.cli.console import program, quoted, table
+from headstart.data.labels import SEPARATOR
 from headstart.evaluation.metrics import Evaluation
 from headstart.evaluation.multilabel import MultiLabelEvaluation
-from headstart.record import LearningCurveRecord, RungRecord
+from headstart.record import FineTuningRecord, LearningCurveRecord, RungRecord, RunRecord
+from headstart.report.sentences import numbers
+from headstart.runs.photo_paths import is_remote
 from headstart.safety.terminal_text import one_line
 from headstart.wording import counted, percent
+
+if TYPE_CHECKING:
+    from headstart.runs.open import SavedRun
+    from headstart.training.steps.write_run import Run
 
 MOST_CLASSES = 20  # more rows than this hide the result
 WORST_CLASSES = 10
 MOST_CONFUSION = 10
 MOST_UNFAMILIAR = 20
+
+
+def run_text(run: Run, *, is_curve_asked: bool) -> str:
+    """What a training gave, part by part, and what to do next.
+
+    is_curve_asked: show the learning curve's points too, and it even where it forecasts nothing.
+    """
+    from headstart.report.advice import kind_title
+
+    about, images, seconds = run.about, run.about["images"], run.about["seconds"]
+    n_learnt = images["train"] + images["validation"]
+    parts = [
+        f"{images['used']:,} photos of {len(about['classes'])} classes: {n_learnt:,} to learn from, "
+        f"{images['test']:,} to test with\n" + evaluation_text(run.evaluation, is_balanced=numbers.is_balanced(about))
+    ]
+    if len(about["ladder"]) > 1:
+        parts.append(ladder_text(about["ladder"], n_learnt))
+    if (tuning := about["fine_tuning"]) is not None:
+        parts.append(_fine_tuning_text(tuning))
+    if (curve := about["learning_curve"]) is not None and (is_curve_asked or curve["forecast"]):
+        parts.append("\n".join([curve["sentence"], *([curve_text(curve)] if is_curve_asked else [])]))
+    is_tuned = about["choice"]["head"] == "fine-tuned"  # then what was held out has chosen the epoch
+    if run.evaluation.split == "test" and not is_tuned and about["cross_validation"]["n_images"]:
+        parts.append(_cross_validation_text(about, n_learnt))
+    lines = [
+        f"seconds: {', '.join(f'{stage} {s:.1f}' for stage, s in seconds.items())}; together {sum(seconds.values()):.1f}"
+    ]
+    if about["issues"]:
+        most_first = sorted(about["issues"].items(), key=lambda kind: -kind[1])
+        kinds = ", ".join(f"{kind_title(kind).lower()} ({n:,})" for kind, n in most_first)
+        lines.append(f"found in the photos: {kinds}; the report shows them")
+    next_steps = (
+        f"How far to trust it, and why: open {run.folder}/report.html"
+        f"\nThe classifier is in {run.folder}; label new photos with:"
+        f"\n  {program()} predict {quoted(run.folder)} PHOTO_OR_FOLDER"
+    )
+    return "\n\n".join(parts) + "\n" + "\n".join(lines) + "\n\n" + next_steps
+
+
+def _fine_tuning_text(tuning: FineTuningRecord) -> str:
+    taken = "and is taken" if tuning["is_taken"] else "and is not taken: the frozen classifier stays (--force overrides)"
+    return (
+        f"fine-tuning ({tuning['unfrozen']}, {tuning['epochs']} epochs, {tuning['seconds']:.0f} s) {taken}\n"
+        f"  on the validation photos: {tuning['comparison']['sentence']}"
+    )
+
+
+def _cross_validation_text(about: RunRecord, n_learnt: int) -> str:
+    cv = about["cross_validation"]
+    low, high = cv["interval"] or (0.0, 1.0)
+    share = f"{'all' if cv['n_images'] == n_learnt else format(cv['n_images'], ',')} of the {n_learnt:,} photos"
+    balanced = f"; balanced accuracy {percent(cv['balanced_accuracy'])}" if numbers.is_balanced(about) else ""
+    return (
+        f"what was chosen, cross-validated on {share} to learn from: "
+        f"{percent(cv['accuracy'])} ({percent(low)} to {percent(high)}){balanced}"
+    )
 
 
 def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation, *, is_balanced: bool = False) -> str:
@@ -80,6 +144,31 @@ def _multilabel_text(evaluation: MultiLabelEvaluation) -> str:
     if len(shown) < len(evaluation.classes):
         lines.append(f"  ... the {len(shown)} worst of {len(evaluation.classes)} labels; all of them are in run.json")
     return "\n".join(lines)
+
+
+def people_row(prediction: Prediction, width: int) -> str:
+    """A prediction as a line: the answer, how sure, of what, and what else it might be; width: of the longest class name."""
+    path = one_line(prediction.path)
+    if prediction.prediction is None:
+        return f"{'-':<{width}}  {'-':>7}  {path}  ({prediction.status}: {one_line(str(prediction.reason))})"
+    answers = {prediction.prediction, *prediction.prediction.split(SEPARATOR)}  # a class may have a | in its own name
+    others = [f"{one_line(name)} {percent(p)}" for name, p in prediction.top if p >= 0.01 and name not in answers]
+    also = f"  ({', '.join(others)})" if others else ""
+    if prediction.set is not None:
+        also = f"  {{{', '.join(map(one_line, prediction.set))}}}"
+    if prediction.unfamiliar:
+        also += f"  unfamiliar ({prediction.unfamiliarity:.1f}): like nothing it was shown"
+    return f"{one_line(prediction.prediction) or '(none)':<{width}}  {percent(prediction.probability):>7}  {path}{also}"
+
+
+def missing_photos_notes(saved: SavedRun) -> Iterator[str]:
+    """Say how many of a run's photos are not where they were, if any."""
+    if not saved.n_gone:
+        return
+    photos, where = saved.about["photos"], "are not where they were"
+    if is_remote(photos):
+        where = "are not looked for on another machine because a run names it"
+    yield f"{saved.n_gone:,} of {len(saved.images):,} photos {where} ({photos}); --photos says where they lie now"
 
 
 def unfamiliar_lines(added: Sequence[dict[str, Any]]) -> list[str]:

@@ -23,6 +23,7 @@ from headstart.errors import DataError
 from headstart.wording import listed
 
 EXCLUDED = "excluded by the fixes"  # how the reason begins, of an image that the user left out
+DEEPEST = 10  # folders in each other that are looked through for the classes; links may go round
 NO_CLASS = "the folder holds no images, so it is no class"
 PASSED_OVER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
 
@@ -218,9 +219,20 @@ def _from_folder(root: Path) -> Dataset:
     if not images:
         raise DataError(f"{root} holds no images in folders{_instead(loose, skipped)}; expected {_LAYOUT}")
     if len(set(names)) == 1 and not by_split and _listed(root / names[0])[0]:
-        raise DataError(f"{root} holds the one folder {names[0]!r}, with folders inside; did you mean {root / names[0]}?")
+        below = _folder_of_classes(root / names[0])
+        raise DataError(f"{root} holds the one folder {names[0]!r}, with folders inside; did you mean {below}?")
     labels, classes = encode(names, are_several=False)
     return Dataset(images, labels, classes, np.array(splits, np.int8), tuple(skipped))
+
+
+def _folder_of_classes(folder: Path) -> Path:
+    """Go down as long as a folder holds one folder alone, with folders inside: an archive in an archive's folder."""
+    for _ in range(DEEPEST):
+        folders = _listed(folder)[0]
+        if len(folders) != 1 or not _listed(folders[0])[0]:
+            break
+        folder = folders[0]
+    return folder
 
 
 def _instead(loose: Sequence[Path], skipped: Sequence[Skipped]) -> str:

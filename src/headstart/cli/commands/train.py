@@ -1,0 +1,113 @@
+"""`headstart train`: learns a classifier from labelled photos and writes a run folder."""
+
+from __future__ import annotations
+
+import argparse
+
+from headstart.cli import arguments
+
+HELP = "learn a classifier from labelled photos"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options; those that are not typed are not passed on, so that `training.train.train` has their defaults."""
+    arguments.add_engine(parser)
+    arguments.add_cache(parser)
+    arguments.add_quiet(parser)
+    arguments.add_json(parser)
+    parser.add_argument(
+        "photos", help="a folder per class, train/val/test folders of those, or a table (.csv, .tsv, .parquet)"
+    )
+    parser.add_argument(
+        "-o", dest="run", metavar="RUN", default=None, help="the run folder to make (default: NAME-run, a new one)"
+    )
+    parser.add_argument(
+        "--backbone",
+        help="a name from `headstart backbones`, an ONNX file, timm:NAME, hf:owner/repo/file.onnx, or auto to compare those "
+        "that are installed (default: efficientnet-lite0)",
+    )
+    _add_network(parser)
+    _add_choices(parser)
+    _add_fine_tuning(parser)
+    parser.add_argument(
+        "--fixes", metavar="FILE", help="relabels and exclusions, as `headstart check --fix-list FILE` lists them"
+    )
+    parser.add_argument("--balance", action="store_true", help="let every class count the same, however many photos it has")
+    parser.add_argument(
+        "--test",
+        type=float,
+        metavar="SHARE",
+        help="of the photos, to test with, where the data gives no test split (default: 0.2)",
+    )
+    parser.add_argument("--seed", type=int, help="which photos those are (default: 0)")
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="of an ONNX file: the side of the images it takes")
+    for name in ("mean", "std"):
+        parser.add_argument(
+            f"--{name}",
+            type=arguments.three_numbers,
+            metavar="R,G,B",
+            help="of an ONNX file, in [0, 1] (default: 0.5,0.5,0.5)",
+        )
+    parser.add_argument(
+        "--output", metavar="NAME", help="of an ONNX file: the value that holds the codes (default: found by itself)"
+    )
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--head", help="softmax, sigmoid, hidden, class-mean, nearest or auto (default: auto, by held-out data)"
+    )
+    parser.add_argument(
+        "--views",
+        help="to learn from as well, as in mirrored,rotation=15; none, or auto (default: mirrored, if it is better)",
+    )
+    parser.add_argument(
+        "--budget",
+        type=arguments.seconds,
+        metavar="TIME",
+        help="for choosing beyond the first rung, as in 30s, 10m, 2h; 0 keeps it simple (default: 60s)",
+    )
+    parser.add_argument(
+        "--learning-curve", action="store_true", help="accuracy against the number of photos, with all the time"
+    )
+
+
+def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--finetune",
+        action="store_true",
+        help="let the backbone learn too, and keep that if it is better beyond chance [torch]",
+    )
+    parser.add_argument(
+        "--unfreeze", choices=("head", "last", "half", "all"), help="how much of it (default: by the photos)"
+    )
+    parser.add_argument("--epochs", type=arguments.at_least_one, metavar="N", help="of fine-tuning, at most (default: 10)")
+    parser.add_argument(
+        "--batch",
+        type=arguments.at_least_one,
+        metavar="N",
+        help="of fine-tuning: photos a step (default: by the photos)",
+    )
+    parser.add_argument("--force", action="store_true", help="keep what was fine-tuned even where it is not better")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Learn, and say how good the classifier is."""
+    from headstart.cli import console, summaries
+    from headstart.runs.record_file import FORMAT
+    from headstart.training.train import train
+    from headstart.wording import counted
+
+    chosen = arguments.options_for(train, options)
+    with console.Progress(quiet=options.quiet) as progress:
+        finished = train(options.photos, options.run, progress=progress, **chosen)
+    console.print_notes(finished.about["notes"])
+    if n_skipped := finished.about["images"]["skipped"]:
+        console.print_note(f"left out: {counted(n_skipped, 'file')}; the reasons: {finished.folder}/skipped.csv")
+    if options.json:
+        return console.print_json({"run": str(finished.folder), "format": FORMAT, **finished.about})
+    print(summaries.run_text(finished, is_curve_asked="learning_curve" in chosen))
+    return 0
