@@ -120,8 +120,9 @@ def test_every_command_and_option_is_documented():
     """An option stands on its command's page, and what several commands share on the index as well."""
     shared = names_in(COMMANDS["docs/commands/index.md"].split("### Shared options")[1].split("\n##")[0])
     for command, parser in parsers():
-        heading = rf"^## {command}( |$)" if len(command.split()) == 2 else rf"^## {command}( |$)|`{command}[ `]"
-        pages = [text for text in COMMANDS.values() if re.search(heading, text, re.M)]
+        pages = [text for text in COMMANDS.values() if re.search(rf"^## {command}( |$)", text, re.M)]
+        if not pages and len(command.split()) > 2:  # `headstart cache prune` stands on the page of `headstart cache`
+            pages = [text for text in COMMANDS.values() if re.search(rf"`{command}[ `]", text)]
         assert len(pages) == 1, command
         options = {o for a in parser._actions for o in a.option_strings} - {"-h", "--help"}
         assert not options - names_in(pages[0]) - shared, command
