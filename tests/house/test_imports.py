@@ -26,10 +26,10 @@ LARGE = {
         "cli/looking.py",
         "cli/main.py",
     ),
-    *("codes/store.py", "finetune/loop.py", "training/evaluate_run.py", "training/train.py"),
+    *("codes/store.py", "training/evaluate_run.py", "training/train.py"),
 }
 LONG = {"train", "_parser"}
-MANY = {"_conv", "finetune"}
+MANY = {"_conv"}
 # Libraries that only some files may import, however they do it.
 ONLY = {
     "openvino": ("engines/",),
