@@ -22,9 +22,6 @@ from headstart.selection.learning_curve import QUICK, THOROUGH, Fit, HeldOutFold
 from headstart.selection.rungs import Selection
 from headstart.training.learnable import TrainingSet
 
-BY_SQUARE_ROOT = ("softmax", "sigmoid")  # heads whose best strength grows as fast as 1 / sqrt(n) (select.begin_at)
-SLOW = ("hidden",)  # learning it again takes minutes
-
 
 def curve_of_run(
     data: TrainingSet,
@@ -39,10 +36,10 @@ def curve_of_run(
     """Draw the curve, as run.json has it.
 
     learnt: (n, d), or (n, v, d) with views, codes of the photos that were learnt from; tested: (m, d) of the test split.
-    is_thorough: more points, each drawn more often. None for several labels a photo, and for SLOW heads unless thorough.
+    is_thorough: more points, each drawn more often. None for several labels a photo, and for slow heads unless thorough.
     """
     choice = learned.choice
-    if are_many(data.labels) or (choice.kind in SLOW and not is_thorough):
+    if are_many(data.labels) or (HEADS[choice.kind].is_slow and not is_thorough):
         return None
     learn, test = np.flatnonzero(data.splits != TEST), np.flatnonzero(data.splits == TEST)
     groups = [data.groups[i] for i in learn]
@@ -83,7 +80,7 @@ def _as_chosen(learned: Selection, n_classes: int, n: int) -> Fit:
         n_views = codes.shape[1] if codes.ndim == 3 else 1
         weights = counted_weights(of_image, is_balanced=choice.is_balanced)
         fitter = kind.fitter(codes.reshape(-1, codes.shape[-1]), np.repeat(of_image, n_views), n_classes, parts)
-        strength = choice.strength * np.sqrt(n / len(of_image)) if choice.kind in BY_SQUARE_ROOT else choice.strength
+        strength = choice.strength * np.sqrt(n / len(of_image)) if kind.is_weaker_for_more else choice.strength
         return fitter.head(fitter.fit(strength, weights=np.repeat(weights, n_views)))
 
     return fit

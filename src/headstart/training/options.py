@@ -6,9 +6,8 @@ from headstart.backbones.find import AUTO
 from headstart.data import labels
 from headstart.data.datasets import Dataset
 from headstart.errors import HeadstartError
-from headstart.heads.kinds import HEADS
+from headstart.heads.kinds import HEADS, MANY_LABELS
 from headstart.heads.nearest import MOST_NEIGHBOURS
-from headstart.selection.cross_validation import MANY_LABELS
 
 
 def first_head(head: str, dataset: Dataset) -> str:
