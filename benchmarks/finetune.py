@@ -32,6 +32,7 @@ from headstart.data.splits import TEST, TRAIN, VALIDATION, assign_splits, conten
 from headstart.engines.hardware import available_cores
 from headstart.finetune.loop import finetune
 from headstart.finetune.recipe import FineTuning
+from headstart.finetune.task import Task
 from headstart.heads.head import Head
 from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.intervals import wilson_interval
@@ -79,8 +80,8 @@ def run_fold(photos: Photos, network: TorchNetwork, test: np.ndarray, seed: int)
     frozen = head_of(photos, learn)
     start = head_of(photos, learn[~is_validation])
     begin = time.perf_counter()
-    about = photos.images, photos.labels, splits, photos.digests, network, start
-    tuned = finetune(*about, options=FineTuning(seed=seed, device="cpu"))
+    task = Task(photos.images, photos.labels, splits, photos.digests, network, start)
+    tuned = finetune(task, options=FineTuning(seed=seed, device="cpu"))
     seconds = time.perf_counter() - begin
     codes = compute_codes([photos.images[i] for i in np.flatnonzero(test)], tuned.backbone, None).values
     scores = {"frozen": frozen.logits(photos.codes[test]), "fine-tuned": tuned.head.logits(codes)}
@@ -88,7 +89,8 @@ def run_fold(photos: Photos, network: TorchNetwork, test: np.ndarray, seed: int)
     if tuned.best_epoch:
         again = FineTuning(seed=seed, device="cpu", keep=(tuned.best_epoch, tuned.blend))
         splits[learn] = TRAIN
-        whole = finetune(photos.images, photos.labels, splits, photos.digests, network, frozen, options=again)
+        task = Task(photos.images, photos.labels, splits, photos.digests, network, frozen)
+        whole = finetune(task, options=again)
         codes = compute_codes([photos.images[i] for i in np.flatnonzero(test)], whole.backbone, None).values
         scores["chosen"] = whole.head.logits(codes)
     expected = photos.labels[test]
@@ -169,8 +171,8 @@ def cifar10(options: argparse.Namespace) -> tuple[dict[str, Any], list[Line], st
     network, head = torch_network(DEFAULT), head_of(photos, np.flatnonzero(splits == TRAIN))
     asked = FineTuning(device="cuda", batch=options.batch, epochs=options.epochs)
     begin = time.perf_counter()
-    about = photos.images, photos.labels, splits, photos.digests, network, head
-    tuned = finetune(*about, options=asked, on_epoch=lambda epoch: print(epoch, file=sys.stderr))
+    task = Task(photos.images, photos.labels, splits, photos.digests, network, head)
+    tuned = finetune(task, options=asked, on_epoch=lambda epoch: print(epoch, file=sys.stderr))
     seconds = time.perf_counter() - begin
     test = np.flatnonzero(splits == TEST)
     codes = compute_codes([photos.images[i] for i in test], tuned.backbone, None).values

@@ -1,6 +1,5 @@
 """Fine-tuning: what is frozen stays, the rest learns; a killed run goes on as if nothing had been, and so do processes."""
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -21,17 +20,20 @@ pytest.importorskip("timm")
 from headstart.classifier.classifier import Classifier
 from headstart.data.images import Preprocess, load_image
 from headstart.data.splits import TEST, TRAIN, VALIDATION
-from headstart.errors import DataError, HeadstartError, MissingExtra
+from headstart.errors import DataError, HeadstartError
 from headstart.finetune import (
     augment,
     batches,
     partial,
     processes,
     recipe,
+    steps,
 )
 from headstart.finetune import loop as finetuning
-from headstart.finetune.loop import Epoch, finetune
+from headstart.finetune.best_weights import BestWeights, Epoch
+from headstart.finetune.loop import finetune
 from headstart.finetune.recipe import FineTuning
+from headstart.finetune.task import Task, pack, unpack
 from headstart.heads.head import Head
 from support.photos import COLOURS, write_photos
 
@@ -66,17 +68,17 @@ class Photos:
         self.splits = np.where(place < N_VALIDATION, VALIDATION, TRAIN)
         self.digests = [sha256(Path(path).read_bytes()).digest() for path in self.images]
 
-    def job(self, network=None, head=None):
+    def task(self, network=None, head=None):
         network = network or tiny_network()
         nothing = head_of(np.zeros((network.n_codes, 3)))
-        return self.images, self.labels, self.splits, self.digests, network, head or nothing
+        return Task(self.images, self.labels, self.splits, self.digests, network, head or nothing)
 
     def finetuned(self, network=None, head=None, *, judged_from=1, **options):
         given = {"epochs": 2, "batch": 8, "lr": 0.01, "unfreeze": "all", "precision": "f32", "threads": 1, "device": "cpu"}
         hooks = {name: options.pop(name) for name in ("on_epoch", "progress") if name in options}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(recipe, "FEW_TO_JUDGE", judged_from)
-            return finetune(*self.job(network, head), options=FineTuning(**{**given, **options}), **hooks)
+            return finetune(self.task(network, head), options=FineTuning(**{**given, **options}), **hooks)
 
 
 @pytest.fixture(scope="session")
@@ -132,7 +134,7 @@ def test_frozen_layers_stay_bit_for_bit_and_the_others_learn(data, last_training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.module.state_dict().items())  # the one given
     head = sum(array.size for array in tuned.head.layers[0])
     assert tuned.n_trained == sum(before[name].numel() for name in free - statistics) + head
-    assert tuned.unfrozen == unfreeze and last_training().average["head.weight"].any()
+    assert tuned.unfrozen == unfreeze and last_training().stepper.average["head.weight"].any()
 
 
 def test_a_network_that_cannot_be_cut_is_fine_tuned_whole(data, last_training):
@@ -144,8 +146,8 @@ def test_a_network_that_cannot_be_cut_is_fine_tuned_whole(data, last_training):
 
 
 def test_lower_layers_learn_more_slowly():
-    net = partial.Unfrozen(tiny_network(), head_of(np.zeros((16, 3))), 1)
-    groups = net.groups(0.01)
+    net = partial.PartlyFrozen(tiny_network(), head_of(np.zeros((16, 3))), 1)
+    groups = net.parameter_groups(0.01)
     assert len({id(p) for g in groups for p in g["params"]}) == len(list(net.whole.parameters()))
     rates = [g["lr"] for g in groups]
     assert rates == sorted(rates, reverse=True) and rates[0] == 0.01
@@ -173,7 +175,7 @@ def test_more_photos_unfreeze_more(n, unfreeze):
 
 
 def test_the_rate_rises_and_falls():
-    rates = [finetuning._schedule(step, 100) for step in range(100)]
+    rates = [steps.rate_share(step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 == rates[10] and 0 <= rates[-1] < 0.001
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
@@ -182,7 +184,7 @@ def test_parts_of_a_batch_learn_what_the_batch_learns(data, last_training):
     ends = []
     for accumulate in (1, 3):
         data.finetuned(accumulate=accumulate)
-        ends.append({name: p.detach().clone() for name, p in last_training().average.items()})
+        ends.append({name: p.detach().clone() for name, p in last_training().stepper.average.items()})
     assert all(torch.allclose(ends[0][name], ends[1][name], atol=1e-5) for name in ends[0])
 
 
@@ -317,27 +319,30 @@ def test_a_gain_that_is_none_gives_back_what_was_given(data):
         assert np.array_equal(spoiled.head.layers[0][0], good.head.layers[0][0])
 
 
-def test_part_of_the_way_is_gone_where_all_of_it_is_too_far(data, last_training, monkeypatch):
+def test_part_of_the_way_is_gone_where_all_of_it_is_too_far(data, last_training):
     data.finetuned(epochs=1)
-    training = last_training()
     start, end = torch.zeros(1), torch.ones(1)
     for best_at, expected in ((0.6, 0.5), (0.2, 0.25), (0.98, 1.0)):
-        monkeypatch.setattr(training, "_validated", lambda weights, at=best_at: ((float(weights["w"]) - at) ** 2, 0.0))
-        training.history = [Epoch(n, 0.0, (n - best_at) ** 2, 0.0, 0.0, 0.0, 0.0) for n in (0, 1)]
-        training.first, training.average = {"w": start}, {"w": end}
-        training.best, training.best_epoch, training.blend = (
-            ({"w": end}, 1, 1.0) if best_at > 0.5 else ({"w": start}, 0, 1.0)
+
+        def loss_at(place, best_at=best_at):
+            return (place - best_at) ** 2
+
+        best = BestWeights(
+            last_training().recipe, {"w": start}, lambda weights, loss=loss_at: (loss(float(weights["w"])), 0.0)
         )
-        training._blend()
-        assert training.blend == expected == float(training.best["w"])
+        for n, weight in enumerate((start, end)):
+            best.add(Epoch(n, 0.0, loss_at(n), 0.0, 0.0, 0.0, 0.0), {"w": weight})
+        assert best.epoch == (1 if best_at > 0.5 else 0)
+        best.choose_blend({"w": end})
+        assert best.blend == expected == float(best.weights["w"])
 
 
 def good_module(data):
     """The tiny network after fine-tuning, as a torch module."""
     training = finetuning._Training(
-        processes.Job(*data.job()),
+        data.task(),
         FineTuning(epochs=8, lr=0.02, batch=8, unfreeze="all", precision="f32", threads=1, device="cpu"),
-        processes.Team(0, 1, torch.device("cpu")),
+        processes.ProcessGroup(0, 1, torch.device("cpu")),
         lambda *_: None,
         lambda _: None,
     )
@@ -349,8 +354,8 @@ def test_few_validation_images_pick_no_epoch_but_half_the_way(data, last_trainin
     tuned = data.finetuned(epochs=6, lr=0.02, judged_from=200)
     assert (tuned.epochs, tuned.best_epoch, tuned.blend) == (6, 6, 0.5)
     training = last_training()
-    half = {name: training.first[name].lerp(training.average[name], 0.5) for name in training.average}
-    assert all(torch.equal(half[name], training.best[name]) for name in half)
+    half = {name: training.best.first[name].lerp(training.stepper.average[name], 0.5) for name in training.best.first}
+    assert all(torch.equal(half[name], training.best.weights[name]) for name in half)
 
 
 def test_what_was_chosen_on_some_images_is_learnt_again_from_all(data, last_training):
@@ -360,8 +365,8 @@ def test_what_was_chosen_on_some_images_is_learnt_again_from_all(data, last_trai
     again = everything.finetuned(epochs=6, lr=0.02, keep=(2, 0.5))
     training = last_training()
     assert (again.epochs, again.best_epoch, again.blend) == (2, 2, 0.5) and len(training.train) == len(data.images)
-    half = {name: training.first[name].lerp(training.average[name], 0.5) for name in training.average}
-    assert all(torch.equal(half[name], training.best[name]) for name in half)
+    half = {name: training.best.first[name].lerp(training.stepper.average[name], 0.5) for name in training.best.first}
+    assert all(torch.equal(half[name], training.best.weights[name]) for name in half)
     assert again.history[1].lr == pytest.approx(tuned.history[1].lr, rel=0.2)  # the schedule is that of all six epochs
 
 
@@ -399,10 +404,10 @@ def test_too_little_memory_is_told_with_what_to_lower(data, monkeypatch, error):
     def full(*_):
         raise error
 
-    monkeypatch.setattr(finetuning._Training, "_step", full)
+    monkeypatch.setattr(finetuning.Stepper, "step", full)
     with pytest.raises(HeadstartError, match="lower --batch.*--unfreeze last"):
         data.finetuned()
-    monkeypatch.setattr(finetuning._Training, "_step", lambda *_: [][1])
+    monkeypatch.setattr(finetuning.Stepper, "step", lambda *_: [][1])
     with pytest.raises(IndexError):  # any other error is a bug, and stays one
         data.finetuned()
 
@@ -428,23 +433,23 @@ def test_the_middle_view_is_what_the_backbone_sees():
     down, across = np.mgrid[:300, :400] // 2
     picture = np.stack([down, across, 255 - down], axis=2).astype(np.uint8)
     whole = load_image(picture, replace(preprocess, size=73, crop=1.0))
-    seen = augment.seen(torch.from_numpy(whole[None]), augment.middle_views(1, 0.875), preprocess)
+    seen = augment.render_views(torch.from_numpy(whole[None]), augment.centre_views(1, 0.875), preprocess)
     difference = (seen[0].permute(1, 2, 0).numpy() + 1) * 127.5 - load_image(picture, preprocess)
     assert np.abs(difference).max() < 2
 
 
 def test_views_are_drawn_anew_within_the_image_and_half_of_them_mirrored():
-    views = augment.drawn_views(1000, np.random.default_rng(0), is_strong=False)
+    views = augment.draw_views(1000, np.random.default_rng(0), is_strong=False)
     corners = views.theta @ np.array([[-1, -1, 1], [1, 1, 1]]).T
     assert np.abs(corners).max() <= 1 + 1e-6 and (views.colour == 1).all()
     assert 0.4 < (views.theta[:, 0, 0] < 0).mean() < 0.6
     area = np.abs(views.theta[:, 0, 0] * views.theta[:, 1, 1])
     assert area.min() > 0.3 and area.std() > 0.1
-    strong = augment.drawn_views(1000, np.random.default_rng(0), is_strong=True)
+    strong = augment.draw_views(1000, np.random.default_rng(0), is_strong=True)
     turned = strong.theta[:, 1, 0] != 0
     assert 0.2 < turned.mean() < 0.8 and ((strong.colour != 1).sum(axis=1) <= 2).all() and (strong.colour != 1).any()
     squares = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 36, 36, 3), np.uint8))
-    seen = augment.seen(squares, strong.of(slice(5)), Preprocess(32))
+    seen = augment.render_views(squares, strong.of(slice(5)), Preprocess(32))
     assert seen.shape == (5, 3, 32, 32) and seen.abs().max() <= 1
 
 
@@ -453,7 +458,7 @@ def test_mixed_batches_mix_the_labels_as_the_pixels():
     x = y[:, :, None, None].expand(3, 3, 16, 16).contiguous()  # each image has its label's colour
     kinds = set()
     for seed in range(30):
-        mixed, labels = augment.mixed(x, y, np.random.default_rng(seed))
+        mixed, labels = augment.mix(x, y, np.random.default_rng(seed))
         assert torch.allclose(mixed.mean(dim=(2, 3)), labels, atol=1e-4)
         is_box = len(mixed[0].unique()) == 2 and mixed[0].unique().tolist() == [0, 1]
         kinds.add("same" if torch.equal(mixed, x) else "box" if is_box else "whole")
@@ -469,7 +474,7 @@ def free_port():
 def test_two_processes_learn_what_one_learns_with_twice_the_batch(data, tmp_path, monkeypatch, last_training):
     monkeypatch.setattr(processes, "PATIENT_SECONDS", 100)
     data.finetuned(batch=8, unfreeze="half")
-    alone = {name: p.clone() for name, p in last_training().average.items()}
+    alone = {name: p.clone() for name, p in last_training().stepper.average.items()}
     for name, value in {
         "WORLD_SIZE": 2,
         "MASTER_ADDR": "127.0.0.1",
@@ -486,7 +491,7 @@ from support.networks import tiny_network
 run = loop._Training.run
 def saved(self):
     assert run(self) is None
-    torch.save(dict(self.average), {str(tmp_path / "other.pt")!r})
+    torch.save(dict(self.stepper.average), {str(tmp_path / "other.pt")!r})
 loop._Training.run = saved
 loop.finetune_worker(lambda name: tiny_network(), device="cpu")
 """
@@ -504,7 +509,7 @@ loop.finetune_worker(lambda name: tiny_network(), device="cpu")
         other.kill()
         other.stderr.close()
         other.wait()
-    together = last_training().average
+    together = last_training().stepper.average
     theirs = torch.load(tmp_path / "other.pt", weights_only=True)
     assert all(torch.equal(together[name], theirs[name]) for name in together)
     assert all(torch.allclose(together[name], alone[name], atol=1e-5) for name in alone)
@@ -512,12 +517,12 @@ loop.finetune_worker(lambda name: tiny_network(), device="cpu")
 
 
 def test_images_in_memory_are_not_for_several_processes(data):
-    job = processes.Job([np.zeros((3, 3, 3), np.uint8)], *data.job()[1:])
+    task = replace(data.task(), images=[np.zeros((3, 3, 3), np.uint8)])
     with pytest.raises(DataError, match="not from images in memory"):
-        processes.packed(job, FineTuning())
+        pack(task, FineTuning())
 
 
-def test_a_job_reaches_other_processes_whole(data, tmp_path):
+def test_a_task_reaches_other_processes_whole(data, tmp_path):
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     from headstart.data.datasets import load_dataset
 
@@ -526,18 +531,18 @@ def test_a_job_reaches_other_processes_whole(data, tmp_path):
     parquet.write_table(table, tmp_path / "train.parquet", row_group_size=4)
     dataset = load_dataset(tmp_path / "train.parquet")
     finer = replace(tiny_network(), preprocess=Preprocess(48, crop=1.0))
-    job = processes.Job(list(dataset.images), *data.job(finer)[1:])
-    packed = processes.packed(job, FineTuning(epochs=3, seed=5, checkpoint_dir=tmp_path))
-    same, options = processes.unpacked(packed, lambda name: tiny_network())
+    task = replace(data.task(finer), images=list(dataset.images))
+    content = pack(task, FineTuning(epochs=3, seed=5, checkpoint_dir=tmp_path))
+    same, options = unpack(content, lambda name: tiny_network())
     assert [image.read() for image in same.images] == contents
-    assert np.array_equal(same.labels, job.labels) and same.digests == job.digests
-    assert same.network.preprocess == finer.preprocess and same.head.parts == job.head.parts
+    assert np.array_equal(same.labels, task.labels) and same.digests == task.digests
+    assert same.network.preprocess == finer.preprocess and same.head.parts == task.head.parts
     assert (options.epochs, options.seed, options.checkpoint_dir) == (3, 5, None)
     assert batches._table_contents(same.images) == dict(enumerate(contents))
 
 
-def test_without_torch_the_line_that_installs_it_is_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    spec = importlib.util.spec_from_file_location("without_torch", finetuning.__file__)
-    with pytest.raises(MissingExtra, match=r"pip install 'headstart\[torch\]'"):
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+@pytest.mark.parametrize("module", ["headstart.finetune.recipe", "headstart.finetune.loop"])
+def test_without_torch_the_line_that_installs_it_is_told(module):
+    code = f"import sys; sys.modules['torch'] = None; import {module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "MissingExtra" in done.stderr and "pip install 'headstart[torch]'" in done.stderr

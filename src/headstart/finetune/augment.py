@@ -1,4 +1,4 @@
-"""Views for learning: each step sees an image in another window, mirrored, turned, in other colours, or mixed with another.
+"""Augmentation for fine-tuning: random crops, mirroring, RandAugment, mixup and cutmix, each step another view of an image.
 
 Takes squares of pixels and a generator; gives what a network takes, on the squares' device. It decides how far a view may
 be from the image.
@@ -21,7 +21,7 @@ LEAST_AREA = 0.4  # of the central square that a view shows
 
 @dataclass(frozen=True)
 class Views:
-    """How images are seen: theta (n, 2, 3), where each point of the view lies in [-1, 1]²; colour (n, 3), see seen."""
+    """Views of images: theta (n, 2, 3), where each point of a view lies in [-1, 1]²; colour (n, 3), see render_views."""
 
     theta: np.ndarray
     colour: np.ndarray
@@ -31,13 +31,13 @@ class Views:
         return Views(self.theta[rows], self.colour[rows])
 
 
-def middle_views(n: int, share: float) -> Views:
+def centre_views(n: int, share: float) -> Views:
     """The middle of each image, a share of its side wide: what the backbone sees at other times."""
     theta = np.tile(np.array([[share, 0, 0], [0, share, 0]], np.float32), (n, 1, 1))
     return Views(theta, np.ones((n, 3), np.float32))
 
 
-def drawn_views(n: int, random: np.random.Generator, *, is_strong: bool) -> Views:
+def draw_views(n: int, random: np.random.Generator, *, is_strong: bool) -> Views:
     """Draw a window and a side for each image (Szegedy et al. 2015); strong views also have two changes out of five.
 
     Two of many at a strength drawn for each is RandAugment (Cubuk et al. 2020), here in one resampling: turned, sheared,
@@ -56,8 +56,8 @@ def drawn_views(n: int, random: np.random.Generator, *, is_strong: bool) -> View
     return Views(theta.astype(np.float32), (1 + 0.5 * changes[:, 2:]).astype(np.float32))
 
 
-def seen(squares: Any, views: Views, preprocess: Preprocess) -> Any:
-    """(n, side, side, 3) uint8 to views (n, 3, S, S), normalised, on the squares' device.
+def render_views(squares: Any, views: Views, preprocess: Preprocess) -> Any:
+    """Resample (n, side, side, 3) uint8 squares to views (n, 3, S, S), normalised, on the squares' device.
 
     Colours are multiplied: all by the first number, their distance from the image's mean by the second, from grey by the
     third.
@@ -77,8 +77,8 @@ def seen(squares: Any, views: Views, preprocess: Preprocess) -> Any:
     return (x - mean) / std
 
 
-def mixed(x: Any, y: Any, random: np.random.Generator) -> tuple[Any, Any]:
-    """Half of the batches as they are; others are mixed with themselves backwards, as a whole (mixup) or in a box (cutmix).
+def mix(x: Any, y: Any, random: np.random.Generator) -> tuple[Any, Any]:
+    """Mix half of all batches with themselves backwards, as a whole (mixup) or in a box (cutmix); leave the other half.
 
     Zhang et al. 2018, Yun et al. 2019.
     """

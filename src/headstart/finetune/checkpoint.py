@@ -1,6 +1,6 @@
 """Checkpoints: the state of a training as one file, which a killed run goes on from.
 
-It decides when a file is whole and of this very training; what is not is told and ignored. Nothing in it is executed.
+It decides when a file is whole and of this very training; any other is ignored, with a note. Nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Checkpoint:
         self.fingerprint, self.notes = fingerprint, notes
 
     def write(self, state: dict[str, Any]) -> None:
-        """Write a state, whole or not at all; a full disk is told, and stops nothing."""
+        """Write a state, whole or not at all; a full disk makes a note, and stops nothing."""
         if self.path is None:
             return
         content = to_bytes({"fingerprint": self.fingerprint, **state})

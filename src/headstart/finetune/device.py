@@ -1,4 +1,4 @@
-"""What torch learns on: the device, its precision, the cores, and a sentence where memory runs out."""
+"""The torch device of a fine-tuning: CPU or CUDA, bfloat16 or float32, the number of threads, and out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def autocast(device: Any, precision: str) -> Any:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def cores(asked: int | None) -> int:
+def cores(threads: int | None) -> int:
     """The cores that a process may use: its share of the machine's where torchrun has started several on it."""
-    return asked or max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return threads or max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 @contextmanager
 def limited_threads(n: int) -> Iterator[None]:
-    """Let torch use n threads for a while."""
+    """Limit torch to n threads within a `with` block."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
@@ -56,13 +56,13 @@ def limited_threads(n: int) -> Iterator[None]:
 
 
 @contextmanager
-def told_memory() -> Iterator[None]:
-    """Turn the ways in which torch says that memory ran out into a sentence."""
+def memory_errors_explained() -> Iterator[None]:
+    """Raise HeadstartError, with what to lower, in place of any of torch's out-of-memory errors."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        told = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not told and not any(words in str(error) for words in ("DefaultCPUAllocator", "out of memory")):
+        is_plain = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not is_plain and not any(words in str(error) for words in ("DefaultCPUAllocator", "out of memory")):
             raise
         raise HeadstartError(
             "there is not enough memory for this fine-tuning; lower --batch, unfreeze less (--unfreeze last), or choose a "

@@ -1,4 +1,4 @@
-"""A network of which only the upper layers learn, with the head behind it.
+"""A partly frozen network: a backbone of which only the upper layers learn, with the head behind it.
 
 Takes a torch network, a head of one layer and the share of layers to set free; gives scores, weights and, in the end, a
 backbone in standard form. It decides which layers are apart from the rest, and how fast each of the others learns.
@@ -25,10 +25,10 @@ from headstart.numerics.losses import SMALLEST_LENGTH
 LAYER_DECAY, WEIGHT_DECAY = 0.8, 0.02
 
 
-class Unfrozen:
+class PartlyFrozen:
     """A copy of a network with a head behind it, of which only the upper layers and the head learn.
 
-    trunk: the layers that never change, where they can be run apart from the rest; what they give can then be kept.
+    trunk: the frozen layers, where they can be run apart from the rest, so that their outputs can be stored; else None.
     """
 
     def __init__(self, network: TorchNetwork, head: Head, share: float) -> None:
@@ -63,11 +63,11 @@ class Unfrozen:
         codes = self.top(x)
         return self.head(functional.normalize(codes.float(), dim=1, eps=SMALLEST_LENGTH) if self.is_unit else codes)
 
-    def groups(self, lr: float) -> list[dict[str, Any]]:
-        """What learns, each layer at LAYER_DECAY of the rate of the one above; norms and biases are not pulled to zero."""
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Groups for the optimizer: each layer at LAYER_DECAY of the rate of the one above; no decay of norms and biases."""
         layers = [[p for part in layer for p in part.parameters()] for layer in self.open]
-        known = {id(p) for layer in layers for p in layer}
-        layers[:0] = [[p for p in self.module.parameters() if p.requires_grad and id(p) not in known]]
+        in_layers = {id(p) for layer in layers for p in layer}
+        layers[:0] = [[p for p in self.module.parameters() if p.requires_grad and id(p) not in in_layers]]
         layers.append(list(self.head.parameters()))
         groups = []
         for depth, layer in enumerate(reversed(layers)):
@@ -76,48 +76,48 @@ class Unfrozen:
                     groups.append({"params": some, "lr": lr * LAYER_DECAY**depth, "weight_decay": decay})
         return groups
 
-    def free(self) -> dict[str, Any]:
-        """Every weight that learns, by its name."""
+    def trainable(self) -> dict[str, Any]:
+        """The weights that learn, by their names."""
         return {name: p for name, p in self.whole.named_parameters() if p.requires_grad}
 
-    def put(self, weights: dict[str, Any]) -> None:
-        """Put other numbers into the weights that learn."""
+    def load(self, weights: dict[str, Any]) -> None:
+        """Set the weights that learn."""
         with torch.no_grad():
-            for name, p in self.free().items():
+            for name, p in self.trainable().items():
                 p.copy_(weights[name])
 
     @contextmanager
-    def under(self, weights: dict[str, Any]) -> Iterator[None]:
-        """Put other weights in for a while."""
-        own = copied(self.free())
-        self.put(weights)
+    def using(self, weights: dict[str, Any]) -> Iterator[None]:
+        """Use other weights within a `with` block."""
+        own = copy_weights(self.trainable())
+        self.load(weights)
         try:
             yield
         finally:
-            self.put(own)
+            self.load(own)
 
-    def layer(self) -> tuple[np.ndarray, np.ndarray]:
+    def head_layer(self) -> tuple[np.ndarray, np.ndarray]:
         """The head's weight (d, k) and bias (k,), float32."""
         weight, bias = (p.detach().float().cpu().numpy().copy() for p in (self.head.weight.T, self.head.bias))
         return weight, bias
 
     def backbone(self) -> Backbone:
         """The network as it is now, in standard form."""
-        given = self.network
-        network = standard_form(to_onnx(self.module, given.preprocess.size), given.preprocess, codes="codes")
+        source = self.network
+        network = standard_form(to_onnx(self.module, source.preprocess.size), source.preprocess, codes="codes")
         return Backbone(
-            name=f"{given.name} (fine-tuned)",
+            name=f"{source.name} (fine-tuned)",
             network=network.SerializeToString(deterministic=True),
-            preprocess=given.preprocess,
-            widths=(given.n_codes,),
+            preprocess=source.preprocess,
+            widths=(source.n_codes,),
             n_parameters=n_parameters(network),
-            license=given.license,
+            license=source.license,
             output="codes",
         )
 
 
-def copied(weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights by their names, of which a step changes nothing any more."""
+def copy_weights(weights: dict[str, Any]) -> dict[str, Any]:
+    """A copy of weights that no step changes any more."""
     return {name: w.detach().clone() for name, w in weights.items()}
 
 

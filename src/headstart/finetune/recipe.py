@@ -1,4 +1,4 @@
-"""What may be asked of a fine-tuning, and what is done where nothing is asked.
+"""The recipe of a fine-tuning: its options, and defaults by the amount of data (layers, epochs, batch, learning rate).
 
 Takes options and how much there is to learn from; gives a Recipe with nothing left open. It decides how much is unfrozen,
 for how long, how fast, and whether the frozen layers run but once.
@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from headstart.errors import HeadstartError, MissingExtra
 
-from headstart.errors import HeadstartError
+try:  # before our own modules that need it
+    import torch
+except ImportError as error:
+    raise MissingExtra("fine-tuning", "torch") from error
+
 from headstart.finetune.device import has_bfloat16
-from headstart.finetune.partial import Unfrozen
+from headstart.finetune.partial import PartlyFrozen
 
 UNFREEZE = {"head": 0.0, "last": 0.25, "half": 0.5, "all": 1.0}  # the share of a network's layers, from the codes down
 FEW_IMAGES, SOME_IMAGES, MANY_IMAGES = 50, 2_000, 10_000  # to learn from: below them head, last, half; from the last on, all
@@ -28,7 +32,7 @@ MOST_VIEWS = 8  # of each image, where the frozen layers' activations are kept
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What may be asked of a fine-tuning; None means: from the amount of data.
+    """The options of a fine-tuning; None means: from the amount of data.
 
     unfreeze: a key of UNFREEZE. batch: images a step and process. accumulate: parts that a batch is worked off in, where
     memory is short. lr: of the head, lower layers have less. device: `cpu`, `cuda`, by default the GPU if there is one.
@@ -98,7 +102,7 @@ def default_unfreeze(n: int) -> str:
 
 
 def recipe_for(
-    options: FineTuning, unfreeze: str, n: int, n_validation: int, net: Unfrozen, size: int, device: Any
+    options: FineTuning, unfreeze: str, n: int, n_validation: int, net: PartlyFrozen, size: int, device: Any
 ) -> Recipe:
     """Fill in what the options leave open."""
     epochs = options.epochs or EPOCHS[unfreeze]

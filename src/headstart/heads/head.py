@@ -1,6 +1,6 @@
-"""A head: probabilities from codes, and what is asked of them: how wrong, how often right. Arrays in, arrays out.
+"""The head: layers (or votes of neighbours) that turn codes into logits, and logits into probabilities.
 
-It decides how scores become probabilities, and what every way of learning a head (headstart.heads.kinds) is measured by.
+Arrays in, arrays out. Every kind of head (headstart.heads.kinds) ends as one of these, whatever it was learnt by.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import numpy as np
 
 from headstart.numerics.losses import OUTPUTS, unit_rows
 
-VOTE = 0.05  # what each class has in votes before any neighbour is asked, so that none is impossible
+VOTE = 0.05  # of each class, beside those of the neighbours, so that no class is impossible
 
 
 @dataclass(frozen=True)
 class Head:
     """Probabilities from codes.
 
-    layers: (weight (d, m) float32, bias (m,) float32) each, with a ReLU between them. parts: how the d numbers divide into
-    the codes of single layers of the backbone, each of which is brought to length 1 first; () leaves them as they are.
-    output: `softmax` (one label an image), `sigmoid` (any number of labels) or `votes`. votes: (n, k) float32, how much
-    each of the n images that the layer compares with counts, in the column of its class, and n_neighbours, how many of them
-    are asked; else None.
+    layers: (weight (d, m) float32, bias (m,) float32) each, with a ReLU between them. parts: how many of the d codes each
+    layer of the backbone has; each part is brought to length 1 first; () leaves them as they are. output: `softmax` (one
+    label an image), `sigmoid` (any number of labels) or `votes`. votes: (n, k) float32, for the n images that the layer
+    compares with: the weight of each in the column of its class; else None. n_neighbours: how many of those vote.
     temperature: what logits are divided by, so that probabilities mean what they say (headstart.trust.calibration).
     """
 
@@ -35,7 +34,7 @@ class Head:
 
     @property
     def n_classes(self) -> int:
-        """How many probabilities it gives."""
+        """The number of classes."""
         return int(self.layers[-1][1].size if self.votes is None else self.votes.shape[1])
 
     def logits(self, codes: np.ndarray) -> np.ndarray:
@@ -55,7 +54,7 @@ class Head:
 
 
 def log_votes(closeness: np.ndarray, votes: np.ndarray, n_neighbours: int) -> np.ndarray:
-    """The logarithm of the share of the nearest images that has each class."""
+    """The logarithm of each class's share among the nearest images; closeness: (n, m) to each of the m images with votes."""
     nearest = np.argpartition(-closeness, n_neighbours - 1, axis=1)[:, :n_neighbours]
     shares = votes[nearest].sum(axis=1) + np.float32(VOTE)
     return np.log(shares / shares.sum(axis=1, keepdims=True))

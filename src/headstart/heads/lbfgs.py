@@ -1,4 +1,4 @@
-"""L-BFGS: minimises a smooth function by a quasi-Newton method with little memory. It knows nothing of codes."""
+"""L-BFGS: minimises a smooth function by a preconditioned quasi-Newton method with little memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ MEMORY = 10  # pairs of steps that the quasi-Newton method remembers
 MAX_STEPS = 300
 
 
-class _Step(NamedTuple):
-    """A step that was made, what it changed in the gradient, the same whitened, and the inverse of their product."""
+class _Pair(NamedTuple):
+    """A step, the change of the gradient by it, that change whitened, and 1 / (step · gradient_change)."""
 
-    moved: np.ndarray
-    turned: np.ndarray
-    whitened: np.ndarray
+    step: np.ndarray
+    gradient_change: np.ndarray
+    whitened_change: np.ndarray
     inverse: float
 
 
@@ -27,13 +27,18 @@ def minimise(
     tolerance: float,
     watch: Callable[[np.ndarray], None],
 ) -> np.ndarray:
-    """Preconditioned L-BFGS (Nocedal & Wright 2006, algorithm 7.4) with a backtracking line search (Armijo)."""
+    """Minimise by preconditioned L-BFGS (Nocedal & Wright 2006, algorithm 7.4) with a backtracking line search (Armijo).
+
+    objective: gives the function's value and gradient. whiten: multiplies by an approximate inverse of the Hessian, linear.
+    tolerance: stop where the next step promises to lower the value by less than this part of it. watch: called with the
+    start and with each step's end.
+    """
     x, (loss, gradient) = start, objective(start)
     watch(x)
     whitened = whiten(gradient)
-    steps: list[_Step] = []
+    pairs: list[_Pair] = []
     for _ in range(MAX_STEPS):
-        direction = -_two_loops(gradient, whitened, steps)
+        direction = -_two_loops(gradient, whitened, pairs)
         slope = float(np.vdot(gradient, direction))
         if -slope <= tolerance * max(loss, 1e-3):
             break
@@ -47,27 +52,27 @@ def minimise(
         if not new_loss < loss:  # rounding: no step lowers the loss any more
             break
         new_whitened = whiten(new_gradient)
-        moved, turned = candidate - x, new_gradient - gradient
-        curvature = float(np.vdot(moved, turned))
+        step, gradient_change = candidate - x, new_gradient - gradient
+        curvature = float(np.vdot(step, gradient_change))
         if curvature > 0:
-            steps = [*steps[1 - MEMORY :], _Step(moved, turned, new_whitened - whitened, 1 / curvature)]
+            pairs = [*pairs[1 - MEMORY :], _Pair(step, gradient_change, new_whitened - whitened, 1 / curvature)]
         x, loss, gradient, whitened = candidate, new_loss, new_gradient, new_whitened
         watch(x)
     return x
 
 
-def _two_loops(gradient: np.ndarray, whitened: np.ndarray, steps: list[_Step]) -> np.ndarray:
+def _two_loops(gradient: np.ndarray, whitened: np.ndarray, pairs: list[_Pair]) -> np.ndarray:
     """The quasi-Newton direction. Whitening is linear, so it is carried along instead of being done again here."""
     q, whitened = gradient.copy(), whitened.copy()
     shares = []
-    for step in reversed(steps):
-        share = np.float32(step.inverse * float(np.vdot(step.moved, q)))
-        q -= share * step.turned
-        whitened -= share * step.whitened
+    for pair in reversed(pairs):
+        share = np.float32(pair.inverse * float(np.vdot(pair.step, q)))
+        q -= share * pair.gradient_change
+        whitened -= share * pair.whitened_change
         shares.append(share)
-    if steps:
-        last = steps[-1]
-        whitened *= np.float32(1 / (last.inverse * max(float(np.vdot(last.turned, last.whitened)), 1e-30)))
-    for step, share in zip(steps, reversed(shares), strict=True):
-        whitened += (share - np.float32(step.inverse * float(np.vdot(step.turned, whitened)))) * step.moved
+    if pairs:
+        last = pairs[-1]
+        whitened *= np.float32(1 / (last.inverse * max(float(np.vdot(last.gradient_change, last.whitened_change)), 1e-30)))
+    for pair, share in zip(pairs, reversed(shares), strict=True):
+        whitened += (share - np.float32(pair.inverse * float(np.vdot(pair.gradient_change, whitened)))) * pair.step
     return whitened

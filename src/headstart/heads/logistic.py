@@ -1,7 +1,7 @@
-"""Logistic regressions on codes, softmax and sigmoid: a Fitter each (headstart.heads.kinds).
+"""Logistic regression on codes, as softmax over classes or as a sigmoid for each class, with l2 regularisation.
 
-Fitted by a quasi-Newton method of our own, made for this shape of problem: many rows, codes of length 1,000 or so, strongly
-correlated, and several strengths of regularisation to try on the same rows.
+Fitted by preconditioned L-BFGS, for this shape of problem: many rows, codes of length 1,000 or so, strongly correlated, and
+several strengths of regularisation to try on the same rows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SoftmaxRegression(Standardised):
 
     @property
     def _curvature(self) -> float:
-        """Of the loss where nothing is known yet, for each unit of the codes' variance."""
+        """The second derivative of the loss at zero, for each unit of the codes' variance."""
         return (1 - 1 / self.n_classes) / self.n_classes
 
     def fit(

@@ -1,4 +1,4 @@
-"""A hidden layer on codes, a Fitter (headstart.heads.kinds), and the AdamW that it is learnt by, in NumPy."""
+"""A multilayer perceptron on codes: one hidden layer with dropout and mixup, learnt by AdamW in NumPy."""
 
 from __future__ import annotations
 
@@ -71,19 +71,20 @@ def _fit_hidden_layer(
     for step in range(n_steps):
         if len(order) < batch:
             order = random.permutation(used)
-        taken, order = order[:batch], order[batch:]
+        these, order = order[:batch], order[batch:]
+        others = these[::-1]
         share = np.float32(random.beta(MIXED, MIXED))
-        x = share * rows[taken] + (1 - share) * rows[taken[::-1]]
+        x = share * rows[these] + (1 - share) * rows[others]
         x *= (random.random(x.shape, np.float32) >= INPUT_DROPOUT) / np.float32(1 - INPUT_DROPOUT)
         hidden = np.maximum(x @ parameters[0] + parameters[1], 0)
         hidden *= (random.random(hidden.shape, np.float32) >= dropout) / np.float32(1 - dropout)
         logits = hidden @ parameters[2] + parameters[3]
         # Each half of a mixture counts as its own image does: with the first one's weight for both, a rare class would lend
         # half of its weight to the common one.
-        first, second = weights[taken, None], weights[taken[::-1], None]
+        first, second = weights[these, None], weights[others, None]
         counts = second + share * (first - second)
-        wanted = share * first * targets[taken] + (1 - share) * second * targets[taken[::-1]]
-        smooth = wanted * np.float32(1 - SMOOTHING) + counts * np.float32(SMOOTHING / (k if is_one_label else 2))
+        mixture = share * first * targets[these] + (1 - share) * second * targets[others]
+        smooth = mixture * np.float32(1 - SMOOTHING) + counts * np.float32(SMOOTHING / (k if is_one_label else 2))
         errors = (softmax(logits) if is_one_label else sigmoid(logits)) * counts - smooth
         errors *= np.float32(1 / (batch * mean_weight))
         back = (errors @ parameters[2].T) * (hidden > 0) / np.float32(1 - dropout)

@@ -1,4 +1,4 @@
-"""Heads without training: the nearest class mean, and the k nearest images."""
+"""Heads without training: the nearest class mean, and the k nearest neighbours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headstart.errors import HeadstartError
 from headstart.heads.head import Head, log_votes
 from headstart.heads.scaling import Standardised
 
-FAR = np.float32(-1e4)  # the score of a class that nothing is known of
+FAR = np.float32(-1e4)  # the score of a class without images
 MOST_NEIGHBOURS = 20_000  # images, all of whose codes the k-nearest head carries along
 
 
@@ -68,23 +68,23 @@ class Neighbours(Standardised):
     def fit(
         self, strength: float, *, weights: np.ndarray | None = None, start: Any = None, tolerance: float = 1e-3
     ) -> tuple[np.ndarray, int, np.ndarray]:
-        """Give the rows that may be asked, how many of them are, and their votes."""
+        """Give the rows that may vote, how many of them do, and their votes."""
         weights = np.ones(len(self.rows), np.float32) if weights is None else weights.astype(np.float32)
-        asked = np.flatnonzero(weights)
-        return asked, min(int(strength), len(asked)), self.votes[asked] * weights[asked, None]
+        voters = np.flatnonzero(weights)
+        return voters, min(int(strength), len(voters)), self.votes[voters] * weights[voters, None]
 
     def logits(self, solution: tuple[np.ndarray, int, np.ndarray], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """The logarithms of the shares, (m, k)."""
-        asked, n_neighbours, votes = solution
-        weight, bias = self._layer(asked)
+        voters, n_neighbours, votes = solution
+        weight, bias = self._layer(voters)
         return log_votes(self.rows[rows] @ weight + bias, votes, n_neighbours)
 
-    def _layer(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Closeness to each of the rows asked: x · row - |row|² / 2, the nearest highest."""
-        near = self.rows[asked]
+    def _layer(self, voters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Closeness to each of the voters: x · row - |row|² / 2, the nearest highest."""
+        near = self.rows[voters]
         return near.T, -np.einsum("nd,nd->n", near, near) / 2
 
     def head(self, solution: tuple[np.ndarray, int, np.ndarray]) -> Head:
         """The solution as a Head that holds all those rows."""
-        asked, n_neighbours, votes = solution
-        return Head((self.unscaled(*self._layer(asked)),), self.parts, "votes", votes, n_neighbours)
+        voters, n_neighbours, votes = solution
+        return Head((self.unscaled(*self._layer(voters)),), self.parts, "votes", votes, n_neighbours)

@@ -1,4 +1,4 @@
-"""Codes as all heads learn from them, and the way back to codes as they are.
+"""Standardised codes, which all heads learn from, and the way back from a layer on them to one on codes.
 
 It decides how much each code counts before anything is learnt; and, of fewer rows than codes, the space that is searched.
 """
@@ -14,7 +14,7 @@ from headstart.numerics.losses import unit_rows
 
 
 class Standardised:
-    """Codes as all heads learn from them, and the way back.
+    """Codes standardised for learning, and the way back.
 
     Each part of a row is brought to length 1, every number is centred, each part is scaled to the same variance, and then
     each number's variance is drawn halfway to that: plain standardising makes as much of a code that hardly ever fires as

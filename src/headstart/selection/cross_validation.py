@@ -17,13 +17,12 @@ from headstart.engines.hardware import blas_threads
 from headstart.errors import HeadstartError
 from headstart.evaluation.multilabel import held_out_thresholds
 from headstart.heads.head import Head
-from headstart.heads.kinds import HEADS, Fitter
+from headstart.heads.kinds import HEADS, MANY_LABELS, Fitter
 from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.intervals import one_of_each
 from headstart.numerics.losses import counted_weights, is_right, losses
 from headstart.progress import Progress
 
-MANY_LABELS = ("sigmoid", "hidden")  # the heads that can give an image several labels
 TIE = 1e-3  # nats of held-out cross entropy that a weaker regularisation, or any less simple choice, must gain
 
 

@@ -18,7 +18,6 @@ from headstart.numerics.intervals import effective_size
 from headstart.numerics.losses import counted_weights, is_right, losses
 from headstart.record import LossCurveRecord, StepRecord
 
-WATCHED = ("softmax", "sigmoid")  # class means and neighbours have no steps; a hidden layer takes minutes to watch
 MOST_WATCHED = 1_000  # images: a fit of 0.2 s
 TOLERANCE = 1e-4
 
@@ -32,7 +31,7 @@ def loss_curve(
     same in the fit. threads: cores that linear algebra may use. Of more than MOST_WATCHED images, as many are taken, by
     content. None for heads that are not learnt in steps, and for too few images.
     """
-    if kind not in WATCHED:
+    if kind not in HEADS or not HEADS[kind].has_steps:
         return None
     if len(data) > MOST_WATCHED:
         by_content = sorted(range(len(data)), key=lambda i: data.groups[i])

@@ -17,9 +17,8 @@ from headstart.data.datasets import Dataset
 from headstart.data.views import parse_views
 from headstart.engines.hardware import Hardware
 from headstart.errors import HeadstartError
-from headstart.heads.kinds import HEADS
+from headstart.heads.kinds import HEADS, MANY_LABELS
 from headstart.heads.nearest import MOST_NEIGHBOURS
-from headstart.selection.cross_validation import MANY_LABELS
 
 if TYPE_CHECKING:
     from headstart.finetune.recipe import FineTuning

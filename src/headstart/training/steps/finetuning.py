@@ -22,6 +22,7 @@ from headstart.errors import HeadstartError
 from headstart.evaluation.comparison import Comparison, is_better
 from headstart.finetune.loop import FineTuned, dismiss_workers, finetune
 from headstart.finetune.recipe import FineTuning
+from headstart.finetune.task import Task
 from headstart.heads.head import Head
 from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.losses import is_right
@@ -80,7 +81,8 @@ def fine_tuned(
     except HeadstartError:
         dismiss_workers(device=options.device)  # under torchrun they wait for us
         raise
-    tuned = finetune(data.images, data.labels, data.splits, data.digests, network, start, options=options, progress=progress)
+    task = Task(data.images, data.labels, data.splits, data.digests, network, start)
+    tuned = finetune(task, options=options, progress=progress)
     judged = tuned.validation_index
     before = frozen.logits(_first_view(codes_of(selection.representation, judged)))
     after = np.clip(np.log(np.maximum(tuned.validation_probabilities, 1e-20)), -MOST_LOGIT, 0)

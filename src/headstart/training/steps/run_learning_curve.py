@@ -20,19 +20,15 @@ from headstart.selection.rungs import Selection
 from headstart.training.options import TrainOptions
 from headstart.training.steps.trust import Trained
 
-BY_SQUARE_ROOT = ("softmax", "sigmoid")  # heads whose best strength grows as fast as 1 / sqrt(n) (select.begin_at)
-SLOW = ("hidden",)  # learning it again takes minutes
-
 
 def run_learning_curve(trained: Trained, options: TrainOptions) -> LearningCurveRecord | None:
     """Draw the curve of what was chosen, as run.json has it.
 
-    None for several labels a photo, for a fine-tuned backbone, which has seen all photos, and for SLOW heads, unless a
+    None for several labels a photo, for a fine-tuned backbone, which has seen all photos, and for slow heads, unless a
     thorough curve was asked for.
     """
     data, choice = trained.data, trained.choice
-    is_slow = choice.kind in SLOW and not options.learning_curve
-    if are_many(data.labels) or trained.chosen.is_tuned or is_slow:
+    if are_many(data.labels) or trained.chosen.is_tuned or (HEADS[choice.kind].is_slow and not options.learning_curve):
         return None
     representation = trained.selection.representation
     codes = trained.codes.of(representation, data.learn) if representation.views else trained.train_codes.codes
@@ -78,7 +74,7 @@ def fit_as_chosen(selection: Selection, n_classes: int, n: int) -> Fit:
         n_views = codes.shape[1] if codes.ndim == 3 else 1
         weights = counted_weights(of_image, is_balanced=choice.is_balanced)
         fitter = kind.fitter(codes.reshape(-1, codes.shape[-1]), np.repeat(of_image, n_views), n_classes, parts)
-        strength = choice.strength * np.sqrt(n / len(of_image)) if choice.kind in BY_SQUARE_ROOT else choice.strength
+        strength = choice.strength * np.sqrt(n / len(of_image)) if kind.is_weaker_for_more else choice.strength
         return fitter.head(fitter.fit(strength, weights=np.repeat(weights, n_views)))
 
     return fit
