@@ -19,7 +19,21 @@ def finetuned(tmp_path_factory):
     """The folder of photos, and the run."""
     root = tmp_path_factory.mktemp("finetuned")
     arguments = [str(write_photos(root / "photos", n=8)), "-o", str(root / "run"), "--cache", str(root / "cache")]
-    options = ["--finetune", "--epochs", "1", "--batch", "8", "--unfreeze", "head", "--force", "--budget", "0", "--test", "0", "--quiet"]
+    options = [
+        "--finetune",
+        "--epochs",
+        "1",
+        "--batch",
+        "8",
+        "--unfreeze",
+        "head",
+        "--force",
+        "--budget",
+        "0",
+        "--test",
+        "0",
+        "--quiet",
+    ]
     assert main.main(["train", *arguments, *options]) == 0
     return root / "photos", root / "run"
 
