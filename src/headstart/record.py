@@ -140,6 +140,9 @@ class EpochRecord(TypedDict):
     train_loss: NotRequired[float | None]
     validation_loss: NotRequired[float | None]
     validation_accuracy: NotRequired[Share | None]
+    lr: NotRequired[float]
+    seconds: NotRequired[float]
+    images_per_second: NotRequired[float]
 
 
 class ComparisonRecord(TypedDict, total=False):

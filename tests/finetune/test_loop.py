@@ -107,7 +107,8 @@ def test_what_is_learnt_is_in_the_classifier(data):
     assert first.validation_accuracy < 0.5 and best.validation_accuracy > 0.95  # a head of zeros knows nothing
     assert best.validation_loss == min(epoch.validation_loss for epoch in tuned.history)
     assert [epoch.epoch for epoch in tuned.history] == list(range(tuned.epochs + 1))
-    assert told[-1] == ("fine-tuning", 8 * 30, 8 * 30) or tuned.epochs < 8
+    assert told[-1] == ("fine-tuning", 8 * 30, 8 * 30)  # the stage is over, wherever it stopped
+    assert tuned.epochs == 8
     assert tuned.backbone.name == "tiny (fine-tuned)" and tuned.backbone.license == "MIT"
 
     classifier = Classifier.build(tuned.backbone, tuned.head, CLASSES)

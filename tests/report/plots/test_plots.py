@@ -11,6 +11,7 @@ import simplejpeg
 from headstart.errors import DataError, MissingExtra, OutputError
 from headstart.report.plots import photos, style, table
 from headstart.runs.findings import Findings
+from support.records import declared
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -55,15 +56,18 @@ CALIBRATION = {
 
 
 def about(**more):
-    return {
-        "classes": CLASSES,
-        "arguments": {"seed": 0},
-        "evaluation": {"split": "test", "confusion": [[8, 0, 0], [1, 6, 0], [0, 4, 5]]},
-        "fitting": {"steps": STEPS},
-        "learning_curve": CURVE,
-        "calibration": CALIBRATION,
-        **more,
-    }
+    """The parts of run.json that plots read."""
+    return declared(
+        {
+            "classes": CLASSES,
+            "arguments": {"seed": 0},
+            "evaluation": {"split": "test", "confusion": [[8, 0, 0], [1, 6, 0], [0, 4, 5]]},
+            "fitting": {"steps": STEPS},
+            "learning_curve": CURVE,
+            "calibration": CALIBRATION,
+            **more,
+        }
+    )
 
 
 def findings(n_classes=3, **more):

@@ -27,6 +27,7 @@ from headstart.report.tensorboard import events, write
 from headstart.runs.findings import Findings
 from support.networks import write_deep_backbone
 from support.photos import COLOURS, picture
+from support.records import declared
 
 N = 30
 CLASSES = ["<script>alert(1)</script>", "red\tand\nround", "שושנה 🌹"]
@@ -48,32 +49,35 @@ EPOCHS = [
 
 
 def about(**more):
-    return {
-        "headstart": "0.1.0",
-        "created": "2026-11-22T09:12:13+00:00",
-        "photos": "photos/a|b",
-        "arguments": {"backbone": "auto", "budget": 60.0, "balance": True, "seed": 3, "size": None, "cache": "x"},
-        "classes": CLASSES,
-        "images": {"used": N, "train": 20, "validation": 4, "test": 6, "skipped": 1},
-        "images_of_class": dict.fromkeys(CLASSES, 10),
-        "notes": ["one `note`"],
-        "choice": {"backbone": "tiny", "head": "softmax", "strength": 0.125, "views": ["mirrored"], "trials": [{}]},
-        "ladder": [{"name": "last layer", "accuracy": 0.75, "is_taken": True}],
-        "evaluation": {
-            "split": "test",
-            "n_images": 6,
-            "n_correct": 5,
-            "accuracy": 0.875,
-            "interval": [0.5, 0.96],
-            "top5": None,
-            "cross_entropy": 0.375,
-        },
-        "fitting": {"n_train": 20, "n_validation": 4, "steps": STEPS},
-        "fine_tuning": {"history": EPOCHS},
-        "learning_curve": None,
-        "seconds": {"choose": 2.0, "write": 1.0},
-        **more,
-    }
+    """The parts of run.json that TensorBoard reads."""
+    return declared(
+        {
+            "headstart": "0.1.0",
+            "created": "2026-11-22T09:12:13+00:00",
+            "photos": "photos/a|b",
+            "arguments": {"backbone": "auto", "budget": 60.0, "balance": True, "seed": 3, "size": None, "cache": "x"},
+            "classes": CLASSES,
+            "images": {"used": N, "train": 20, "validation": 4, "test": 6, "skipped": 1},
+            "images_of_class": dict.fromkeys(CLASSES, 10),
+            "notes": ["one `note`"],
+            "choice": {"backbone": "tiny", "head": "softmax", "strength": 0.125, "views": ["mirrored"], "trials": [{}]},
+            "ladder": [{"name": "last layer", "accuracy": 0.75, "is_taken": True}],
+            "evaluation": {
+                "split": "test",
+                "n_images": 6,
+                "n_correct": 5,
+                "accuracy": 0.875,
+                "interval": [0.5, 0.96],
+                "top5": None,
+                "cross_entropy": 0.375,
+            },
+            "fitting": {"n_train": 20, "n_validation": 4, "steps": STEPS},
+            "fine_tuning": {"history": EPOCHS},
+            "learning_curve": None,
+            "seconds": {"choose": 2.0, "write": 1.0},
+            **more,
+        }
+    )
 
 
 def findings(**more):
