@@ -193,7 +193,7 @@ def test_folders_and_files_are_small():
 def test_every_module_can_be_imported_by_itself():
     for module in pkgutil.walk_packages([str(SOURCES)], "headstart."):
         if module.name != "headstart.__main__":
-            importlib.import_module(module.name)
+            assert importlib.import_module(module.name).__doc__
 
 
 def test_the_architecture_page_is_what_the_docstrings_say():

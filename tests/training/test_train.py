@@ -26,10 +26,10 @@ from support.photos import COLOURS, picture, resaved, scene, write_photos
 
 @pytest.fixture
 def train(tiny_onnx, tmp_path):
-    """headstart.train on the tiny backbone, to a new run folder each time."""
+    """headstart.train on the tiny backbone, to a new run folder each time; without the ladder, which takes longest."""
     runs = iter(range(100))
     return lambda photos, **options: headstart.train(
-        photos, options.pop("run", tmp_path / f"run {next(runs)}"), **{"backbone": str(tiny_onnx), **options}
+        photos, options.pop("run", tmp_path / f"run {next(runs)}"), **{"backbone": str(tiny_onnx), "budget": 0, **options}
     )
 
 
@@ -65,7 +65,7 @@ def test_a_folder_of_photos_becomes_a_run_folder(train, photos):
 
 def test_every_stage_is_told_as_it_begins_and_as_it_ends(train, photos):
     told = []
-    run = train(photos, progress=lambda *args: told.append(args))
+    run = train(photos, budget=60, progress=lambda *args: told.append(args))
     begun, over = {stage for stage, done, _ in told if not done}, {stage for stage, done, total in told if 0 < total <= done}
     assert begun >= {*run.about["seconds"], "rung", "head", "compare", "labels"}
     assert over >= begun
@@ -127,7 +127,7 @@ def test_photos_that_are_exchanged_while_the_ladder_runs_stop_it(train, photos, 
             exchanged.clear()
 
     with pytest.raises(DataError, match=r"blue 1?0\.png and \d+ more changed while the training ran.*start again"):
-        train(photos, test=0, progress=exchange)
+        train(photos, test=0, budget=60, progress=exchange)
     assert not exchanged and train(photos, test=0).evaluation.accuracy > 0.6
 
 
@@ -498,7 +498,7 @@ def test_few_test_photos_are_told(train, photos):
 
 
 def test_the_ladder_is_told_and_budget_0_leaves_it_at_the_first_rung(train, photos, deep_onnx):
-    climbed = train(photos, backbone=str(deep_onnx)).about
+    climbed = train(photos, backbone=str(deep_onnx), budget=60).about
     assert [rung["name"] for rung in climbed["ladder"]][:2] == ["last layer", "deeper codes"]
     assert all(rung["why"] for rung in climbed["ladder"])
     assert climbed["choice"]["layers"] in {1, 2, 4}
@@ -521,7 +521,7 @@ def test_choosing_never_sees_the_test_split(train, photos, deep_onnx, monkeypatc
 
     monkeypatch.setattr(TrainingCodes, "of", of)
     monkeypatch.setattr(Ladder, "learn", watched)
-    train(photos, backbone=str(deep_onnx))
+    train(photos, backbone=str(deep_onnx), budget=60)
     assert TEST in read
 
 
@@ -541,9 +541,9 @@ def test_an_unknown_head_lists_the_known_ones(train, photos):
 
 
 def test_views_are_learnt_from_where_they_help_and_told(train, photos):
-    about = train(photos, views="mirrored,brightness=20").about
+    about = train(photos, views="mirrored,brightness=20", budget=60).about
     assert "views brightness=20" in [rung["name"] for rung in about["ladder"]]
-    none = train(photos, views="none").about
+    none = train(photos, views="none", budget=60).about
     assert not {"mirrored"} & {rung["name"] for rung in none["ladder"]}
     with pytest.raises(HeadstartError, match="did you mean rotation"):
         train(photos, views="rotatoin=3")

@@ -107,14 +107,14 @@ def test_the_chance_error_shrinks_with_the_square_root_of_the_images():
 @pytest.mark.parametrize("n", [60, 3_000])
 def test_sets_hold_the_right_class_as_often_as_was_asked(way, coverage, n):
     covered = []
-    for seed in range(150):
+    for seed in range(150 if n < 1_000 else 60):  # as many as 0.014 needs to be four standard errors or more
         logits, labels = drawn(n + 500, k=6, too_sure=2.0, seed=seed)  # conformal sets need no calibration
         p = softmax(logits)
         allowed = strangest_allowed(held_out_scores(p[:n], labels[:n])[way], n, coverage)
         sets = prediction_sets(p[n:], allowed, way)
         assert sets.any(axis=1).all()
         covered.append(sets[np.arange(500), labels[n:]].mean())
-    assert np.mean(covered) > coverage - 0.014  # four standard errors
+    assert np.mean(covered) > coverage - 0.014
     if way == "smallest" and coverage == 0.9:
         assert np.mean(covered) < coverage + 0.03  # and is not had by sets of everything
 
