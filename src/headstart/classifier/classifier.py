@@ -30,7 +30,7 @@ from headstart.engines.hardware import Hardware
 from headstart.errors import ClassifierError, HeadstartError
 from headstart.files import write_output
 from headstart.heads.head import Head
-from headstart.trust.conformal import SCORES, prediction_sets, strangest_allowed
+from headstart.trust.conformal import SCORES, prediction_sets, score_threshold
 from headstart.trust.unfamiliarity import Unfamiliarity
 
 DEFAULT_TOP = 3
@@ -164,13 +164,13 @@ class Classifier(CompilesOnce[Engine]):
             why = "tells several labels an image" if self.thresholds is not None else "has been chosen by all its photos"
             raise HeadstartError(f"this classifier {why}, and so can promise no coverage")
         scores = kept["smallest"] if sets == "smallest" else kept["adaptive"]
-        if strangest_allowed(scores, kept["n"], coverage) == float("inf"):
+        if score_threshold(scores, kept["n"], coverage) == float("inf"):
             most = kept["n"] / (kept["n"] + 1)
             by = (
                 "so few held-out photos of the rarest class" if kept.get("is_balanced") else f"{kept['n']:,} held-out photos"
             )
             raise HeadstartError(f"a coverage of {coverage} cannot be promised by {by}; at most {most:.3f} can")
-        return strangest_allowed(scores, kept["n"], coverage)
+        return score_threshold(scores, kept["n"], coverage)
 
     def check_outputs(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Raise ClassifierError where a row of the network's outputs is not as long as its file says."""

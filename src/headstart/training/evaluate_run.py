@@ -28,7 +28,7 @@ from headstart.data.splits import SPLITS, TEST
 from headstart.data.tables import ImageRef, check_same, content_of, digest_of
 from headstart.engines.hardware import Hardware
 from headstart.errors import DataError, HeadstartError
-from headstart.evaluation.comparison import Comparison, is_better
+from headstart.evaluation.comparison import Comparison, compare_classifiers
 from headstart.evaluation.metrics import Evaluation, evaluate
 from headstart.evaluation.multilabel import MultiLabelEvaluation, evaluate_multilabel
 from headstart.files import write_output
@@ -124,7 +124,7 @@ def evaluate_run(
         if again is not None and second is not None:
             theirs = _is_right(again["probabilities"][kept], _labels_for(dataset, second)[seen.rows[kept]], second)
             ours = _is_right(seen.outputs["probabilities"][kept], truth, classifier)
-            comparison = is_better(ours, theirs, groups=groups, name_a="this run", name_b=str(runs[-1].folder))
+            comparison = compare_classifiers(ours, theirs, groups=groups, name_a="this run", name_b=str(runs[-1].folder))
         about = _about(saved, photos, evaluation, truth, classifier, notes, comparison, len(skipped))
         findings = _findings(saved, dataset, seen, kept, truth, groups)
         ones = one_of_each(groups, np.column_stack([findings.probabilities, truth]))

@@ -55,7 +55,7 @@ def judge_held_out(data: TrainingSet, choice: Choice, tested: np.ndarray) -> Hel
             data.labels[judged],
             data.classes,
             thresholds,
-            own=None if len(test) else own,
+            image_thresholds=None if len(test) else own,
             split=split,
             groups=groups,
         )

@@ -31,7 +31,7 @@ from headstart.selection.rungs import Selection
 from headstart.training.held_out import HeldOutJudged
 from headstart.training.learnable import TrainingSet
 from headstart.trust.fit import Trust
-from headstart.trust.unfamiliarity import KEPT
+from headstart.trust.unfamiliarity import FAMILIAR_SHARE
 from headstart.versions import own_version, versions
 
 MOST_MAPPED = 5_000  # photos on the report's map, evenly drawn: 2 s; `headstart map` places all
@@ -57,7 +57,7 @@ def gather_findings(
     if trust.unfamiliarity is not None:
         scores = choice.head.logits(tested) / np.float32(choice.head.temperature)
         strange[test] = trust.unfamiliarity(tested, scores)
-        strange[learn[choice.held_out]] = trust.of_held_out
+        strange[learn[choice.held_out]] = trust.held_out_unfamiliarity
     with blas_threads(threads, last.size):
         space, mean, axes = principal_axes(last)
     mapped = np.unique(np.linspace(0, len(space) - 1, min(len(space), MOST_MAPPED)).astype(np.int64))
@@ -143,7 +143,7 @@ def classifier_metadata(about: RunRecord, trust: Trust, backbones: Sequence[Back
         "evaluation": evaluation,
         **({"thresholds": about["thresholds"]} if about["thresholds"] else {}),
         "calibration": _calibration_in_short(trust),
-        "unfamiliar": {"threshold": 1.0, "familiar_share": KEPT} if trust.unfamiliarity else None,
+        "unfamiliar": {"threshold": 1.0, "familiar_share": FAMILIAR_SHARE} if trust.unfamiliarity else None,
         "conformal": trust.conformal,
         "license_notes": notes_on(backbones),
         "head": {"kind": about["choice"]["head"], "strength": about["choice"]["strength"]},
