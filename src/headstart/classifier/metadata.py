@@ -1,4 +1,4 @@
-"""The metadata of model.onnx: its types, and what it must say about a classifier before any of it is used."""
+"""The metadata of model.onnx: its types (TypedDicts), and the checks that it passes before any of it is used."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BackboneMetadata(TypedDict):
 
 
 class ConformalMetadata(TypedDict):
-    """What prediction sets need: how many photos were held out, and what remains of their scores of each kind."""
+    """For prediction sets: the number of held-out photos, and at most 1,000 of their scores of each kind."""
 
     n: Some
     adaptive: Scores
@@ -47,7 +47,7 @@ class ConformalMetadata(TypedDict):
 
 
 class ClassifierMetadata(TypedDict):
-    """What a classifier says of itself. What `train` adds (evaluation, images, versions) is for people, and not read."""
+    """The entries that a classifier reads. Those that `train` adds (evaluation, images, versions) are for people."""
 
     classes: Annotated[Sequence[str], each(check_of(str), least=1)]
     preprocess: PreprocessMetadata

@@ -105,7 +105,7 @@ def learn_distance(rows: np.ndarray, labels: np.ndarray, n_classes: int) -> Dist
     """Learn Mahalanobis' distance to the classes' means, with one covariance for all, within classes.
 
     rows: (n, d) codes. The covariance is shrunk: its mean eigenvalue, among those that so many images can have, is added to
-    each; of its axes the N_AXES largest are kept.
+    each; it has the N_AXES largest axes.
     """
     of_class = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     present, of_class = np.unique(of_class, return_inverse=True)
