@@ -8,6 +8,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from headstart.data.images import RESAMPLING
 from headstart.record import Count, Some
 from headstart.safety.json_checks import check_of, each, maybe, number, one_of, share, whole
+from headstart.wording import listed
 
 LARGEST_SIDE = 8_192  # pixels of the square that a network sees
 
@@ -66,6 +67,8 @@ CLASSIFIER = check_of(ClassifierMetadata)
 def check_classifier(about: Any) -> None:
     """Check the metadata of a model.onnx; raises ValueError."""
     CLASSIFIER(about, "")
+    if unknown := about["preprocess"].keys() - PreprocessMetadata.__annotations__.keys():
+        raise ValueError(f"its preprocessing has entries that are not understood: {listed(map(repr, sorted(unknown)))}")
     parts, k = about["backbone"]["parts"], len(about["classes"])
     if sum(parts) != about["backbone"]["n_codes"]:
         raise ValueError(f"its {about['backbone']['n_codes']:,} codes are not those of its parts, {sum(parts):,}")
