@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from headstart.evaluation.comparison import is_better, mcnemar
+from headstart.evaluation.comparison import compare_classifiers, mcnemar
 from headstart.evaluation.metrics import balanced_accuracy, evaluate
 from headstart.evaluation.multilabel import FEW_POSITIVES, best_thresholds, evaluate_multilabel, held_out_thresholds
 from headstart.numerics.intervals import effective_size, group_numbers, wilson_interval
@@ -124,19 +124,19 @@ def test_copies_decide_nothing_that_one_photo_does_not():
     """Of nine photos that only one gets right, seven of one: p is 0.18, and six copies of each change nothing."""
     a, b = pair(20, 7, 2, 3)
     groups = np.repeat(np.arange(32), 6).tolist()
-    copied = is_better(np.repeat(a, 6), np.repeat(b, 6), groups=groups)
+    copied = compare_classifiers(np.repeat(a, 6), np.repeat(b, 6), groups=groups)
     assert copied.p == pytest.approx(mcnemar(a, b)) and copied.verdict == "undecided"
-    assert copied.interval == pytest.approx(is_better(a, b).interval) and copied.only_a == 42
-    assert is_better(np.repeat(a, 6), np.repeat(b, 6)).verdict == "better"  # the trap is there
+    assert copied.interval == pytest.approx(compare_classifiers(a, b).interval) and copied.only_a == 42
+    assert compare_classifiers(np.repeat(a, 6), np.repeat(b, 6)).verdict == "better"  # the trap is there
 
 
 def test_copies_turn_no_verdict_around():
     """A hundred copies of one photo that a gets right alone, and twenty photos that b does: a is not shown to be better."""
     a, b = np.repeat([True, False], [100, 20]), np.repeat([False, True], [100, 20])
-    compared = is_better(a, b, groups=[0] * 100 + list(range(1, 21)))
+    compared = compare_classifiers(a, b, groups=[0] * 100 + list(range(1, 21)))
     assert compared.p < 0.001 and compared.verdict == "undecided"
-    assert is_better(a[60:], b[60:], groups=[0] * 40 + list(range(1, 21))).verdict == "undecided"
-    assert is_better(a[95:], b[95:], groups=[0] * 5 + list(range(1, 21))).verdict == "worse"
+    assert compare_classifiers(a[60:], b[60:], groups=[0] * 40 + list(range(1, 21))).verdict == "undecided"
+    assert compare_classifiers(a[95:], b[95:], groups=[0] * 5 + list(range(1, 21))).verdict == "worse"
 
 
 # photos of each class, recall
@@ -205,10 +205,10 @@ def test_mcnemars_p_of_a_million_images_is_still_a_number():
 
 # Cavo et al. 2012, table 8.5 of Fagerland, Lydersen & Laake 2017, Statistical Analysis of Contingency Tables
 def test_the_interval_of_a_difference_is_the_published_one():
-    compared = is_better(*pair(59, 6, 16, 80))
+    compared = compare_classifiers(*pair(59, 6, 16, 80))
     assert compared.difference == pytest.approx(-0.0621, abs=1e-4)
     assert compared.interval == pytest.approx((-0.1186, -0.0046), abs=1e-4)
-    other = is_better(*pair(59, 16, 6, 80))
+    other = compare_classifiers(*pair(59, 16, 6, 80))
     assert other.interval == pytest.approx((0.0046, 0.1186), abs=1e-4)
 
 
@@ -216,7 +216,8 @@ def test_the_interval_of_a_difference_covers_what_it_says():
     rng = np.random.default_rng(0)
     shares = [0.80, 0.08, 0.04, 0.08]
     covered = [
-        low <= 0.04 <= high for low, high in (is_better(*pair(*rng.multinomial(150, shares))).interval for _ in range(1000))
+        low <= 0.04 <= high
+        for low, high in (compare_classifiers(*pair(*rng.multinomial(150, shares))).interval for _ in range(1000))
     ]
     assert 0.93 < np.mean(covered) < 0.985
 
@@ -231,7 +232,7 @@ def test_the_interval_of_a_difference_covers_what_it_says():
     ],
 )
 def test_the_verdict_and_its_sentence(counts, verdict):
-    compared = is_better(*pair(*counts), name_a="fine-tuned", name_b="frozen")
+    compared = compare_classifiers(*pair(*counts), name_a="fine-tuned", name_b="frozen")
     assert compared.verdict == verdict
     assert (compared.n, compared.only_a, compared.only_b) == (sum(counts), counts[1], counts[2])
     if verdict == "undecided":
@@ -243,28 +244,28 @@ def test_the_verdict_and_its_sentence(counts, verdict):
 
 
 def test_where_chance_decides_everything_the_sentence_says_what_was_seen():
-    same = is_better(*pair(12, 0, 0, 1), name_a="fine-tuned", name_b="frozen")
+    same = compare_classifiers(*pair(12, 0, 0, 1), name_a="fine-tuned", name_b="frozen")
     assert same.sentence.startswith("Fine-tuned and frozen get the same images right, 92.3 % of 13; on others")
     assert re.search(r"may differ by -\d+\.\d to \+\d+\.\d points", same.sentence)
     for only_a, only_b in ((1, 0), (3, 3), (3, 4)):  # p is 1
-        sentence = is_better(*pair(20, only_a, only_b, 5), name_a="fine-tuned", name_b="frozen").sentence
+        sentence = compare_classifiers(*pair(20, only_a, only_b, 5), name_a="fine-tuned", name_b="frozen").sentence
         assert f"Only fine-tuned gets {only_a} of them right, only frozen {only_b}: no more uneven than chance" in sentence
         assert "100 %" not in sentence
-    assert "chance alone is as uneven 45 % of the time" in is_better(*pair(20, 2, 5, 5)).sentence
-    every = is_better(*pair(10_000_000, 0, 0, 0)).sentence
+    assert "chance alone is as uneven 45 % of the time" in compare_classifiers(*pair(20, 2, 5, 5)).sentence
+    every = compare_classifiers(*pair(10_000_000, 0, 0, 0)).sentence
     assert "-0.0" not in every and "+0.0 to +0.0 points" in every
 
 
 def test_chance_alone_is_seldom_called_better():
     rng = np.random.default_rng(0)
-    verdicts = [is_better(*rng.random((2, 80)) < 0.9).verdict for _ in range(500)]
+    verdicts = [compare_classifiers(*rng.random((2, 80)) < 0.9).verdict for _ in range(500)]
     assert np.mean([v != "undecided" for v in verdicts]) < 0.05
 
 
 def test_only_what_saw_the_same_images_is_compared():
     for a, b in ((np.ones(3), np.ones(4)), (np.ones(0), np.ones(0)), (np.ones((2, 2)), np.ones((2, 2)))):
         with pytest.raises(ValueError, match="the same images"):
-            is_better(a, b)
+            compare_classifiers(a, b)
 
 
 # ---- several labels an image
@@ -377,7 +378,7 @@ def test_thresholds_are_not_judged_by_the_photos_that_chose_them():
         f1.append(
             [
                 evaluate_multilabel(p, labels, names, thresholds).f1_micro,
-                evaluate_multilabel(p, labels, names, thresholds, own=own).f1_micro,
+                evaluate_multilabel(p, labels, names, thresholds, image_thresholds=own).f1_micro,
                 evaluate_multilabel(*at_random(2_000), names, thresholds).f1_micro,
             ]
         )

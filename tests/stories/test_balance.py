@@ -29,7 +29,7 @@ from headstart.selection import cross_validation, ladder, rungs
 from headstart.selection.cross_validation import Choice, choose_head
 from headstart.training.train import train
 from headstart.trust.calibration import calibrate, calibrate_probabilities
-from headstart.trust.conformal import held_out_scores, prediction_sets, strangest_allowed
+from headstart.trust.conformal import held_out_scores, prediction_sets, score_threshold
 from support.photos import write_photos
 
 
@@ -511,7 +511,7 @@ def test_balanced_sets_hold_the_right_class_as_often_as_was_asked_on_average_ove
         (p, labels), (new, truth) = drawn((800, 20, 20, 20), rng), drawn((100,) * 4, rng)
         for is_balanced, shares in covered.items():
             kept = held_out_scores(p, labels, is_balanced=is_balanced)
-            is_in = prediction_sets(new, strangest_allowed(kept["smallest"], kept["n"], coverage))
+            is_in = prediction_sets(new, score_threshold(kept["smallest"], kept["n"], coverage))
             shares.append(mean_of_classes(is_in[np.arange(400), truth], truth))
     assert np.mean(covered[True]) > coverage - 0.01 and np.mean(covered[False]) < coverage - 0.05
 

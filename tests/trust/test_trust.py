@@ -20,9 +20,9 @@ from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.losses import losses, softmax
 from headstart.selection.cross_validation import choose_head
 from headstart.trust.calibration import best_temperature, bins_of, calibrate, calibration_error, chance_error
-from headstart.trust.conformal import SCORES, held_out_scores, prediction_sets, strangest_allowed
+from headstart.trust.conformal import SCORES, held_out_scores, prediction_sets, score_threshold
 from headstart.trust.fit import build_trust
-from headstart.trust.unfamiliarity import KEPT, energy, fit_unfamiliarity, learn_distance, roc_auc
+from headstart.trust.unfamiliarity import FAMILIAR_SHARE, energy, fit_unfamiliarity, learn_distance, roc_auc
 from support.networks import write_deep_backbone
 from support.photos import COLOURS, picture
 
@@ -110,7 +110,7 @@ def test_sets_hold_the_right_class_as_often_as_was_asked(way, coverage, n):
     for seed in range(150 if n < 1_000 else 60):  # as many as 0.014 needs to be four standard errors or more
         logits, labels = drawn(n + 500, k=6, too_sure=2.0, seed=seed)  # conformal sets need no calibration
         p = softmax(logits)
-        allowed = strangest_allowed(held_out_scores(p[:n], labels[:n])[way], n, coverage)
+        allowed = score_threshold(held_out_scores(p[:n], labels[:n])[way], n, coverage)
         sets = prediction_sets(p[n:], allowed, way)
         assert sets.any(axis=1).all()
         covered.append(sets[np.arange(500), labels[n:]].mean())
@@ -126,7 +126,7 @@ def test_the_smallest_sets_are_smaller_and_the_adaptive_ones_fairer():
     size, hard = {}, {}
     kept = held_out_scores(p[:10_000], labels[:10_000])
     for way in SCORES:
-        sets = prediction_sets(p[10_000:], strangest_allowed(kept[way], kept["n"], 0.9), way)
+        sets = prediction_sets(p[10_000:], score_threshold(kept[way], kept["n"], 0.9), way)
         is_in = sets[np.arange(10_000), labels[10_000:]]
         size[way], hard[way] = sets.sum(axis=1).mean(), is_in[is_hard[10_000:]].mean()
     assert size["smallest"] < size["adaptive"] and abs(hard["adaptive"] - 0.9) < abs(hard["smallest"] - 0.9)
@@ -141,7 +141,7 @@ def test_confident_answers_have_small_sets():
     labels = np.where(wrong, (labels + 1) % 10, labels)
     kept = held_out_scores(p[:2_000], labels[:2_000])
     for way in SCORES:
-        sets = prediction_sets(p[2_000:], strangest_allowed(kept[way], kept["n"], 0.95), way)
+        sets = prediction_sets(p[2_000:], score_threshold(kept[way], kept["n"], 0.95), way)
         assert sets.sum(axis=1).mean() < 1.2 and sets[np.arange(2_000), labels[2_000:]].mean() > 0.95
 
 
@@ -154,14 +154,14 @@ def test_near_duplicates_count_once():
         groups = [bytes([i]) for i in np.repeat(np.arange(60), 10)]
         kept = held_out_scores(p[:300], labels[:300], groups[:300])
         assert kept["n"] == 30
-        sets = prediction_sets(p[300:], strangest_allowed(kept["smallest"], 30, 0.95))
+        sets = prediction_sets(p[300:], score_threshold(kept["smallest"], 30, 0.95))
         covered.append(sets[np.arange(300), labels[300:]].mean())
     assert np.mean(covered) > 0.94
 
 
 def test_a_coverage_that_so_few_photos_cannot_promise_gives_every_class():
     scores = held_out_scores(np.full((10, 3), 1 / 3), np.zeros(10, np.int64))["smallest"]
-    assert strangest_allowed(scores, 10, 0.95) == float("inf")
+    assert score_threshold(scores, 10, 0.95) == float("inf")
     assert prediction_sets(np.array([[1.0, 0.0, 0.0]]), float("inf")).all()
 
 
@@ -229,12 +229,14 @@ def test_strangers_are_told_and_familiar_photos_pass(kind):
         return told(rows, trust.choice.head.logits(rows) / np.float32(trust.choice.head.temperature))
 
     new = of(clouds(2_000, seed=1, k=k)[0])
-    assert (new <= 1).mean() == pytest.approx(KEPT, abs=0.035)
+    assert (new <= 1).mean() == pytest.approx(FAMILIAR_SHARE, abs=0.035)
     assert np.median(new) == pytest.approx(0.5, abs=0.1)
     strange = of(np.random.default_rng(2).uniform(0, 2, (200, 40)).astype(np.float16))
     assert (strange > 1).mean() > 0.95
     assert roc_auc(np.r_[new, strange], np.r_[np.zeros(2_000, bool), np.ones(200, bool)]) > 0.99
-    assert (trust.of_held_out <= 1).mean() >= KEPT and len(trust.of_held_out) == len(trust.choice.held_out)
+    assert (trust.held_out_unfamiliarity <= 1).mean() >= FAMILIAR_SHARE and len(trust.held_out_unfamiliarity) == len(
+        trust.choice.held_out
+    )
 
 
 def test_the_distance_is_mahalanobis():
@@ -267,7 +269,7 @@ def test_rare_classes_have_a_mean_of_their_own():
 def test_trials_with_too_few_to_compare_with_are_left_out(sizes):
     labels = np.repeat(np.arange(len(sizes)), sizes)
     codes = np.random.default_rng(0).uniform(0, 2, (len(labels), 8)).astype(np.float16)
-    assert trusted(codes, labels, len(sizes)).left_out == ()
+    assert trusted(codes, labels, len(sizes)).hidden_classes == ()
 
 
 @pytest.mark.parametrize("n", [2, 7, 40])
@@ -275,13 +277,13 @@ def test_few_photos_are_enough_to_begin_with(n):
     codes, labels = clouds(n, k=2)
     trust = trusted(codes, labels, 2)
     if trust.unfamiliarity is not None:
-        assert np.isfinite(trust.of_held_out).all() and np.isfinite(trust.unfamiliarity.high)
+        assert np.isfinite(trust.held_out_unfamiliarity).all() and np.isfinite(trust.unfamiliarity.high)
 
 
 def test_identical_photos_break_nothing():
     codes = np.repeat(clouds(2, k=2)[0], 20, axis=0)
     trust = trusted(codes, np.repeat([0, 1], 20), 2)
-    assert np.isfinite(trust.of_held_out).all()
+    assert np.isfinite(trust.held_out_unfamiliarity).all()
 
 
 def test_nothing_held_out_means_nothing_told():
@@ -299,12 +301,12 @@ def test_several_labels_have_one_mean_and_no_sets():
     labels = (np.random.default_rng(0).random((200, 3)) < 0.5).astype(np.uint8)
     choice = choose_head(LabelledCodes(codes, labels, 3, digests(200), (40,)), kind="sigmoid")
     trust = build_trust(LabelledCodes(codes, labels, len(["a", "b", "c"]), digests(200)), ["a", "b", "c"], choice)
-    assert trust.conformal is None and trust.left_out == () and trust.unfamiliarity.distance.bias.shape == (1,)
+    assert trust.conformal is None and trust.hidden_classes == () and trust.unfamiliarity.distance.bias.shape == (1,)
 
 
 def test_a_class_that_is_left_out_is_noticed_where_it_is_far_from_the_others():
     codes, labels = clouds(300, k=4)
-    rows = trusted(codes, labels, 4).left_out
+    rows = trusted(codes, labels, 4).hidden_classes
     assert [row.label for row in rows] == ["class 0", "class 1", "class 2", "class 3"]
     assert all(row.n == 75 and row.auroc > 0.99 and row.flagged > 0.9 for row in rows)
 

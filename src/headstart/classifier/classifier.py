@@ -1,7 +1,7 @@
-"""The classifier: backbone, preprocessing, head and classes in one ONNX file that says everything about itself.
+"""The Classifier: backbone, preprocessing, head and classes in one ONNX file, which it loads, predicts with, and saves.
 
-Takes image sources; gives Predictions. It decides what is a headstart classifier and what is not: a file is loaded only if
-it is whole, unchanged, self-contained and ours, and nothing in it is ever executed but the network.
+Takes image sources; gives Predictions, in order. A file is loaded only if model_file.py finds it whole, unchanged,
+self-contained and ours, and nothing in it is ever executed but the network.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from headstart.engines.hardware import Hardware
 from headstart.errors import ClassifierError, HeadstartError
 from headstart.files import write_output
 from headstart.heads.head import Head
-from headstart.trust.conformal import SCORES, prediction_sets, strangest_allowed
+from headstart.trust.conformal import SCORES, prediction_sets, score_threshold
 from headstart.trust.unfamiliarity import Unfamiliarity
 
 DEFAULT_TOP = 3
@@ -41,7 +41,7 @@ class Classifier(CompilesOnce[Engine]):
     """A finished classifier. Make one with `headstart.train`, or load one with `headstart.load`."""
 
     def __init__(self, content: bytes, about: ClassifierMetadata, hardware: Hardware = Hardware()) -> None:
-        """Take the bytes and the metadata of a checked model.onnx; people call load() or build() instead."""
+        """Take the bytes and the metadata of a checked model.onnx; callers use load() or build() instead."""
         self.content = content
         self.about = about
         self.classes: tuple[str, ...] = tuple(about["classes"])
@@ -64,31 +64,31 @@ class Classifier(CompilesOnce[Engine]):
     ) -> Classifier:
         """Join backbones and a head into one network.
 
-        backbone: one, of whose last layer's codes the head is, or a Representation. about: what else the file should say of
-        itself, as JSON; `thresholds` are those of several labels an image, `conformal` what prediction sets need.
-        unfamiliarity: what tells photos that look like nothing that was learnt from.
+        backbone: one, of whose last layer's codes the head is, or a Representation. about: more metadata for the file, as
+        JSON; `thresholds` are those of several labels an image, `conformal` is for prediction sets. unfamiliarity:
+        recognises photos that look like nothing in the training images.
         """
-        look = backbone if isinstance(backbone, Representation) else Representation((backbone,))
-        check_together(look)
-        described = {
+        representation = backbone if isinstance(backbone, Representation) else Representation((backbone,))
+        check_together(representation)
+        fields = {
             "format": FORMAT,
             "classes": list(classes),
             "labels": "many" if head.output == "sigmoid" else "one",
-            "preprocess": asdict(look.backbones[0].preprocess),
+            "preprocess": asdict(representation.backbones[0].preprocess),
             "has_unfamiliarity": unfamiliarity is not None,
             "backbone": {
-                "name": look.name,
-                "sha256": [b.sha256 for b in look.backbones],
-                "n_codes": sum(look.parts),
-                "parts": list(look.parts),
-                "mirrored": look.is_mirrored,
-                "n_parameters": sum(b.n_parameters for b in look.backbones),
-                "license": ", ".join(dict.fromkeys(b.license for b in look.backbones)),
+                "name": representation.name,
+                "sha256": [b.sha256 for b in representation.backbones],
+                "n_codes": sum(representation.parts),
+                "parts": list(representation.parts),
+                "mirrored": representation.is_mirrored,
+                "n_parameters": sum(b.n_parameters for b in representation.backbones),
+                "license": ", ".join(dict.fromkeys(b.license for b in representation.backbones)),
             },
             **(about or {}),
         }
-        metadata: ClassifierMetadata = json.loads(json.dumps(described))  # as it will be when it is loaded
-        return cls(seal(join(look, head, unfamiliarity), metadata), metadata, hardware)
+        metadata: ClassifierMetadata = json.loads(json.dumps(fields))  # as it will be when it is loaded
+        return cls(seal(join(representation, head, unfamiliarity), metadata), metadata, hardware)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], hardware: Hardware = Hardware()) -> Classifier:
@@ -120,8 +120,8 @@ class Classifier(CompilesOnce[Engine]):
         Prediction's `set`; sets: how those are made, a key of conformal.SCORES. Raises HeadstartError for sets that cannot
         be had.
         """
-        some = [images] if _is_one(images) else images
-        return list(self.stream(some, top=top, coverage=coverage, sets=sets))  # type: ignore[arg-type]
+        many = [images] if _is_one(images) else images
+        return list(self.stream(many, top=top, coverage=coverage, sets=sets))  # type: ignore[arg-type]
 
     def stream(
         self,
@@ -132,11 +132,11 @@ class Classifier(CompilesOnce[Engine]):
         sets: str = DEFAULT_SETS,
     ) -> Iterator[Prediction]:
         """Classify images one after the other as they come, in order, in constant memory."""
-        strangest = None if coverage is None else self._strangest(coverage, sets)
-        return self._predictions(images, top, strangest, sets)
+        threshold = None if coverage is None else self._score_threshold(coverage, sets)
+        return self._predictions(images, top, threshold, sets)
 
     def _predictions(
-        self, images: Iterable[ImageSource], top: int, strangest: float | None, sets: str
+        self, images: Iterable[ImageSource], top: int, threshold: float | None, sets: str
     ) -> Iterator[Prediction]:
         for result in self.engine.stream(images, lambda _, image: load_image(image, self.preprocess)):
             name = display_name(result.item)
@@ -146,40 +146,42 @@ class Classifier(CompilesOnce[Engine]):
                 continue
             self.check_outputs(result.outputs)
             prediction = self._prediction(name, result.outputs["probabilities"], result.outputs.get("unfamiliarity"), top)
-            if strangest is not None:
+            if threshold is not None:
                 p = result.outputs["probabilities"]
-                is_in = prediction_sets(p[None], strangest, sets)[0]
+                is_in = prediction_sets(p[None], threshold, sets)[0]
                 likeliest = np.argsort(-p, kind="stable")
                 prediction = replace(prediction, set=tuple(self.classes[i] for i in likeliest if is_in[i]))
             yield prediction
 
-    def _strangest(self, coverage: float, sets: str) -> float:
-        """What belongs to a set, see headstart.trust.conformal; raises HeadstartError for what cannot be promised."""
+    def _score_threshold(self, coverage: float, sets: str) -> float:
+        """The score up to which a class is in a set (trust.conformal); raises HeadstartError for a coverage out of reach."""
         if not 0 < coverage < 1:
             raise HeadstartError(f"the coverage is {coverage}; expected a share between 0 and 1, as in 0.95")
         if sets not in SCORES:
             raise HeadstartError(f"there are no sets {sets!r}; expected one of {', '.join(SCORES)}")
-        kept = self.about.get("conformal")
-        if not kept:
+        conformal = self.about.get("conformal")
+        if not conformal:
             why = "tells several labels an image" if self.thresholds is not None else "has been chosen by all its photos"
             raise HeadstartError(f"this classifier {why}, and so can promise no coverage")
-        scores = kept["smallest"] if sets == "smallest" else kept["adaptive"]
-        if strangest_allowed(scores, kept["n"], coverage) == float("inf"):
-            most = kept["n"] / (kept["n"] + 1)
+        scores = conformal["smallest"] if sets == "smallest" else conformal["adaptive"]
+        if score_threshold(scores, conformal["n"], coverage) == float("inf"):
+            most = conformal["n"] / (conformal["n"] + 1)
             by = (
-                "so few held-out photos of the rarest class" if kept.get("is_balanced") else f"{kept['n']:,} held-out photos"
+                "so few held-out photos of the rarest class"
+                if conformal.get("is_balanced")
+                else f"{conformal['n']:,} held-out photos"
             )
             raise HeadstartError(f"a coverage of {coverage} cannot be promised by {by}; at most {most:.3f} can")
-        return strangest_allowed(scores, kept["n"], coverage)
+        return score_threshold(scores, conformal["n"], coverage)
 
     def check_outputs(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Raise ClassifierError where a row of the network's outputs is not as long as its file says."""
-        n, wanted = len(outputs["probabilities"]), len(self.classes)
-        n_codes, codes_wanted = len(outputs["codes"]), self.about["backbone"]["n_codes"]
-        if (n, n_codes) != (wanted, codes_wanted):
+        n, n_classes = len(outputs["probabilities"]), len(self.classes)
+        n_codes, n_codes_expected = len(outputs["codes"]), self.about["backbone"]["n_codes"]
+        if (n, n_codes) != (n_classes, n_codes_expected):
             raise ClassifierError(
-                f"this classifier gives {n:,} probabilities and {n_codes:,} codes, and says that it has {wanted:,} and "
-                f"{codes_wanted:,}; train again"
+                f"this classifier gives {n:,} probabilities and {n_codes:,} codes, and says that it has {n_classes:,} and "
+                f"{n_codes_expected:,}; train again"
             )
 
     def _compile(self) -> Engine:
@@ -191,10 +193,10 @@ class Classifier(CompilesOnce[Engine]):
         prediction = pairs[0][0]
         if self.thresholds is not None:
             prediction = named(probabilities >= self.thresholds, self.classes)
-        told: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         if unfamiliarity is not None:
-            told = {"unfamiliarity": float(unfamiliarity[0]), "unfamiliar": bool(unfamiliarity[0] > 1)}
-        return Prediction(name, "ok", None, prediction, pairs[0][1], pairs[: max(0, top)], **told)
+            fields = {"unfamiliarity": float(unfamiliarity[0]), "unfamiliar": bool(unfamiliarity[0] > 1)}
+        return Prediction(name, "ok", None, prediction, pairs[0][1], pairs[: max(0, top)], **fields)
 
     def __repr__(self) -> str:
         return f"<Classifier of {len(self.classes)} classes on {self.about['backbone']['name']}>"

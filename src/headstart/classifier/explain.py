@@ -1,10 +1,10 @@
-"""Heat maps: where in a photo the evidence for a class lies.
+"""Explanations of predictions: heat maps of where the evidence for a class lies (class activation maps, or occlusion).
 
 Takes a finished classifier's network and the square that it sees; gives the contribution of each place to the class's
 score. A head that is linear on codes that are means of maps is linear on the maps, so this is exact (class activation maps;
 Zhou et al. 2016): the mean of the heat, and what the head adds in any case, are the score. It holds for deeper layers,
-mirrored photos and, the ReLUs being what they are for this photo, for a hidden layer. It decides what is done for any other
-classifier: the square is covered piece by piece, and what its probability loses is the heat (Zeiler & Fergus 2014).
+mirrored photos and, the ReLUs being what they are for this photo, for a hidden layer. For any other classifier the square is
+covered piece by piece, and the loss of probability is the heat (occlusion; Zeiler & Fergus 2014).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from headstart.numerics.losses import SMALLEST_LENGTH
 POOLS = ("GlobalAveragePool", "ReduceMean", "AveragePool")
 RESHAPES = ("Flatten", "Reshape", "Squeeze", "Identity", "Cast", "Dropout", "Transpose")
 N_COVERED = 8  # places a side, of a classifier whose codes are no means
-AWAY = 1e-2  # the most that codes may differ from the means of what is taken for their maps, as a part of their length
+MOST_AWAY = 1e-2  # the most that codes may differ from the means of their supposed maps, as a part of their length
 GREY = 128
 
 
@@ -84,13 +84,13 @@ class Explainer(CompilesOnce[OpenVINOEngine]):
         square: Any = image if is_square else self.square_of(image)
         outputs = self.engine.infer(square)
         label = int(outputs["probabilities"].argmax()) if label is None else label
-        with _joined_by_us():
+        with _errors_as_of_other_networks():
             maps = self._maps(outputs)
             if maps is not None and self._head.votes is None:
-                return self._by_maps(maps, outputs, label)
-        return self._by_covering(square, label)
+                return self._heat_from_maps(maps, outputs, label)
+        return self._heat_by_occlusion(square, label)
 
-    def _by_maps(self, maps: list[np.ndarray], outputs: dict[str, np.ndarray], label: int) -> Heat:
+    def _heat_from_maps(self, maps: list[np.ndarray], outputs: dict[str, np.ndarray], label: int) -> Heat:
         weight, constant = linear_for(self._head, outputs["codes"], label)
         starts = (0, *itertools.accumulate(self._parts))
         grid = tuple(max(sides) for sides in zip(*(m.shape[-2:] for m in maps), strict=True))
@@ -100,7 +100,7 @@ class Explainer(CompilesOnce[OpenVINOEngine]):
         return Heat(label, total, constant, True)
 
     def outputs(self, square: np.ndarray) -> dict[str, np.ndarray]:
-        """What the classifier's network says of a square, a row of each output."""
+        """Run the classifier's network on a square: a row of each output."""
         return self.engine.infer(square)
 
     def _maps(self, outputs: dict[str, np.ndarray]) -> list[np.ndarray] | None:
@@ -111,19 +111,21 @@ class Explainer(CompilesOnce[OpenVINOEngine]):
             name = _output(i, 0)
             if name not in outputs:
                 return None
-            found = [_as_map(outputs[name], end - start)]
+            photos = [_as_map(outputs[name], end - start)]
             if self._is_mirrored:
-                found.append(_as_map(outputs[_output(i, 1)], end - start, is_mirrored=True))
-            if any(part is None for part in found):
+                photos.append(_as_map(outputs[_output(i, 1)], end - start, is_mirrored=True))
+            if any(part is None for part in photos):
                 return None
-            whole = np.mean(found, axis=0)  # type: ignore[arg-type]
+            whole = np.mean(photos, axis=0)  # type: ignore[arg-type]
             codes = outputs["codes"][start:end]
-            if np.linalg.norm(whole.mean(axis=(1, 2)) - codes) > AWAY * max(float(np.linalg.norm(codes)), SMALLEST_LENGTH):
+            if np.linalg.norm(whole.mean(axis=(1, 2)) - codes) > MOST_AWAY * max(
+                float(np.linalg.norm(codes)), SMALLEST_LENGTH
+            ):
                 return None
             maps.append(whole)
         return maps
 
-    def _by_covering(self, square: np.ndarray, label: int) -> Heat:
+    def _heat_by_occlusion(self, square: np.ndarray, label: int) -> Heat:
         whole = float(self.engine.infer(square)["probabilities"][label])
         values = np.zeros((N_COVERED, N_COVERED), np.float32)
         edges = np.linspace(0, len(square), N_COVERED + 1).astype(int)
@@ -141,19 +143,19 @@ class Explainer(CompilesOnce[OpenVINOEngine]):
 
     @cached_property
     def _head(self) -> Head:
-        with _joined_by_us():
+        with _errors_as_of_other_networks():
             return read_head(self._model, self._parts)
 
     def _compile(self) -> OpenVINOEngine:
         """In 32 bits, for a heat is a difference of many numbers."""
-        with _joined_by_us():
+        with _errors_as_of_other_networks():
             network = _with_maps(self._model, len(self._parts), 1 + self._is_mirrored)
         return OpenVINOEngine(network, Hardware(threads=self.classifier.hardware.threads, precision="f32"))
 
 
 @contextlib.contextmanager
-def _joined_by_us() -> Iterator[None]:
-    """Raise ClassifierError where a network's nodes are not those that joining.join makes."""
+def _errors_as_of_other_networks() -> Iterator[None]:
+    """Raise ClassifierError where a network's nodes are not those that network.join makes."""
     try:
         yield
     except (LookupError, ValueError, TypeError, ArithmeticError, StopIteration) as error:
@@ -175,10 +177,10 @@ def linear_for(head: Head, codes: np.ndarray, label: int) -> tuple[np.ndarray, f
     is_one_of = head.output == "softmax" and last.shape[1] > 1
     weight = last[:, label] - (last.mean(axis=1) if is_one_of else 0)
     constant = float(bias[label] - (bias.mean() if is_one_of else 0))
-    seen = [codes / lengths]
+    activations = [codes / lengths]
     for layer, layer_bias in inner:
-        seen.append(np.maximum(seen[-1] @ layer + layer_bias, 0))
-    for (layer, layer_bias), after in zip(reversed(inner), reversed(seen[1:]), strict=True):
+        activations.append(np.maximum(activations[-1] @ layer + layer_bias, 0))
+    for (layer, layer_bias), after in zip(reversed(inner), reversed(activations[1:]), strict=True):
         weight = weight * (after > 0)
         constant += float(layer_bias @ weight)
         weight = layer @ weight
@@ -233,7 +235,7 @@ def _with_maps(model: Any, n_parts: int, n_photos: int) -> bytes:
 
 
 def _row_behind(part: str, producers: dict[str, Any]) -> str:
-    """The row of codes that a part is, or that it is the mean over both images of (assembly._mean_of_both)."""
+    """The row of codes that a part is, or that it is the mean over both images of (backbones.combine)."""
     node = producers[part]
     for _ in producers:  # a stranger's nodes may go round in circles
         if node.op_type == "Identity" or f"{part}.shape" in node.input:
@@ -243,7 +245,7 @@ def _row_behind(part: str, producers: dict[str, Any]) -> str:
 
 
 def _map_behind(name: str, producers: dict[str, Any]) -> str | None:
-    """What is averaged to a row; None where something else makes the row."""
+    """The map whose mean is a row; None where something else makes the row."""
     for _ in producers:
         node = producers.get(name)
         if node is not None and node.op_type in POOLS:

@@ -1,4 +1,4 @@
-"""The classifier that needs no training: a Lite backbone with the last layer that its own weights carry."""
+"""The ImageNet classifier, which needs no training: a Lite backbone with the last layer of its own weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metadata of model.onnx: its types, and what it must say about a classifier before any of it is used."""
+"""The metadata of model.onnx: its types (TypedDicts), and the checks that it passes before any of it is used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from headstart.data.images import RESAMPLING
 from headstart.record import Count, Some
 from headstart.safety.json_checks import check_of, each, maybe, number, one_of, share, whole
+from headstart.wording import listed
 
 LARGEST_SIDE = 8_192  # pixels of the square that a network sees
 
@@ -38,7 +39,7 @@ class BackboneMetadata(TypedDict):
 
 
 class ConformalMetadata(TypedDict):
-    """What prediction sets need: how many photos were held out, and what remains of their scores of each kind."""
+    """For prediction sets: the number of held-out photos, and at most 1,000 of their scores of each kind."""
 
     n: Some
     adaptive: Scores
@@ -47,7 +48,7 @@ class ConformalMetadata(TypedDict):
 
 
 class ClassifierMetadata(TypedDict):
-    """What a classifier says of itself. What `train` adds (evaluation, images, versions) is for people, and not read."""
+    """The entries that a classifier reads. Those that `train` adds (evaluation, images, versions) are for people."""
 
     classes: Annotated[Sequence[str], each(check_of(str), least=1)]
     preprocess: PreprocessMetadata
@@ -66,6 +67,8 @@ CLASSIFIER = check_of(ClassifierMetadata)
 def check_classifier(about: Any) -> None:
     """Check the metadata of a model.onnx; raises ValueError."""
     CLASSIFIER(about, "")
+    if unknown := about["preprocess"].keys() - PreprocessMetadata.__annotations__.keys():
+        raise ValueError(f"its preprocessing has entries that are not understood: {listed(map(repr, sorted(unknown)))}")
     parts, k = about["backbone"]["parts"], len(about["classes"])
     if sum(parts) != about["backbone"]["n_codes"]:
         raise ValueError(f"its {about['backbone']['n_codes']:,} codes are not those of its parts, {sum(parts):,}")

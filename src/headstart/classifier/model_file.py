@@ -1,4 +1,4 @@
-"""The file format of a classifier: reads, checks and seals model.onnx, and trusts nothing that it reads."""
+"""The file format of model.onnx: ONNX with JSON metadata and a sha256 seal, all of which is checked before it is used."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def _seal_entry(digest: str) -> bytes:
 
 
 def read_content(file: Path) -> bytes:
+    """Read a file's bytes; raises ClassifierError where it is no file, or too large."""
     try:
         size = file.stat().st_size
         if not file.is_file():
@@ -57,7 +58,7 @@ def read_content(file: Path) -> bytes:
 
 
 def check_content(content: bytes, file: Path) -> ClassifierMetadata:
-    """Give a file's metadata once everything about it has been found in order."""
+    """Check all of a file, and give its metadata; raises ClassifierError for anything but a classifier as we wrote it."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -82,7 +83,7 @@ def check_content(content: bytes, file: Path) -> ClassifierMetadata:
         raise ClassifierError(f"{file} has been changed since headstart wrote it, or is not whole: its hash does not fit")
     if any(o.domain not in STANDARD_DOMAINS for o in model.opset_import) or model.functions:
         raise ClassifierError(f"{file} uses operations from outside the ONNX standard, which headstart never loads")
-    about = _described(properties[METADATA_KEY], file)
+    about = _checked_metadata(properties[METADATA_KEY], file)
     size = about["preprocess"]["size"]
     pixels, numbers = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
     expected = {
@@ -100,8 +101,8 @@ def check_content(content: bytes, file: Path) -> ClassifierMetadata:
     return about
 
 
-def _described(metadata: str, file: Path) -> ClassifierMetadata:
-    """What a file says of itself, once all that is read of it later is there and of the right kind."""
+def _checked_metadata(metadata: str, file: Path) -> ClassifierMetadata:
+    """A file's metadata, once all that is read of it later is there and of the right type."""
     try:
         about = read_json(metadata)
         if isinstance(about, dict) and about.get("format") != FORMAT:

@@ -1,4 +1,4 @@
-"""One network of a look's backbones, a head and what tells unfamiliar photos: all that a classifier computes, in ONNX.
+"""The ONNX graph of a classifier: joins backbones, head and unfamiliarity into one network, and reads its head back.
 
 Takes a Representation, a Head and an Unfamiliarity; gives an onnx.ModelProto from `image` to `probabilities`, `codes` and
 `unfamiliarity`. It decides which operations stand for them.
@@ -21,27 +21,27 @@ OLDEST_TO_VOTE = 11  # the opset whose TopK is today's
 AXES_AS_INPUT = 18  # the opset from which on reductions take their axes as an input
 
 
-def check_together(look: Representation) -> None:
+def check_together(representation: Representation) -> None:
     """Raise BackboneError for networks that cannot stand in one file, or not be given an image and its mirror image."""
-    first = look.backbones[0]
-    for other in look.backbones[1:]:
+    first = representation.backbones[0]
+    for other in representation.backbones[1:]:
         if (other.opset, other.preprocess.size) != (first.opset, first.preprocess.size):
             raise BackboneError(
                 f"{first.name} and {other.name} differ in opset or size of their images, and cannot be joined"
             )
-    for backbone in look.backbones:
-        if look.is_mirrored and not backbone.can_mirror:
+    for backbone in representation.backbones:
+        if representation.is_mirrored and not backbone.can_mirror:
             why = f"is of opset {backbone.opset}" if backbone.opset < OLDEST_TO_MIRROR else "takes one image at a time"
             raise BackboneError(f"{backbone.name} {why}, and so cannot be given a photo together with its mirror image")
 
 
-def join(look: Representation, head: Head, unfamiliarity: Unfamiliarity | None = None) -> Any:
-    """Put the head behind the look's networks, and what tells unfamiliar photos beside it; gives an onnx.ModelProto."""
+def join(representation: Representation, head: Head, unfamiliarity: Unfamiliarity | None = None) -> Any:
+    """Put the head behind the representation's networks, and the unfamiliarity beside it; gives an onnx.ModelProto."""
     import onnx
     from onnx import helper
 
-    networks = [onnx.load_from_string(backbone.network) for backbone in look.backbones]
-    model = assemble(networks, look.depth, is_mirrored=look.is_mirrored)
+    networks = [onnx.load_from_string(backbone.network) for backbone in representation.backbones]
+    model = assemble(networks, representation.depth, is_mirrored=representation.is_mirrored)
     nodes, weights, logits = _head_nodes(head, opset(model))
     outputs = [("probabilities", head.n_classes)]
     if unfamiliarity is not None:
@@ -52,9 +52,9 @@ def join(look: Representation, head: Head, unfamiliarity: Unfamiliarity | None =
     (codes,) = model.graph.output
     batch = codes.type.tensor_type.shape.dim[0]
     n = batch.dim_param or batch.dim_value
-    told = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [n, width]) for name, width in outputs]
+    results = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [n, width]) for name, width in outputs]
     del model.graph.output[:]
-    model.graph.output.extend([told[0], codes, *told[1:]])
+    model.graph.output.extend([results[0], codes, *results[1:]])
     return model
 
 
@@ -119,20 +119,22 @@ def _vote_nodes(closeness: str, head: Head, version: int) -> tuple[list[Any], li
     return nodes, weights
 
 
-def _unfamiliarity_nodes(what: Unfamiliarity, logits: str, version: int, *, has_unit: bool) -> tuple[list[Any], list[Any]]:
+def _unfamiliarity_nodes(
+    unfamiliarity: Unfamiliarity, logits: str, version: int, *, has_unit: bool
+) -> tuple[list[Any], list[Any]]:
     """From the last layer's codes and the scores to `unfamiliarity`, (n, 1), and its weights."""
     from onnx import helper, numpy_helper
 
     row = f"{part_names(1)[0]}.unit"
     nodes = [] if has_unit else [helper.make_node("LpNormalization", [part_names(1)[0]], [row], axis=1, p=2)]
-    (mean, spread), slope = what.cues[0], (1 - TYPICAL) / (what.high - what.median)  # type: ignore[misc]
+    (mean, spread), slope = unfamiliarity.cues[0], (1 - TYPICAL) / (unfamiliarity.high - unfamiliarity.median)  # type: ignore[misc]
     # In bf16, as OpenVINO may compute it, differences of large numbers would be lost: all is kept near its mean.
     numbers = {
-        "axes": what.distance.axes,
-        "weight": what.distance.weight,
-        "bias": what.distance.bias + np.float32(1 - mean),
+        "axes": unfamiliarity.distance.axes,
+        "weight": unfamiliarity.distance.weight,
+        "bias": unfamiliarity.distance.bias + np.float32(1 - mean),
         "slope": np.float32(slope),
-        "offset": np.float32(TYPICAL - what.median * slope),
+        "offset": np.float32(TYPICAL - unfamiliarity.median * slope),
         "per_distance": np.float32(1 / spread),
     }
     nodes += [
@@ -144,8 +146,8 @@ def _unfamiliarity_nodes(what: Unfamiliarity, logits: str, version: int, *, has_
         helper.make_node("Mul", ["unfamiliar.distance", "unfamiliar.per_distance"], ["unfamiliar.far"]),
     ]
     highest = "unfamiliar.far"
-    if what.cues[1] is not None:
-        mean, spread = what.cues[1]
+    if unfamiliarity.cues[1] is not None:
+        mean, spread = unfamiliarity.cues[1]
         numbers |= {"per_energy": np.float32(-1 / spread), "energy_offset": np.float32(-mean / spread)}
         nodes += [
             _reduce("ReduceLogSumExp", logits, "unfamiliar.log_sum", version),
@@ -189,13 +191,13 @@ def read_head(model: Any, parts: tuple[int, ...]) -> Head:
     )
     makers = {output: node for node in model.graph.node for output in node.output}
     has_units, last = "units" in makers, makers[f"head.logits{n_layers - 1}"]
-    kept = parts if has_units else ()
+    unit_parts = parts if has_units else ()
     if "head.shares" in weights:
         n_neighbours = int(numpy_helper.to_array(weights["head.n_neighbours"])[0])
         sharper = float(numpy_helper.to_array(weights["head.sharper"]))
         shares = numpy_helper.to_array(weights["head.shares"])
         votes = shares * np.float32(1 + VOTE * shares.shape[1] / n_neighbours) - np.float32(VOTE / n_neighbours)
-        return Head(layers, kept, "votes", votes, n_neighbours, 1 / sharper)
+        return Head(layers, unit_parts, "votes", votes, n_neighbours, 1 / sharper)
     temperature = 1 / next(helper.get_attribute_value(a) for a in last.attribute if a.name == "alpha")
     output = "sigmoid" if makers["probabilities"].op_type == "Sigmoid" else "softmax"
-    return Head(layers, kept, output, temperature=temperature)
+    return Head(layers, unit_parts, output, temperature=temperature)

@@ -1,4 +1,4 @@
-"""A prediction: what a classifier says of one image, or why it can say nothing."""
+"""A Prediction: the classifier's answer for one image, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier says of one image, or why it can say nothing.
+    """The answer for one image, or the reason why there is none.
 
-    status: `ok`, else one of images.FAILURES, with the reason. prediction: of a classifier that tells several labels an
+    status: `ok`, else one of images.FAILURES, with the reason. prediction: of a classifier with several labels an
     image, all that apply, with | between them, perhaps none; probability is the highest in any case. top: the likeliest
     classes with their probabilities, highest first. unfamiliarity: 0.5 for a typical photo, above 1 where it looks like
     nothing in the training images, which is then what `unfamiliar` says; None of a classifier that cannot tell. set: with a
@@ -29,5 +29,5 @@ class Prediction:
 
     def to_json(self) -> dict[str, Any]:
         """The row that every output format shares."""
-        of_set = None if self.set is None else list(self.set)
-        return {**asdict(self), "top": [list(pair) for pair in self.top], "set": of_set}
+        members = None if self.set is None else list(self.set)
+        return {**asdict(self), "top": [list(pair) for pair in self.top], "set": members}

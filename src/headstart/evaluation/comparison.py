@@ -1,4 +1,4 @@
-"""Whether one classifier is better than another beyond chance, on the same images (McNemar 1947)."""
+"""Comparison of two classifiers on the same images: McNemar's exact test, and the interval of the difference in accuracy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from headstart.numerics.intervals import effective_size, group_numbers, wilson_i
 from headstart.record import ComparisonRecord
 
 ALPHA = 0.05  # a difference counts where chance alone makes one as large less often than this
-
-
-# ---- is one classifier better than another?
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Comparison:
         return cast(ComparisonRecord, asdict(self))
 
 
-def is_better(
+def compare_classifiers(
     a: np.ndarray,
     b: np.ndarray,
     *,
@@ -47,32 +44,32 @@ def is_better(
     name_a: str = "the first",
     name_b: str = "the second",
 ) -> Comparison:
-    """Judge whether a is better than b, from whether each got the same images right: (n,) booleans each.
+    """Compare a with b by which of the same images each gets right: (n,) booleans each.
 
-    groups: the same for images that are one photo, None where no two are. Raises ValueError for n = 0, and for unequal
+    groups: the same for copies of a photo, None where there are none. Raises ValueError for n = 0, and for unequal
     lengths.
     """
-    a, b = _paired(a, b)
+    a, b = _checked_pair(a, b)
     n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
     p = mcnemar(a, b, groups)
-    ahead_a, ahead_b = _ahead(a, b, groups)
+    ahead_a, ahead_b = _groups_ahead(a, b, groups)
     # A group of copies decides once: where it turns the count of images around, neither is shown to be better.
     is_one_way = (ahead_a > ahead_b) == (only_a > only_b)
     verdict = "undecided" if p >= ALPHA or not is_one_way else "better" if only_a > only_b else "worse"
     scale = effective_size(groups, n) / n
-    interval = _paired_interval(scale * int((a & b).sum()), scale * only_a, scale * only_b, scale * n)
-    words = _in_words(verdict, p, (float(a.mean()), float(b.mean())), interval, (only_a, only_b), (name_a, name_b), n)
-    return Comparison(n, only_a, only_b, (only_a - only_b) / n, interval, p, verdict, words[0].upper() + words[1:])
+    interval = _difference_interval(scale * int((a & b).sum()), scale * only_a, scale * only_b, scale * n)
+    sentence = _sentence(verdict, p, (float(a.mean()), float(b.mean())), interval, (only_a, only_b), (name_a, name_b), n)
+    return Comparison(n, only_a, only_b, (only_a - only_b) / n, interval, p, verdict, sentence[0].upper() + sentence[1:])
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray, groups: Sequence[bytes] | None = None) -> float:
-    """McNemar's exact two-sided p: how often chance alone shares out so unevenly the images that only one gets right.
+    """McNemar's exact two-sided p-value: how often chance alone divides the images that only one gets right so unevenly.
 
     a, b: (n,) booleans. Of m such images the smaller share is binomial(m, 1/2), McNemar 1947; exact: Fagerland et al. 2013.
-    groups: the same for images that are one photo; each group counts once, for whichever gets more of its images right.
+    groups: the same for copies of a photo; each group counts once, for whichever gets more of its images right.
     """
-    a, b = _paired(a, b)
-    ahead_a, ahead_b = _ahead(a, b, groups)
+    a, b = _checked_pair(a, b)
+    ahead_a, ahead_b = _groups_ahead(a, b, groups)
     m, least = ahead_a + ahead_b, min(ahead_a, ahead_b)
     # In logarithms: the binomial coefficients of some thousand images are no floats any more, and SciPy's sum costs 0.4 s to
     # import.
@@ -81,22 +78,22 @@ def mcnemar(a: np.ndarray, b: np.ndarray, groups: Sequence[bytes] | None = None)
     return min(1.0, 2 * float(np.exp(logs - logs[-1]).sum() * np.exp(logs[-1] - m * np.log(2))))
 
 
-def _ahead(a: np.ndarray, b: np.ndarray, groups: Sequence[bytes] | None) -> tuple[int, int]:
-    """Of how many groups of images a gets more right than b, and the other way round; None: every image is a group."""
+def _groups_ahead(a: np.ndarray, b: np.ndarray, groups: Sequence[bytes] | None) -> tuple[int, int]:
+    """The number of groups of which a gets more images right than b, and the other way round; None: an image is a group."""
     ahead = a.astype(np.int64) - b
     if groups is not None:
         ahead = np.bincount(group_numbers(groups), ahead)
     return int((ahead > 0).sum()), int((ahead < 0).sum())
 
 
-def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked_pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
         raise ValueError(f"two classifiers are compared on the same images, one at least; these are {a.shape} and {b.shape}")
     return a, b
 
 
-def _paired_interval(both: float, only_a: float, only_b: float, n: float) -> tuple[float, float]:
+def _difference_interval(both: float, only_a: float, only_b: float, n: float) -> tuple[float, float]:
     """The 95 % interval of the difference of two paired shares: Newcombe 1998, Statistics in Medicine 17:2635, method 10."""
     right_a, right_b, neither = both + only_a, both + only_b, n - both - only_a - only_b
     share_a, share_b = right_a / n, right_b / n
@@ -114,7 +111,7 @@ def _paired_interval(both: float, only_a: float, only_b: float, n: float) -> tup
     return difference - half(share_a - low_a, high_b - share_b), difference + half(high_a - share_a, share_b - low_b)
 
 
-def _in_words(
+def _sentence(
     verdict: str,
     p: float,
     accuracies: tuple[float, float],

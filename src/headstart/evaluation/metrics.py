@@ -1,7 +1,6 @@
-"""How good a classifier is, and whether it is better than another, in numbers that say how far they can be trusted.
+"""Metrics of a classifier with one label an image: accuracy, balanced accuracy, top-5, precision, recall, F1, confusion.
 
-Arrays in, an Evaluation out; a MultiLabelEvaluation where an image may have several labels, a Comparison of two classifiers.
-It decides from when on a difference counts, and above which probability a label is given.
+Probabilities and labels in, an Evaluation out, with 95 % intervals that count copies of a photo as one.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class's own numbers; None where they are 0/0 (a class that is never predicted has no precision)."""
+    """The precision, recall and F1 of one class; None where they are 0/0 (no precision without predictions)."""
 
     label: str
     precision: float | None
@@ -31,10 +30,10 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier does on n images that it was not fitted on.
+    """The results of a classifier on n images that it was not fitted on.
 
-    split: which images those are: `test`, or `cross-validation` where no test split could be had. n_different: how many of
-    them are no copies of one another. interval: the 95 % Wilson interval of the accuracy, of as many photos as say as much
+    split: which images those are: `test`, or `cross-validation` where no test split could be had. n_different: photos among
+    them, copies counted once. interval: the 95 % Wilson interval of the accuracy, of as many photos as say as much
     together (intervals.effective_size). top5: None for fewer than ten classes, where it would say little. cross_entropy:
     mean, in nats. confusion: (k, k), rows are labels, columns predictions. balanced_accuracy: the mean recall of the classes
     that occur; balanced_interval: its 95 %.
@@ -68,7 +67,7 @@ def evaluate(
 ) -> Evaluation:
     """Compare (n, k) probabilities with (n,) labels; raises ValueError for n = 0, of which nothing can be said.
 
-    groups: the same for images that are one photo (copies.Copies); None where no two are.
+    groups: the same for copies of a photo (checks.copies); None where there are none.
     """
     n, k = probabilities.shape
     if n == 0:
@@ -135,4 +134,5 @@ def _class_score(confusion: np.ndarray, i: int, name: str) -> ClassScore:
 
 
 def f1_score(right: int, predicted: int, support: int) -> float | None:
+    """The F1 of `right` among as many predicted and as many true ones; None for 0/0."""
     return 2 * right / (predicted + support) if predicted + support else None

@@ -1,4 +1,4 @@
-"""How good a classifier of several labels an image is: average precision, F1, and the thresholds of its labels."""
+"""Metrics of a classifier with several labels an image: average precision (mAP), F1, and the threshold of each label."""
 
 from __future__ import annotations
 
@@ -15,12 +15,9 @@ from headstart.record import EvaluationRecord
 FEW_POSITIVES = 5  # images of a label, below which its own best threshold is mostly luck
 
 
-# ---- several labels an image
-
-
 @dataclass(frozen=True)
 class LabelScore:
-    """One label's own numbers at its threshold; None where they are 0/0, average_precision where no image has the label."""
+    """The results for one label at its threshold; None where they are 0/0, average_precision where no image has it."""
 
     label: str
     precision: float | None
@@ -33,11 +30,11 @@ class LabelScore:
 
 @dataclass(frozen=True)
 class MultiLabelEvaluation:
-    """What a classifier that gives any number of labels does on n images that it was not fitted on.
+    """The results of a classifier of several labels an image, on n images that it was not fitted on.
 
     mean_average_precision: over the labels that occur; it needs no thresholds. f1_micro: of all decisions together.
-    f1_macro: mean over the labels whose F1 is not 0/0. accuracy: the share of images all of whose labels are told rightly
-    and no other, n_correct of n_images, with its 95 % Wilson interval.
+    f1_macro: mean over the labels whose F1 is not 0/0. accuracy: the share of images with exactly the right labels,
+    n_correct of n_images, with its 95 % Wilson interval.
     """
 
     split: str
@@ -62,23 +59,23 @@ def evaluate_multilabel(
     classes: Sequence[str],
     thresholds: np.ndarray,
     *,
-    own: np.ndarray | None = None,
+    image_thresholds: np.ndarray | None = None,
     split: str = "test",
     groups: Sequence[bytes] | None = None,
 ) -> MultiLabelEvaluation:
-    """Compare (n, k) probabilities with (n, k) labels of 0 and 1, given from (k,) thresholds on; ValueError for n = 0.
+    """Compare (n, k) probabilities with (n, k) labels of 0 and 1, predicted from (k,) thresholds on; ValueError for n = 0.
 
-    own: (n, k) thresholds that each image is judged by instead, where those were chosen on these very images
+    image_thresholds: (n, k), to judge each image by instead, where the others were chosen on these very images
     (held_out_thresholds). groups: see evaluate.
     """
     n = len(probabilities)
     if n == 0:
         raise ValueError("there is no image to evaluate on")
     truth = np.asarray(labels) > 0
-    given = probabilities >= (thresholds if own is None else own)
-    n_correct = int((given == truth).all(axis=1).sum())
+    predicted = probabilities >= (thresholds if image_thresholds is None else image_thresholds)
+    n_correct = int((predicted == truth).all(axis=1).sum())
     scores = tuple(
-        _label_score(name, probabilities[:, i], given[:, i], truth[:, i], float(thresholds[i]))
+        _label_score(name, probabilities[:, i], predicted[:, i], truth[:, i], float(thresholds[i]))
         for i, name in enumerate(classes)
     )
     return MultiLabelEvaluation(
@@ -89,7 +86,7 @@ def evaluate_multilabel(
         accuracy=n_correct / n,
         interval=share_interval(n_correct, n, effective_size(groups, n)),
         mean_average_precision=_mean([s.average_precision for s in scores]),
-        f1_micro=f1_score(int((given & truth).sum()), int(given.sum()), int(truth.sum())),
+        f1_micro=f1_score(int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())),
         f1_macro=_mean([s.f1 for s in scores]),
         classes=scores,
     )
@@ -118,26 +115,26 @@ def held_out_thresholds(probabilities: np.ndarray, labels: np.ndarray, parts: np
 
     parts: (n,) which part each image is of; the thresholds of a part are the best of all other parts together.
     """
-    own = np.full(probabilities.shape, 0.5, np.float32)
+    thresholds = np.full(probabilities.shape, 0.5, np.float32)
     for part in np.unique(parts):
         others = parts != part
         if others.any():
-            own[~others] = best_thresholds(probabilities[others], labels[others])
-    return own
+            thresholds[~others] = best_thresholds(probabilities[others], labels[others])
+    return thresholds
 
 
 def _best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
     if not truth.any():
         return 0.5
-    values, right, given = _from_highest(probabilities, truth)
+    values, right, predicted = _from_highest(probabilities, truth)
     following = np.append(values[1:], 0.0)
-    f1 = 2 * right / (given + truth.sum())
+    f1 = 2 * right / (predicted + truth.sum())
     middles = ((values + following) / 2)[f1 >= f1.max() - 1e-12]
     return float(middles[np.abs(middles - 0.5).argmin()])
 
 
 def _from_highest(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each probability that occurs, from the highest on, and how many of the images from it on have the label, and are."""
+    """Each probability that occurs, highest first; and of the images from the top to it: those with the label, and all."""
     order = np.argsort(-probabilities, kind="stable")
     values = probabilities[order].astype(np.float64)
     is_last = np.append(values[1:] != values[:-1], True)
@@ -148,17 +145,19 @@ def _average_precision(probabilities: np.ndarray, truth: np.ndarray) -> float | 
     """The precisions at each step of recall, weighted by the step, not interpolated: as scikit-learn defines it."""
     if not truth.any():
         return None
-    _, right, given = _from_highest(probabilities, truth)
-    return float((np.diff(right, prepend=0) / truth.sum()) @ (right / given))
+    _, right, predicted = _from_highest(probabilities, truth)
+    return float((np.diff(right, prepend=0) / truth.sum()) @ (right / predicted))
 
 
-def _label_score(name: str, probabilities: np.ndarray, given: np.ndarray, truth: np.ndarray, threshold: float) -> LabelScore:
-    right, n_given, support = int((given & truth).sum()), int(given.sum()), int(truth.sum())
+def _label_score(
+    name: str, probabilities: np.ndarray, predicted: np.ndarray, truth: np.ndarray, threshold: float
+) -> LabelScore:
+    right, n_predicted, support = int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())
     return LabelScore(
         label=name,
-        precision=right / n_given if n_given else None,
+        precision=right / n_predicted if n_predicted else None,
         recall=right / support if support else None,
-        f1=f1_score(right, n_given, support),
+        f1=f1_score(right, n_predicted, support),
         average_precision=_average_precision(probabilities, truth),
         support=support,
         threshold=threshold,
@@ -166,5 +165,5 @@ def _label_score(name: str, probabilities: np.ndarray, given: np.ndarray, truth:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None

@@ -26,8 +26,8 @@ MIXED_FROM = 5_000  # images from which on strong views, mixup and cutmix pay; f
 FEW_TO_JUDGE = 200  # validation images, below which no epoch is picked: all are run
 EPOCHS = {"head": 10, "last": 10, "half": 10, "all": 10}
 RATES = {"head": 1e-3, "last": 3e-4, "half": 3e-4, "all": 5e-4}
-TRUNK_BYTES = 2 << 30  # activations of the frozen layers kept in memory
-MOST_VIEWS = 8  # of each image, where the frozen layers' activations are kept
+TRUNK_BYTES = 2 << 30  # activations of the frozen layers that stay in memory
+MOST_VIEWS = 8  # of each image, where the frozen layers' activations are stored
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Recipe:
     """A fine-tuning with nothing left open.
 
     is_large: whether labels are smoothed, is_mixed: whether images are mixed and seen in strong views. is_judged: whether
-    validation picks the epoch. n_views: how many of each image are kept, where the frozen layers run but once; 0 where each
+    validation picks the epoch. n_views: the number stored of each image, where the frozen layers run but once; 0 where each
     epoch draws new ones.
     """
 

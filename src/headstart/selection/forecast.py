@@ -66,9 +66,9 @@ def look_ahead(curve: ErrorCurve, n_more: int, seed: int) -> tuple[PowerLaw | No
         return None, None, reason
     rows = np.flatnonzero((curve.n * SPAN >= curve.n[-1]) | (np.arange(len(curve.n)) >= len(curve.n) - LEAST_POINTS))
     n, error = curve.n[rows], curve.error[rows]
-    # No error is known better than to half a photo, however few were made.
-    unknown = np.maximum(MISFIT * error, 0.5 / curve.n_independent)
-    covariance = curve.covariance[np.ix_(rows, rows)] + np.diag(unknown**2)
+    # No error is measured better than to half a photo, however few were made.
+    misfit = np.maximum(MISFIT * error, 0.5 / curve.n_independent)
+    covariance = curve.covariance[np.ix_(rows, rows)] + np.diag(misfit**2)
     curves = np.random.default_rng((seed, 1)).multivariate_normal(error, covariance, N_RESAMPLED, method="eigh")
     laws = _fit_power_laws(n, np.vstack([error, np.clip(curves, 0, 1)]), 1 / np.diag(covariance))
     now, then = (laws[:, 0] + laws[:, 1] * at ** -laws[:, 2] for at in (n[-1], n[-1] + n_more))

@@ -26,7 +26,7 @@ from headstart.data.splits import SPLITS, TEST
 from headstart.data.tables import ImageRef
 from headstart.engines.hardware import Hardware
 from headstart.errors import HeadstartError
-from headstart.evaluation.comparison import Comparison, is_better
+from headstart.evaluation.comparison import Comparison, compare_classifiers
 from headstart.evaluation.metrics import Evaluation, evaluate
 from headstart.evaluation.multilabel import MultiLabelEvaluation, evaluate_multilabel
 from headstart.files import write_output
@@ -157,7 +157,7 @@ def _judge(saved: SavedRun, other: SavedRun | None, dataset: Dataset, workspace:
     if again is not None and second is not None:
         theirs = _is_right(again["probabilities"][positions], labels_for(dataset, second)[answers.rows[positions]], second)
         ours = _is_right(probabilities, truth, classifier)
-        comparison = is_better(ours, theirs, groups=groups, name_a="this run", name_b=str(runs[-1].folder))
+        comparison = compare_classifiers(ours, theirs, groups=groups, name_a="this run", name_b=str(runs[-1].folder))
     return _Judged(saved, dataset, classifier, answers, judging, truth, groups, evaluation, comparison)
 
 

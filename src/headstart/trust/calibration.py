@@ -1,9 +1,9 @@
-"""Calibration: probabilities that mean what they say. Of photos called 80 % sure, 80 % should be right.
+"""Calibration: temperature scaling, reliability bins and the expected calibration error (ECE).
 
-Takes scores of held-out photos and their labels; gives the temperature to divide scores by, and how far probabilities are
-from the truth, before and after. It decides how much a few photos may change (less than many), and how the error is
-measured. Where classes are balanced every class counts the same in all of it: the probabilities then are those of a world
-in which no class is more common than another.
+Of photos that a calibrated classifier is 80 % sure of, 80 % are right. Takes logits of held-out photos and their labels;
+gives the temperature to divide logits by, and the error before and after. It decides how much a few photos may change (less
+than many), and how the error is measured. Where classes are balanced every class counts the same in all of it: the
+probabilities then are those of a world in which no class is more common than another.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from headstart.record import CalibrationRecord
 
 N_BINS = 10
 FEWEST_IN_BIN = 5
-SPREAD = 0.5  # of the logarithm of the temperature that is believed before any photo is seen
+SPREAD = 0.5  # the standard deviation of the logarithm of the temperature, by the prior
 LOWEST, HIGHEST = 0.05, 20.0
-MOST_NUMBERS = 200_000  # scores that a temperature is found from
+MOST_NUMBERS = 200_000  # logits that a temperature is fitted to
 N_DRAWS = 200  # of labels, for the error that a perfectly calibrated classifier would show
 GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
 class Bin:
-    """n photos of similar probability: its mean, and the share of them that is right, with its 95 % Wilson interval.
+    """n photos of similar probability: its mean, and the accuracy among them, with its 95 % Wilson interval.
 
-    share: of all that counts, in [0, 1]. n_effective: photos that all count the same and say as much; n, unless balanced.
+    share: of all photos, by weight, in [0, 1]. n_effective: photos that all count the same and say as much; n, unless
+    balanced.
     """
 
     probability: float
@@ -78,17 +79,17 @@ def calibrate(
     if not len(logits):
         return None
     weights = counted_weights(labels, is_balanced=is_balanced)
-    temperature, own = 1.0, np.ones(len(logits), np.float32)
+    temperature, held_out_temperatures = 1.0, np.ones(len(logits), np.float32)
     fold = np.arange(len(logits)) % N_FOLDS  # rows stand in the order of their contents' hashes, or of the data
     for i in range(N_FOLDS if len(logits) >= 2 * N_FOLDS else 0):
-        own[fold == i] = best_temperature(logits[fold != i], labels[fold != i], weights[fold != i])
-    corrected = logits / own[:, None]
+        held_out_temperatures[fold == i] = best_temperature(logits[fold != i], labels[fold != i], weights[fold != i])
+    corrected = logits / held_out_temperatures[:, None]
     if np.average(losses(corrected, labels), weights=weights) < np.average(losses(logits, labels), weights=weights):
         temperature = best_temperature(logits, labels, weights)
     else:  # a choice like every other: what does not help held-out photos is not taken
         corrected = logits
-    before = _told(OUTPUTS[output](logits), labels, weights)
-    after = _told(OUTPUTS[output](corrected), labels, weights)
+    before = _confidences(OUTPUTS[output](logits), labels, weights)
+    after = _confidences(OUTPUTS[output](corrected), labels, weights)
     return Calibration(
         temperature,
         len(logits),
@@ -104,7 +105,7 @@ def calibrate(
 def calibrate_probabilities(
     probabilities: np.ndarray, labels: np.ndarray, before: CalibrationRecord | None
 ) -> CalibrationRecord | None:
-    """How far a finished classifier's probabilities can be believed on other images, as run.json has it.
+    """Measure how far a finished classifier's probabilities can be believed on other images, as run.json has it.
 
     probabilities, labels: (n, k), (n,) or (n, k). before: the classifier's own calibration, whose temperature it has; where
     that is balanced, so is this.
@@ -112,18 +113,17 @@ def calibrate_probabilities(
     if not len(probabilities):
         return None
     is_balanced = bool(before and before.get("is_balanced"))
-    told = _told(probabilities, labels, counted_weights(labels, is_balanced=is_balanced))
-    error, bins, temperature = calibration_error(*told), bins_of(*told), before.get("temperature", 1.0) if before else 1.0
-    chance = chance_error(told[0], told[2])
-    return Calibration(temperature, len(probabilities), error, error, chance, bins, bins, is_balanced).to_json()
+    answers = _confidences(probabilities, labels, counted_weights(labels, is_balanced=is_balanced))
+    error, bins, bias = calibration_error(*answers), bins_of(*answers), chance_error(answers[0], answers[2])
+    temperature = before.get("temperature", 1.0) if before else 1.0
+    return Calibration(temperature, len(probabilities), error, error, bias, bins, bins, is_balanced).to_json()
 
 
 def best_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Minimise the cross entropy of softmax(logits / T), or of sigmoids where labels are (n, k); T is a float32.
 
-    weights: (n,), how much each image counts; by default every one the same. A normal distribution of log T about 0 is
-    believed beforehand: a handful of photos that are all told rightly would otherwise make any classifier perfectly sure of
-    itself.
+    weights: (n,), how much each image counts; by default every one the same. The prior is a normal distribution of log T
+    about 0: a handful of photos that are all right would otherwise make any classifier perfectly sure of itself.
     """
     weights = np.ones(len(logits)) if weights is None else weights.astype(np.float64)
     spread, n = SPREAD**2 * effective_number(weights), max(1_000, MOST_NUMBERS // logits.shape[1])
@@ -137,24 +137,26 @@ def best_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray
 
     low, high = float(np.log(LOWEST)), float(np.log(HIGHEST))
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    of_left, of_right = loss(left), loss(right)
+    loss_left, loss_right = loss(left), loss(right)
     while high - low > 1e-3:  # golden section: the cross entropy has one minimum in 1 / T, and so in log T
-        if of_left < of_right:
-            high, right, of_right = right, left, of_left
+        if loss_left < loss_right:
+            high, right, loss_right = right, left, loss_left
             left = high - GOLDEN * (high - low)
-            of_left = loss(left)
+            loss_left = loss(left)
         else:
-            low, left, of_left = left, right, of_right
+            low, left, loss_left = left, right, loss_right
             right = low + GOLDEN * (high - low)
-            of_right = loss(right)
+            loss_right = loss(right)
     return float(np.float32(np.exp((low + high) / 2)))
 
 
-def _told(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How sure each answer is, whether it is right, how much it counts: the highest probability, or every label's own."""
+def _confidences(
+    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The confidence of each answer, whether it is right, and its weight: of the top class, or of each of several labels."""
     if labels.ndim == 2:
-        sure = np.maximum(probabilities, 1 - probabilities).ravel()
-        return sure, ((probabilities > 0.5) == (labels > 0)).ravel(), np.repeat(weights, labels.shape[1])
+        confidence = np.maximum(probabilities, 1 - probabilities).ravel()
+        return confidence, ((probabilities > 0.5) == (labels > 0)).ravel(), np.repeat(weights, labels.shape[1])
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, weights
 
 
@@ -164,7 +166,7 @@ def calibration_error(probabilities: np.ndarray, is_right: np.ndarray, weights: 
 
 
 def bins_of(probabilities: np.ndarray, is_right: np.ndarray, weights: np.ndarray | None = None) -> tuple[Bin, ...]:
-    """Ten bins of equal numbers of images, the least sure first; fewer where there are few images.
+    """Divide images into ten bins of equal numbers, the least sure first; fewer where there are few images.
 
     weights: (n,), how much each image counts within its bin, and each bin among all; by default every image the same.
     """
@@ -187,13 +189,13 @@ def _bin(probabilities: np.ndarray, is_right: np.ndarray, weights: np.ndarray, t
 
 
 def chance_error(probabilities: np.ndarray, weights: np.ndarray | None = None, *, seed: int = 0) -> float:
-    """The mean error that is found where every probability is true: labels are drawn by them (Vaicenavicius et al. 2019).
+    """The mean error of a perfectly calibrated classifier: labels drawn by its probabilities (Vaicenavicius et al. 2019).
 
-    With few images an error is found in any case; what is measured means something only as far as it is above this.
+    With few images there is an error in any case; a measured one means something only as far as it is above this.
     """
     weights = np.ones(len(probabilities)) if weights is None else weights.astype(np.float64)
-    by_sureness = np.argsort(probabilities, kind="stable")
-    order, weights = probabilities[by_sureness].astype(np.float64), weights[by_sureness]
+    by_confidence = np.argsort(probabilities, kind="stable")
+    order, weights = probabilities[by_confidence].astype(np.float64), weights[by_confidence]
     n_bins = max(1, min(N_BINS, len(order) // FEWEST_IN_BIN))
     starts = np.array([part[0] for part in np.array_split(np.arange(len(order)), n_bins) if len(part)])
     sums = np.add.reduceat(order * weights, starts)

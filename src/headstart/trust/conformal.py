@@ -1,9 +1,9 @@
-"""Conformal prediction: sets of classes that hold the right one as often as was asked for.
+"""Conformal prediction: sets of classes that contain the right one at a chosen coverage, as 95 % of the time.
 
 Takes held-out probabilities and labels; gives, for any coverage, the set of classes for each image. The promise needs
 nothing but that new photos come as the held-out ones did: it is about photos of these classes, taken like these. Balanced,
 it is the mean over the classes, and needs only that the photos of each class come as its held-out ones did. It decides how
-many numbers a classifier keeps for it.
+many nonconformity scores a classifier stores for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-N_KEPT = 1_000  # of the held-out scores, evenly spread, rounded to the safe side
+MOST_SCORES = 1_000  # of the held-out scores, evenly spread, rounded to the safe side
 ROUNDING = 1e-5
 
 
@@ -33,16 +33,16 @@ def _adaptive(probabilities: np.ndarray) -> np.ndarray:
 
 
 SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"smallest": _smallest, "adaptive": _adaptive}
-"""How strange each class would be for each image: (n, k) probabilities to (n, k) scores."""
+"""Nonconformity scores, how ill each class fits each image: (n, k) probabilities to (n, k)."""
 
 
 def held_out_scores(
     probabilities: np.ndarray, labels: np.ndarray, groups: Sequence[bytes] | None = None, *, is_balanced: bool = False
 ) -> dict[str, Any]:
-    """How strange the right classes were, ascending, for each way of SCORES: of (n, k) and (n,), n > 0.
+    """The nonconformity scores of the right classes, ascending, for each row of SCORES: of (n, k) and (n,), n > 0.
 
-    groups: the same for images that are one (near duplicates): each counts once, by its strangest image, for it is groups
-    that come by chance. Gives `n`, how many there are, and at most N_KEPT scores for each way. is_balanced: every class
+    groups: the same for copies of a photo: each group counts once, by its highest score, for it is groups that come by
+    chance. Gives `n`, how many there are, and at most MOST_SCORES scores for each way. is_balanced: every class
     counts as much as the rarest, so that `n` is that one's groups times the classes: conformal prediction under label shift
     (Podkopaev & Ramdas 2021), each new image with the weight of the rarest class, which errs on the safe side.
     """
@@ -54,24 +54,24 @@ def held_out_scores(
         of_label[of_group] = labels
         n_of_label = np.bincount(of_label)
         weights = n_of_label[n_of_label > 0].min() / n_of_label[of_label]
-    kept: dict[str, Any] = {"n": round(float(weights.sum())), "is_balanced": is_balanced}
-    n = min(N_KEPT, kept["n"])
-    ranks = np.ceil(np.arange(1, n + 1) * kept["n"] / n).astype(np.int64)
-    for name, score in SCORES.items():
-        of_image = np.take_along_axis(score(probabilities.astype(np.float64)), labels[:, None], axis=1)[:, 0]
-        strangest = np.zeros(len(numbers))
-        np.maximum.at(strangest, of_group, of_image)
-        order = np.argsort(strangest, kind="stable")
-        reached = np.searchsorted(np.cumsum(weights[order]), ranks - 1e-6)
-        kept[name] = [float(np.ceil(s / ROUNDING) * ROUNDING) for s in strangest[order][reached]]
-    return kept
+    scores: dict[str, Any] = {"n": round(float(weights.sum())), "is_balanced": is_balanced}
+    n = min(MOST_SCORES, scores["n"])
+    ranks = np.ceil(np.arange(1, n + 1) * scores["n"] / n).astype(np.int64)
+    for name, score_of in SCORES.items():
+        of_image = np.take_along_axis(score_of(probabilities.astype(np.float64)), labels[:, None], axis=1)[:, 0]
+        highest = np.zeros(len(numbers))
+        np.maximum.at(highest, of_group, of_image)
+        order = np.argsort(highest, kind="stable")
+        positions = np.searchsorted(np.cumsum(weights[order]), ranks - 1e-6)
+        scores[name] = [float(np.ceil(s / ROUNDING) * ROUNDING) for s in highest[order][positions]]
+    return scores
 
 
-def strangest_allowed(scores: Sequence[float], n: int, coverage: float) -> float:
+def score_threshold(scores: Sequence[float], n: int, coverage: float) -> float:
     """The score up to which a class belongs to the set: the ceil((n + 1) · coverage)-th of n held-out ones (Vovk et al.
     2005).
 
-    scores: as held_out_scores keeps them of n images. Infinite, so that every class belongs to it, where n is too small for
+    scores: of n images, as held_out_scores gives them. Infinite, so that every class belongs to it, where n is too small for
     so much coverage.
     """
     rank = int(np.ceil((n + 1) * coverage - 1e-9))
@@ -80,8 +80,8 @@ def strangest_allowed(scores: Sequence[float], n: int, coverage: float) -> float
     return scores[int(np.ceil(rank * len(scores) / n - 1e-9)) - 1]
 
 
-def prediction_sets(probabilities: np.ndarray, strangest: float, way: str = "smallest") -> np.ndarray:
+def prediction_sets(probabilities: np.ndarray, threshold: float, way: str = "smallest") -> np.ndarray:
     """(n, k) probabilities to (n, k) booleans; the likeliest class always belongs to the set."""
-    is_in = SCORES[way](probabilities.astype(np.float64)) <= strangest
+    is_in = SCORES[way](probabilities.astype(np.float64)) <= threshold
     is_in[np.arange(len(is_in)), probabilities.argmax(axis=1)] = True
     return is_in

@@ -1,8 +1,8 @@
-"""Trust: what a classifier needs to know to say how sure it is, and that it does not know.
+"""Fits all that a classifier says of its own limits: its temperature, unfamiliarity and conformal scores.
 
-Takes the codes and labels that were learnt from and the head that was chosen; gives the head at its temperature, what tells
-unfamiliar photos, and what prediction sets need. All of it comes from the images that were held out in turn: the test split
-never comes here.
+Takes labelled codes and the head that was chosen on them; gives a Trust. All of it comes from the images that were held out
+by cross-validation: the test split never comes here. A trial on classes that were hidden says how well unfamiliar photos are
+noticed.
 """
 
 from __future__ import annotations
@@ -22,20 +22,26 @@ from headstart.record import LeftOutRecord, UnfamiliarRecord
 from headstart.selection.cross_validation import Choice
 from headstart.trust.calibration import Calibration, calibrate
 from headstart.trust.conformal import held_out_scores
-from headstart.trust.unfamiliarity import KEPT, Unfamiliarity, fit_unfamiliarity, left_out, roc_auc
+from headstart.trust.unfamiliarity import (
+    FAMILIAR_SHARE,
+    Unfamiliarity,
+    fit_unfamiliarity,
+    roc_auc,
+    unfamiliarity_of_hidden_class,
+)
 
-MOST_LEFT_OUT = 5  # classes that are left out for a trial, and the images of the trial: it takes half a second
+MOST_HIDDEN = 5  # classes that are hidden for a trial, and the images of the trial: it takes half a second
 MOST_IN_TRIAL = 600
 TRIAL_STRENGTH = 0.03
-FEWEST_FOR_TRIAL, FEWEST_FAMILIAR = 5, 20  # images of a class that is left out, and of the others to compare with
+FEWEST_FOR_TRIAL, FEWEST_FAMILIAR = 5, 20  # images of the hidden class, and of the others to compare with
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A class that a trial head was never shown: how well its n images are told from the others' held-out ones.
+class HiddenClass:
+    """A class that a trial head was never shown: how well its n images are noticed among the others' held-out ones.
 
     auroc: by unfamiliarity; auroc_max_probability: by the highest probability alone. flagged: the share of its images above
-    the threshold that keeps KEPT of the others.
+    the threshold that keeps FAMILIAR_SHARE of the others.
     """
 
     label: str
@@ -47,19 +53,19 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Trust:
-    """What a classifier knows of its own limits.
+    """All that a classifier says of its own limits.
 
-    choice: with its head at the temperature of the calibration. unfamiliarity: None where nothing was held out; of_held_out:
-    that of the choice's held-out rows, (m,). conformal: what Classifier.predict needs for prediction sets; None for several
-    labels an image. left_out: see LeftOut.
+    choice: with its head at the temperature of the calibration. unfamiliarity: None where nothing was held out;
+    held_out_unfamiliarity: that of the choice's held-out rows, (m,). conformal: what Classifier.predict needs for prediction
+    sets; None for several labels an image. hidden_classes: see HiddenClass.
     """
 
     choice: Choice
     calibration: Calibration | None
     unfamiliarity: Unfamiliarity | None
-    of_held_out: np.ndarray
+    held_out_unfamiliarity: np.ndarray
     conformal: dict[str, Any] | None
-    left_out: tuple[LeftOut, ...]
+    hidden_classes: tuple[HiddenClass, ...]
 
     def unfamiliar_to_json(self, tested: np.ndarray) -> UnfamiliarRecord | None:
         """The entry `unfamiliar` of run.json. tested: the unfamiliarity of the test split's images."""
@@ -68,14 +74,14 @@ class Trust:
         return {
             "method": "distance and energy" if self.unfamiliarity.cues[1] else "distance",
             "threshold": 1.0,
-            "familiar_share": KEPT,
+            "familiar_share": FAMILIAR_SHARE,
             "test": {"n": len(tested), "flagged": int((tested > 1).sum())},
-            "left_out": [cast(LeftOutRecord, asdict(row)) for row in self.left_out],
+            "left_out": [cast(LeftOutRecord, asdict(row)) for row in self.hidden_classes],
         }
 
 
 def build_trust(data: LabelledCodes, classes: Sequence[str], choice: Choice, *, threads: int | None = None) -> Trust:
-    """Calibrate the choice, and learn what is familiar.
+    """Calibrate the choice, learn what is familiar, and try both on hidden classes.
 
     data: all that was learnt from, without views; its groups decided what was held out. threads: cores that linear algebra
     may use.
@@ -115,38 +121,40 @@ def _build_trust(data: LabelledCodes, classes: Sequence[str], choice: Choice) ->
         fitted[0] if fitted else None,
         fitted[1] if fitted else np.zeros(0, np.float32),
         conformal,
-        tuple(_leave_classes_out(data, classes)) if fitted and not is_tuned else (),
+        tuple(_try_hidden_classes(data, classes)) if fitted and not is_tuned else (),
     )
 
 
-def _leave_classes_out(data: LabelledCodes, classes: Sequence[str]) -> Sequence[LeftOut]:
+def _try_hidden_classes(data: LabelledCodes, classes: Sequence[str]) -> Sequence[HiddenClass]:
     """Hide some classes, one at a time, from a head that is learnt on a sample of the images, and see if it notices them."""
     if data.labels.ndim == 2 or len(classes) < 3:
         return []
     counts = np.bincount(data.labels, minlength=len(classes))
-    largest = np.argsort(-counts, kind="stable")[:MOST_LEFT_OUT]
+    largest = np.argsort(-counts, kind="stable")[:MOST_HIDDEN]
     by_content = sorted(range(len(data)), key=lambda i: data.groups[i])
     data = data.of(np.sort(np.array(by_content[:MOST_IN_TRIAL], np.int64)))
     codes, labels = data.codes[:, : data.width], data.labels
     held_out = content_folds(data.groups, labels, 3) == 0
     rows = []
-    for left in np.sort(largest).tolist():
-        others = np.flatnonzero(~held_out & (labels != left))
-        n_familiar = int((held_out & (labels != left)).sum())
-        if (labels == left).sum() < FEWEST_FOR_TRIAL or n_familiar < FEWEST_FAMILIAR or len(np.unique(labels[others])) < 2:
+    for hidden in np.sort(largest).tolist():
+        others = np.flatnonzero(~held_out & (labels != hidden))
+        n_familiar = int((held_out & (labels != hidden)).sum())
+        if (labels == hidden).sum() < FEWEST_FOR_TRIAL or n_familiar < FEWEST_FAMILIAR or len(np.unique(labels[others])) < 2:
             continue
-        renumbered = np.cumsum(np.arange(len(classes)) != left) - 1
+        renumbered = np.cumsum(np.arange(len(classes)) != hidden) - 1
         fitter = HEADS["softmax"].fitter(codes[others], renumbered[labels[others]], len(classes) - 1)
         logits = fitter.head(fitter.fit(TRIAL_STRENGTH)).logits(codes)
-        unfamiliarity, doubt, is_left = left_out(codes, logits, labels, len(classes), held_out, left)
-        threshold = np.quantile(unfamiliarity[~is_left], KEPT)
+        unfamiliarity, doubt, is_hidden = unfamiliarity_of_hidden_class(
+            codes, logits, labels, len(classes), held_out, hidden
+        )
+        threshold = np.quantile(unfamiliarity[~is_hidden], FAMILIAR_SHARE)
         rows.append(
-            LeftOut(
-                classes[left],
-                int(is_left.sum()),
-                roc_auc(unfamiliarity, is_left),
-                roc_auc(doubt, is_left),
-                float((unfamiliarity[is_left] > threshold).mean()),
+            HiddenClass(
+                classes[hidden],
+                int(is_hidden.sum()),
+                roc_auc(unfamiliarity, is_hidden),
+                roc_auc(doubt, is_hidden),
+                float((unfamiliarity[is_hidden] > threshold).mean()),
             )
         )
     return rows

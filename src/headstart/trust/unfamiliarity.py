@@ -1,14 +1,14 @@
-"""Unfamiliarity: how little a photo looks like anything that was learnt from, so that a classifier can say "I don't know".
+"""Unfamiliarity, or out-of-distribution detection: how little a photo looks like anything in the training images.
 
-Takes codes, scores and labels; gives one number a photo, 1 where a chosen share of familiar photos lies below. Two cues are
-asked, and the stranger answer counts: the distance to the nearest class among the codes (Mahalanobis; Lee et al. 2018),
+Takes codes, logits and labels; gives one number a photo, 1 where a chosen share of familiar photos lies below. There are two
+cues, and the higher one counts: the distance to the nearest class among the codes (Mahalanobis; Lee et al. 2018),
 which sees what is altogether different, and the energy of the scores (Liu et al. 2020), which sees what lies between the
 classes. It decides the share; docs/LOG.md has what else was tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy as np
 from headstart.numerics.losses import softmax, unit_rows
 from headstart.numerics.pca import first_axes
 
-KEPT = 0.95  # of familiar photos, which the threshold lets pass
+FAMILIAR_SHARE = 0.95  # of familiar photos lies below the threshold
 TYPICAL = 0.5  # the unfamiliarity of the median photo; the threshold is 1
 N_AXES = 128  # along which distances count less, because the classes' photos differ there
-MOST_LEARNT = 5_000  # images that the axes are found from
+MOST_FOR_AXES = 5_000  # images that the axes are fitted to
 BLOCK = 4_096  # rows at a time
 CUES = ("distance", "energy")
 
@@ -47,7 +47,7 @@ class Unfamiliarity:
     """The number of a photo: the higher of its cues, each in standard deviations of familiar photos', on one scale.
 
     n_codes: of the codes, how many the distance is of, the first ones. cues: (mean, standard deviation) of each of CUES,
-    None for one that is not asked. median, high: of the higher cue, what becomes TYPICAL and 1.
+    None for one that is not used. median, high: of the higher cue, the values that become TYPICAL and 1.
     """
 
     n_codes: int
@@ -58,7 +58,7 @@ class Unfamiliarity:
 
     def __call__(self, codes: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """(n, d) codes and (n, k) scores at the head's temperature to (n,) float32, never below 0."""
-        return self._scaled(_higher((self.distance(codes[:, : self.n_codes]), energy(logits)), self.cues))
+        return self._scaled(_higher_cue((self.distance(codes[:, : self.n_codes]), energy(logits)), self.cues))
 
     def _scaled(self, higher: np.ndarray) -> np.ndarray:
         slope = (1 - TYPICAL) / (self.high - self.median)
@@ -78,43 +78,43 @@ def fit_unfamiliarity(
 ) -> tuple[Unfamiliarity, np.ndarray] | None:
     """Learn what is familiar; None where nothing was held out to say what is usual.
 
-    codes: (n, d), of which the first n_codes are asked. labels: (n,), or (n, k) of 0 and 1, where there is one mean instead
-    of one a class. held_out, fold: (m,), rows that fits had not seen, and in which turn; logits: (m, k), what those gave,
-    at the head's temperature. has_energy: whether scores say more than their differences. Gives the m held-out rows' own
-    unfamiliarity, (m,), as well.
+    codes: (n, d), of which the first n_codes are used. labels: (n,), or (n, k) of 0 and 1, where there is one mean instead
+    of one a class. held_out, fold: (m,), rows that fits had not seen, and the number of their fold; logits: (m, k), what
+    those gave, at the head's temperature. has_energy: whether scores say more than their differences. Gives the m held-out
+    rows' own unfamiliarity, (m,), as well.
     """
     if not len(held_out):
         return None
     rows = codes[:, :n_codes]
     distances = np.empty(len(held_out), np.float32)
-    for part in _folds(fold):
-        learnt = np.delete(np.arange(len(rows)), held_out[part])
-        distances[part] = learn_distance(rows[learnt], labels[learnt], n_classes)(rows[held_out[part]])
+    for part in (np.flatnonzero(fold == i) for i in np.unique(fold)):
+        others = np.delete(np.arange(len(rows)), held_out[part])
+        distances[part] = learn_distance(rows[others], labels[others], n_classes)(rows[held_out[part]])
     values = (distances, energy(logits))
-    cues = (_spread(distances), _spread(values[1]) if has_energy else None)
-    higher = np.sort(_higher(values, cues))
-    rank = min(len(higher), int(np.ceil((len(higher) + 1) * KEPT)))
+    cues = (_mean_and_deviation(distances), _mean_and_deviation(values[1]) if has_energy else None)
+    higher = np.sort(_higher_cue(values, cues))
+    rank = min(len(higher), int(np.ceil((len(higher) + 1) * FAMILIAR_SHARE)))
     high, median = float(higher[rank - 1]), float(np.median(higher))
-    learnt_from = Unfamiliarity(
+    unfamiliarity = Unfamiliarity(
         n_codes, learn_distance(rows, labels, n_classes), cues, median, max(high, median + 1e-3 * (1 + abs(median)))
     )
-    return learnt_from, learnt_from._scaled(_higher(values, cues))
+    return unfamiliarity, unfamiliarity._scaled(_higher_cue(values, cues))
 
 
 def learn_distance(rows: np.ndarray, labels: np.ndarray, n_classes: int) -> Distance:
     """Learn Mahalanobis' distance to the classes' means, with one covariance for all, within classes.
 
     rows: (n, d) codes. The covariance is shrunk: its mean eigenvalue, among those that so many images can have, is added to
-    each; of its axes the N_AXES largest are kept.
+    each; it has the N_AXES largest axes.
     """
     of_class = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     present, of_class = np.unique(of_class, return_inverse=True)
     means = _means(rows, of_class, len(present))
-    some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_LEARNT)).astype(np.int64)
-    apart = unit_rows(rows[some].astype(np.float32), (rows.shape[1],)) - means[of_class[some]]
-    axes, lengths = first_axes(apart, N_AXES)
-    variances = lengths**2 / len(apart)
-    least = max(float(np.einsum("nd,nd->", apart, apart)) / len(apart) / max(1, min(apart.shape)), 1e-6)
+    some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_FOR_AXES)).astype(np.int64)
+    deviations = unit_rows(rows[some].astype(np.float32), (rows.shape[1],)) - means[of_class[some]]
+    axes, lengths = first_axes(deviations, N_AXES)
+    variances = lengths**2 / len(deviations)
+    least = max(float(np.einsum("nd,nd->", deviations, deviations)) / len(deviations) / max(1, min(deviations.shape)), 1e-6)
     axes = (axes * np.sqrt(variances / (variances + least))).astype(np.float32)
     along = means @ axes
     weight = -2 * (means - along @ axes.T)
@@ -138,35 +138,31 @@ def energy(logits: np.ndarray) -> np.ndarray:
     return -(highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1)))
 
 
-def left_out(
-    codes: np.ndarray, logits: np.ndarray, labels: np.ndarray, n_classes: int, held_out: np.ndarray, left: int
+def unfamiliarity_of_hidden_class(
+    codes: np.ndarray, logits: np.ndarray, labels: np.ndarray, n_classes: int, held_out: np.ndarray, hidden: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unfamiliarity and 1 - highest probability where one class had never been shown, and which photos are of that class.
+    """Unfamiliarity and 1 - highest probability if one class were never shown, and which photos are of that class.
 
     codes: (n, d) of the last layer. logits: (n, k - 1) of a head without the class, fitted on the other classes' photos that
     are not held out, as the distance is here. held_out: (n,) booleans. The photos judged are the held-out ones of the other
     classes, and all of the class.
     """
-    is_left = labels == left
-    learnt = ~held_out & ~is_left
-    judged = np.flatnonzero(held_out | is_left)
-    values = (learn_distance(codes[learnt], labels[learnt], n_classes)(codes[judged]), energy(logits[judged]))
-    familiar = ~is_left[judged]
-    cues = tuple(_spread(value[familiar]) for value in values)
-    return _higher(values, cues), 1 - softmax(logits[judged]).max(axis=1), is_left[judged]
+    is_hidden = labels == hidden
+    train = ~held_out & ~is_hidden
+    judged = np.flatnonzero(held_out | is_hidden)
+    values = (learn_distance(codes[train], labels[train], n_classes)(codes[judged]), energy(logits[judged]))
+    familiar = ~is_hidden[judged]
+    cues = tuple(_mean_and_deviation(value[familiar]) for value in values)
+    return _higher_cue(values, cues), 1 - softmax(logits[judged]).max(axis=1), is_hidden[judged]
 
 
-def _spread(values: np.ndarray) -> tuple[float, float]:
+def _mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), max(float(values.std()), 1e-4)
 
 
-def _higher(values: Sequence[np.ndarray], cues: Sequence[tuple[float, float] | None]) -> np.ndarray:
-    asked = [(value - cue[0]) / cue[1] for value, cue in zip(values, cues, strict=True) if cue is not None]
-    return np.max(asked, axis=0)
-
-
-def _folds(fold: np.ndarray) -> Iterator[np.ndarray]:
-    yield from (np.flatnonzero(fold == i) for i in np.unique(fold))
+def _higher_cue(values: Sequence[np.ndarray], cues: Sequence[tuple[float, float] | None]) -> np.ndarray:
+    scaled = [(value - cue[0]) / cue[1] for value, cue in zip(values, cues, strict=True) if cue is not None]
+    return np.max(scaled, axis=0)
 
 
 def roc_auc(scores: np.ndarray, is_positive: np.ndarray) -> float:

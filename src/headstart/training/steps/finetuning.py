@@ -19,7 +19,7 @@ from headstart.codes.representation import Representation
 from headstart.data.labels import are_many, counts
 from headstart.data.splits import TRAIN, VALIDATION
 from headstart.errors import HeadstartError
-from headstart.evaluation.comparison import Comparison, is_better
+from headstart.evaluation.comparison import Comparison, compare_classifiers
 from headstart.finetune.loop import FineTuned, dismiss_workers, finetune
 from headstart.finetune.recipe import FineTuning
 from headstart.finetune.task import Task
@@ -88,7 +88,7 @@ def fine_tuned(
     after = np.clip(np.log(np.maximum(tuned.validation_probabilities, 1e-20)), -MOST_LOGIT, 0)
     if are_many(data.labels):
         after = after - np.log1p(-np.minimum(tuned.validation_probabilities, 1 - 1e-7))
-    comparison = is_better(
+    comparison = compare_classifiers(
         is_right(after, data.labels[judged]),
         is_right(before, data.labels[judged]),
         groups=[data.groups[i] for i in judged],

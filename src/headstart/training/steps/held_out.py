@@ -83,7 +83,7 @@ def _evaluate_labels(
         data.labels[rows],
         data.classes,
         thresholds[0],
-        own=None if is_tested else thresholds[1],
+        image_thresholds=None if is_tested else thresholds[1],
         split="test" if is_tested else "cross-validation",
         groups=[data.groups[i] for i in rows],
     )

@@ -91,7 +91,7 @@ def _unfamiliarity(trained: Trained) -> np.ndarray:
     if trust.unfamiliarity is not None:
         scores = choice.head.logits(trained.test_codes) / np.float32(choice.head.temperature)
         unfamiliarity[data.test] = trust.unfamiliarity(trained.test_codes, scores)
-        unfamiliarity[data.learn[choice.held_out]] = trust.of_held_out
+        unfamiliarity[data.learn[choice.held_out]] = trust.held_out_unfamiliarity
     return unfamiliarity
 
 

@@ -33,7 +33,7 @@ from headstart.training.steps.look import RunFindings
 from headstart.training.steps.training_set import TrainingSet
 from headstart.training.steps.trust import Trained
 from headstart.trust.fit import Trust
-from headstart.trust.unfamiliarity import KEPT
+from headstart.trust.unfamiliarity import FAMILIAR_SHARE
 from headstart.versions import own_version, versions
 
 FEW_TESTED = 30
@@ -146,7 +146,7 @@ def compose_metadata(record: RunRecord, trained: Trained) -> dict[str, Any]:
         "evaluation": evaluation,
         **({"thresholds": record["thresholds"]} if record["thresholds"] else {}),
         "calibration": _calibration_in_short(trust),
-        "unfamiliar": {"threshold": 1.0, "familiar_share": KEPT} if trust.unfamiliarity else None,
+        "unfamiliar": {"threshold": 1.0, "familiar_share": FAMILIAR_SHARE} if trust.unfamiliarity else None,
         "conformal": trust.conformal,
         "license_notes": notes_on(trained.representation.backbones),
         "head": {"kind": choice["head"], "strength": choice["strength"]},
