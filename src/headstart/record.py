@@ -140,6 +140,7 @@ class EpochRecord(TypedDict):
     train_loss: NotRequired[float | None]
     validation_loss: NotRequired[float | None]
     validation_accuracy: NotRequired[Share | None]
+    lr: NotRequired[float | None]
 
 
 class ComparisonRecord(TypedDict, total=False):

@@ -35,6 +35,6 @@ def counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
-def quoted(name: str) -> str:
-    """A class's name within a sentence; isolated, so that one written from right to left turns nothing else around."""
+def quote_name(name: str) -> str:
+    """Put a class's name in quotation marks, isolated, so that one written from right to left does not reorder the rest."""
     return f"“\u2068{name}\u2069”"

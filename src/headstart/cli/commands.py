@@ -47,8 +47,8 @@ def help_out(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Learn, and tell how good it is."""
     from headstart import wording
+    from headstart.checks.kinds import kind_title
     from headstart.cli import console, summaries
-    from headstart.report.advice import kind_title
     from headstart.report.sentences.numbers import is_balanced
     from headstart.training.train import train
     from headstart.wording import counted

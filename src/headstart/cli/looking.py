@@ -127,14 +127,14 @@ def draw_map(options: argparse.Namespace) -> int:
             findings = _placed(saved, options, progress)
         pictures = _pictures(saved, options, progress)
         new = _new_photos(saved, findings, options, progress) if options.add else NO_NEW_PHOTOS
-        contents = MapContents(saved.about, findings, pictures, saved.issues, new)
+        contents = MapContents(saved.record, findings, pictures, saved.issues, new)
         with underway(progress, "write"):
             write_output(output, map_picture(contents) if output.suffix.lower() == ".png" else map_page(contents))
     _tell_gone(saved)
     sentence = f"{len(findings.names) + len(new.names):,} photos are on the map {output}; open it"
     if not options.add:
         return _done(options, output, sentence)
-    added = new.to_json(saved.about["classes"])
+    added = new.to_json(saved.record["classes"])
     return _done(options, output, "\n".join([sentence, *summaries.unfamiliar_lines(added)]), {"added": added})
 
 
@@ -210,7 +210,7 @@ def report(options: argparse.Namespace) -> int:
     with console.Progress(quiet=options.quiet) as progress:
         classifier = saved.classifier(hardware_of(options)) if (saved.folder / "model.onnx").exists() else None
         pictures = _pictures(saved, options, progress)
-        if classifier is None and (other := saved.about.get("run")):  # an evaluation's folder has no classifier of its own
+        if classifier is None and (other := saved.record.get("run")):  # an evaluation's folder has no classifier of its own
             from headstart.classifier.classifier import Classifier
             from headstart.runs.photo_paths import is_remote
 
@@ -221,7 +221,7 @@ def report(options: argparse.Namespace) -> int:
             raise DataError(f"{saved.folder} holds no model.onnx; its report cannot be made again")
         with underway(progress, "review"):
             reviewed = review(classifier, saved.findings, saved.images, pictures, progress=progress)
-        about = with_probes(saved.about, reviewed)
+        about = with_probes(saved.record, reviewed)
         if saved.n_gone:
             gone = (
                 f"when this page was written, {saved.n_gone:,} of {len(saved.images):,} photos were not where they had been"
@@ -242,9 +242,9 @@ def plot(options: argparse.Namespace) -> int:
     check_output(output, overwrite=options.overwrite)
     saved = open_run(options.run, photos=options.photos)
     kind = table.PLOTS[options.kind]
-    rows = kind.rows(saved.about, saved.findings)
+    rows = kind.rows(saved.record, saved.findings)
     pictures = {row: seen for row in rows if (seen := _seen(saved, row)) is not None}
-    style.save(kind.draw(saved.about, saved.findings, pictures), output)
+    style.save(kind.draw(saved.record, saved.findings, pictures), output)
     if len(pictures) < len(rows):
         _tell_gone(saved)
     return _done(options, output, f"{output} is drawn")
@@ -375,7 +375,7 @@ def _tell_gone(saved: SavedRun) -> None:
     from headstart.runs.photo_paths import is_remote
 
     if saved.n_gone:
-        photos, where = saved.about["photos"], "are not where they were"
+        photos, where = saved.record["photos"], "are not where they were"
         if is_remote(photos):
             where = "are not looked for on another machine because a run names it"
         tell(f"{saved.n_gone:,} of {len(saved.images):,} photos {where} ({photos}); --photos says where they lie now")

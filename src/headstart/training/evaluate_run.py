@@ -129,7 +129,7 @@ def evaluate_run(
         findings = _findings(saved, dataset, seen, kept, truth, groups)
         ones = one_of_each(groups, np.column_stack([findings.probabilities, truth]))
         about["calibration"] = calibrate_probabilities(
-            findings.probabilities[ones], truth[ones], saved.about.get("calibration")
+            findings.probabilities[ones], truth[ones], saved.record.get("calibration")
         )
         if folder is not None:
             images = [images[i] for i in kept]
@@ -215,7 +215,7 @@ def _kept(
     is_known = np.asarray(truth >= 0 if classifier.thresholds is None else truth.any(axis=1))
     is_left, rows = is_known[seen.rows], seen.rows
     for known in recognised:
-        is_left = is_left & ~known.is_learnt
+        is_left = is_left & ~known.is_training
     learnt = np.array(seen.learnt, np.int64)
     read = np.sort(np.concatenate([rows, learnt]))
     named = (learnt[is_known[learnt]], rows[is_known[rows] & ~is_left], read[~is_known[read]])
@@ -335,7 +335,7 @@ def _about(
     """As run.json: of the run what still holds, of the photos what is new."""
     n, of_class = len(truth), labels.counts(truth, len(classifier.classes)).tolist()
     return {
-        **_of_training(saved.about),
+        **_of_training(saved.record),
         "headstart": own_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": os.path.abspath(saved.folder),
@@ -346,7 +346,7 @@ def _about(
         "notes": notes,
         "evaluation": evaluation.to_json(),
         "comparison": None if comparison is None else comparison.to_json(),
-        "unfamiliar": saved.about.get("unfamiliar"),
+        "unfamiliar": saved.record.get("unfamiliar"),
         "versions": versions(),
     }
 
@@ -358,7 +358,7 @@ def _of_training(about: RunRecord) -> RunRecord:
 
 
 def _predictions(findings: Findings, about: RunRecord) -> list[HeldOut]:
-    judged = findings.judged(about["thresholds"])
+    judged = findings.outcomes(about["thresholds"])
     classes = about["classes"]
     return [
         HeldOut(name, SPLITS[TEST], labels.named(label, classes), labels.named(told, classes), float(p.max()))
