@@ -22,7 +22,7 @@ ELSEWHERE = "; name another place with -o"
 LONGEST_NAME = 200  # bytes, of the 255 that systems allow, so that a lock's name has room
 
 
-class HeldOut(NamedTuple):
+class PredictionRow(NamedTuple):
     """A row of predictions.csv: a held-out image, its label, and the prediction of a fit that had not seen it."""
 
     path: str
@@ -128,12 +128,12 @@ def publish(draft: Path, run: Path) -> Path:
 
 
 def write_tables(
-    folder: Path, classes: Sequence[str], held_out: Sequence[HeldOut], skipped: Sequence[tuple[str, str]]
+    folder: Path, classes: Sequence[str], held_out: Sequence[PredictionRow], skipped: Sequence[tuple[str, str]]
 ) -> None:
     """Write labels.txt, predictions.csv and skipped.csv."""
     write_output(folder / "labels.txt", "".join(f"{' '.join(name.splitlines())}\n" for name in classes))
     rows = [(*row[:-1], f"{row.probability:.6f}") for row in held_out]
-    write_output(folder / "predictions.csv", _csv(HeldOut._fields, rows))
+    write_output(folder / "predictions.csv", _csv(PredictionRow._fields, rows))
     write_output(folder / "skipped.csv", _csv(("path", "reason"), skipped))
 
 

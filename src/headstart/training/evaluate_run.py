@@ -39,10 +39,10 @@ from headstart.record import RunRecord
 from headstart.report.maps.layout import place_on
 from headstart.report.review import pictures_of, review, with_probes, write_issues, write_report
 from headstart.runs.findings import Findings
-from headstart.runs.folder import HeldOut, draft_of, publish, reserve, write_tables
-from headstart.runs.learnt_photos import LearntPhotos, find_learnt_photos
+from headstart.runs.folder import PredictionRow, draft_of, publish, reserve, write_tables
 from headstart.runs.open import SavedRun, open_run
 from headstart.runs.record_file import run_record_json
+from headstart.runs.training_photos import TrainingPhotos, find_training_photos
 from headstart.trust.calibration import calibrate_probabilities
 from headstart.versions import own_version, versions
 from headstart.wording import listed
@@ -111,7 +111,7 @@ def evaluate_run(
         images = [dataset.images[i] for i in seen.rows]
         with underway(progress, "find_learnt_photos"):
             recognised = [
-                find_learnt_photos(run, images, seen.digests, outputs["codes"], store, threads=threads)
+                find_training_photos(run, images, seen.digests, outputs["codes"], store, threads=threads)
                 for run, outputs in zip(runs, (seen.outputs, again), strict=False)
                 if outputs
             ]
@@ -208,7 +208,7 @@ def _labels_for(dataset: Dataset, classifier: Classifier) -> np.ndarray:
 
 
 def _kept(
-    dataset: Dataset, seen: _Seen, classifier: Classifier, recognised: Sequence[LearntPhotos]
+    dataset: Dataset, seen: _Seen, classifier: Classifier, recognised: Sequence[TrainingPhotos]
 ) -> tuple[np.ndarray, list[tuple[str, str]], list[str]]:
     """Which of the photos that were seen can judge, what is left out, and what to say of it."""
     truth = _labels_for(dataset, classifier)
@@ -357,11 +357,11 @@ def _of_training(about: RunRecord) -> RunRecord:
     return cast(RunRecord, {key: value for key, value in made.items() if value is not None or key == "thresholds"})
 
 
-def _predictions(findings: Findings, about: RunRecord) -> list[HeldOut]:
+def _predictions(findings: Findings, about: RunRecord) -> list[PredictionRow]:
     judged = findings.outcomes(about["thresholds"])
     classes = about["classes"]
     return [
-        HeldOut(name, SPLITS[TEST], labels.named(label, classes), labels.named(told, classes), float(p.max()))
+        PredictionRow(name, SPLITS[TEST], labels.named(label, classes), labels.named(told, classes), float(p.max()))
         for name, label, told, p in zip(
             findings.names, judged.labels, judged.predictions, findings.probabilities, strict=True
         )

@@ -11,7 +11,7 @@ from headstart.data.splits import SPLITS, TEST
 from headstart.errors import DataError
 from headstart.evaluation.metrics import Evaluation, evaluate
 from headstart.evaluation.multilabel import MultiLabelEvaluation, best_thresholds, evaluate_multilabel
-from headstart.runs.folder import HeldOut
+from headstart.runs.folder import PredictionRow
 from headstart.selection.cross_validation import Choice, cross_fitted_thresholds
 from headstart.training.learnable import TrainingSet
 
@@ -24,7 +24,7 @@ class HeldOutJudged:
     """
 
     evaluation: Evaluation | MultiLabelEvaluation
-    held_out: list[HeldOut]
+    held_out: list[PredictionRow]
     thresholds: np.ndarray | None
     is_right: np.ndarray
 
@@ -71,5 +71,5 @@ def judge_held_out(data: TrainingSet, choice: Choice, tested: np.ndarray) -> Hel
     rows = []
     for i, p, said in sorted(both, key=lambda row: int(row[0])):
         label, prediction = labels.named(data.labels[i], data.classes), labels.named(said, data.classes)
-        rows.append(HeldOut(data.names[i], SPLITS[data.splits[i]], label, prediction, float(p.max())))
+        rows.append(PredictionRow(data.names[i], SPLITS[data.splits[i]], label, prediction, float(p.max())))
     return HeldOutJudged(evaluation, rows, thresholds, is_right)

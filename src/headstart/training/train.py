@@ -43,8 +43,8 @@ from headstart.report.review import review, with_probes, write_issues, write_rep
 from headstart.report.sentences.numbers import judges
 from headstart.report.tensorboard.write import write_events
 from headstart.runs.folder import draft_of, publish, reserve, write_tables
-from headstart.runs.learnt_photos import write_learnt_photos
 from headstart.runs.record_file import run_record_json
+from headstart.runs.training_photos import write_training_photos
 from headstart.selection.ladder import BUDGET, Ladder
 from headstart.selection.loss_curve import loss_curve
 from headstart.selection.rungs import Candidate, Learned
@@ -259,7 +259,7 @@ def train(
                 classifier.save(draft / FILE_NAME)
                 write_tables(draft, data.classes, judged.held_out, data.skipped)
                 findings.save(draft)
-                write_learnt_photos(draft, alike.image_stats.only(data.rows[source.learn]))
+                write_training_photos(draft, alike.image_stats.only(data.rows[source.learn]))
                 write_issues(draft, issues)
                 so_far: RunRecord = {**about, "seconds": stages.seconds}
                 write_events(

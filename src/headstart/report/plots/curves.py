@@ -14,7 +14,7 @@ from headstart.errors import DataError
 from headstart.record import LearningCurveRecord, RunRecord
 from headstart.report.colours import BLUE, GREEN, ORANGE, PINK
 from headstart.report.curve_table import ACCURACY, CROSS_ENTROPY, find_curve
-from headstart.report.plots.style import QUIET, drawn, new_figure, percent_axis, wrapped
+from headstart.report.plots.style import QUIET, in_style, new_figure, percent_axis, wrapped
 from headstart.wording import percent
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class _Panel(NamedTuple):
 PANELS = (_Panel(ACCURACY, "accuracy", True), _Panel(CROSS_ENTROPY, "cross entropy", False))
 
 
-@drawn
+@in_style
 def curves(record: RunRecord) -> Figure:
     """Draw accuracy and cross entropy at each step, fine-tuning behind a line, and the learning curve.
 

@@ -22,7 +22,7 @@ from headstart.report.plots.style import (
     RIGHT_TEXT,
     STYLE,
     WRONG_TEXT,
-    drawn,
+    in_style,
     new_figure,
     readable,
     wrapped,
@@ -43,7 +43,7 @@ LETTERS_AN_INCH = 13  # of a title
 SMALL = 160  # pixels: a picture below is smoothed where it is drawn larger
 
 
-@drawn
+@in_style
 def map_(record: RunRecord, findings: Findings) -> Figure:
     """Draw the map: each photo a point, alike photos near each other, coloured by label; mistakes have a ring.
 
@@ -122,7 +122,7 @@ def _draw_lots(rows: np.ndarray, n: int, record: RunRecord) -> list[int]:
     return np.random.default_rng(seed).permutation(rows)[:n].tolist()
 
 
-@drawn
+@in_style
 def predictions(record: RunRecord, findings: Findings, pictures: Pictures, kind: str = "random") -> Figure:
     """Draw photos with their predictions: green and ✓ for right ones, orange and ✗ for wrong ones.
 
@@ -150,7 +150,7 @@ def predictions(record: RunRecord, findings: Findings, pictures: Pictures, kind:
     return figure
 
 
-@drawn
+@in_style
 def photos(labels: Sequence[str], pictures: Sequence[Picture | None]) -> Figure:
     """Draw a preview of photos with their labels, nine at most; pictures as in `predictions`, or None."""
     if not labels:

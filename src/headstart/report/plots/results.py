@@ -18,7 +18,7 @@ from headstart.report.plots.style import (
     PALE,
     QUIET,
     STYLE,
-    drawn,
+    in_style,
     new_figure,
     percent_axis,
     readable,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MOST_CONFUSED = 30  # classes whose names can still be read
 
 
-@drawn
+@in_style
 def confusion(record: RunRecord) -> Figure:
     """Draw the confusion matrix: counts, coloured by their share of the label's photos.
 
@@ -97,7 +97,7 @@ def _confusion_title(table: np.ndarray, names: Sequence[str], split: str) -> str
     )
 
 
-@drawn
+@in_style
 def calibration(record: RunRecord) -> Figure:
     """Draw the reliability diagram (DeGroot & Fienberg 1983), before and after calibration, and the photos of each bin.
 

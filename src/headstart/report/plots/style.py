@@ -55,7 +55,7 @@ FORMATS: dict[str, dict[str, Any]] = {  # by suffix, and what keeps the clock ou
 MOST_LETTERS = 24  # of a class's name
 
 
-def drawn(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def in_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Decorate a function that draws a Figure: it draws in our style, whatever the user's is; raises MissingExtra."""
 
     @wraps(draw)

@@ -1,7 +1,7 @@
 """The plots of a run, a row of PLOTS each: figures for papers, slides and notebooks, drawn by the modules beside it.
 
 A new plot is one row: its name (`plot --kind NAME`), a function that draws a Figure from run.json, findings and pictures,
-decorated with style.drawn, and, where it shows photos, a function that chooses their rows.
+decorated with style.in_style, and, where it shows photos, a function that chooses their rows.
 """
 
 from __future__ import annotations

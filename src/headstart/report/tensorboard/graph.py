@@ -35,9 +35,9 @@ def graph_of(model: bytes) -> bytes:
         names.join(outputs)
         attributes = b"".join(_attribute(a.name, value) for a in node.attribute if (value := _attribute_value(a)))
         attributes += _attribute("_output_shapes", b"".join(_shape_list(shapes.get(name)) for name in outputs))
-        learnt = [f"{name.rpartition('.')[2]} {weights[name]}" for name in node.input if name in weights]
-        if learnt:
-            attributes += _attribute("weights", text_field(2, ", ".join(learnt)))
+        shapes_of_weights = [f"{name.rpartition('.')[2]} {weights[name]}" for name in node.input if name in weights]
+        if shapes_of_weights:
+            attributes += _attribute("weights", text_field(2, ", ".join(shapes_of_weights)))
         inputs = [names.of(name) for name in node.input if name and name not in weights]
         nodes.append(_node(names.of(outputs[0]), node.op_type, inputs, attributes))
     return bytes_field(4, b"".join(bytes_field(1, node) for node in nodes) + bytes_field(4, int_field(1, 22)))

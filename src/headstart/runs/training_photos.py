@@ -32,7 +32,7 @@ FILE_NAME = "learnt.npz"
 
 
 @dataclass(frozen=True)
-class LearntPhotos:
+class TrainingPhotos:
     """Which of n photos a run was trained on.
 
     is_training: (n,) bool, copies of training photos, and copies of those. groups: the same for copies of a photo, as
@@ -44,7 +44,7 @@ class LearntPhotos:
     notes: tuple[str, ...]
 
 
-def find_learnt_photos(
+def find_training_photos(
     saved: SavedRun,
     images: Sequence[ImageRef],
     digests: Sequence[bytes],
@@ -52,7 +52,7 @@ def find_learnt_photos(
     store: Store | None,
     *,
     threads: int | None = None,
-) -> LearntPhotos:
+) -> TrainingPhotos:
     """Compare photos with a run's training photos, and with each other.
 
     digests: each image's sha256; codes: (n, d) as the run's classifier gives them. The image statistics of the training
@@ -67,7 +67,7 @@ def find_learnt_photos(
             f"{len(all_digests):,} photos, those that were learnt from among them, are too many to compare each with each: "
             "photos that were learnt from are recognised byte for byte only"
         )
-        return LearntPhotos(np.zeros(len(digests), bool), list(digests), (note,))
+        return TrainingPhotos(np.zeros(len(digests), bool), list(digests), (note,))
     training_stats = _training_stats(saved, training, store, threads)
     image_stats = _concatenate(training_stats, compute_image_stats(images, digests, store, threads=threads))
     n_gone = sum(picture is None for picture in training_stats.pictures)
@@ -82,10 +82,10 @@ def find_learnt_photos(
     notes = [_missing_note(saved, n_gone, n_training)] if n_gone else []
     if copies.chains:
         notes.append(_chain_note(copies.chains))
-    return LearntPhotos(np.array(is_training, bool), groups, tuple(notes))
+    return TrainingPhotos(np.array(is_training, bool), groups, tuple(notes))
 
 
-def write_learnt_photos(folder: Path, image_stats: ImageStats) -> None:
+def write_training_photos(folder: Path, image_stats: ImageStats) -> None:
     """Write the image statistics of the training photos into a run folder; raises OutputError where that fails."""
     arrays = {f.name: getattr(image_stats, f.name) for f in fields(ImageStats) if f.name != "pictures"}
     pictures = [picture or b"" for picture in image_stats.pictures]
@@ -103,7 +103,7 @@ def _training_stats(saved: SavedRun, training: np.ndarray, store: Store | None, 
 
 
 def _read_training_stats(path: Path, n: int) -> ImageStats:
-    """Read the image statistics of n photos; raises DataError for a file that write_learnt_photos has not written whole."""
+    """Read the image statistics of n photos; raises DataError for a damaged file."""
     empty = compute_image_stats([], [], None)
     dtypes = {f.name: getattr(empty, f.name).dtype for f in fields(ImageStats) if f.name != "pictures"}
     expected: dict[str, tuple[Expected, ...]] = {name: ((kind.kind, ("n",)),) for name, kind in dtypes.items()}
