@@ -140,7 +140,6 @@ class EpochRecord(TypedDict):
     train_loss: NotRequired[float | None]
     validation_loss: NotRequired[float | None]
     validation_accuracy: NotRequired[Share | None]
-    lr: NotRequired[float | None]
 
 
 class ComparisonRecord(TypedDict, total=False):
