@@ -40,6 +40,6 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def quoted(name: str) -> str:
-    """A class's name within a sentence; isolated, so that one written from right to left turns nothing else around."""
+def quote_name(name: str) -> str:
+    """Put a class's name in quotation marks, isolated, so that one written from right to left does not reorder the rest."""
     return f"“\u2068{name}\u2069”"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.report.colours import page_colours
 from headstart.report.maps.page import MapContents, NewPhotos, map_page
 from headstart.safety.csv_cells import from_cell, to_cell
 from support.maps import HOSTILE_NAMES as HOSTILE
@@ -445,6 +446,7 @@ def test_it_can_be_part_of_another_page(browser, tmp_path):
         "names": ["a.jpg", "b.jpg", "c.jpg"],
         "classes": ["x", "y"],
         "label": [0, [0, 1], None],
+        "colours": page_colours(),
     }
     file = tmp_path / "page.html"
     file.write_text(

@@ -11,9 +11,9 @@ import simplejpeg
 
 from headstart.data.splits import TEST
 from headstart.report import page
-from headstart.report.advice import to_do
 from headstart.report.page import Explained, report_page
 from headstart.report.sentences import classes, learning, result, trust
+from headstart.report.sentences.advice import to_do
 from headstart.runs.findings import Findings
 from headstart.wording import listed
 from support.records import HOSTILE, a_picture, about_of, everything_else, issues_of, some_findings
@@ -50,7 +50,7 @@ def test_cross_validation_is_not_called_a_test():
 def test_several_labels_are_all_to_be_right():
     about = about_of(some_findings(many=True))
     assert "all their labels and no other" in result.result(about)
-    assert result.guessing(about) is None and classes.confused(about) is None
+    assert result.majority_class(about) is None and classes.confusion(about) is None
     assert "always" not in result.verdict(about)
 
 
@@ -79,10 +79,10 @@ def test_a_wide_interval_leaves_the_verdict_open_and_says_how_many_photos_it_tak
 def test_test_photos_are_told_from_all_photos(asked, n_test, said):
     e = {"split": "test", "n_images": 86, "n_correct": 75}
     about = {"evaluation": e, "arguments": {"test": asked}, "images": {"used": 400, "test": n_test}}
-    assert said in result.needed(about)
-    assert result.needed(about | {"run": "/runs/a"}).endswith("evaluate it on more")
+    assert said in result.photos_needed(about)
+    assert result.photos_needed(about | {"run": "/runs/a"}).endswith("evaluate it on more")
     e["split"] = "cross-validation"
-    assert result.needed(about).startswith("About 530 photos would bring it to within 3 points; add photos")
+    assert result.photos_needed(about).startswith("About 530 photos would bring it to within 3 points; add photos")
 
 
 def test_one_class_is_no_achievement():
@@ -90,29 +90,29 @@ def test_one_class_is_no_achievement():
     assert "not shown to be better" in result.verdict(about)
     assert "too few classes" in classes.classes(about)
     n = about["evaluation"]["n_images"]
-    assert classes.confused(about) == f"None of the {n} test photos is taken for another class."
+    assert classes.confusion(about) == f"None of the {n} test photos is taken for another class."
 
 
 def test_the_worst_pair_counts_both_ways_and_names_the_larger_first():
     about = about_of(some_findings())
     counts = np.array([[9, 1, 0], [4, 5, 1], [0, 0, 9]])
-    said = classes.confused(about, counts)
+    said = classes.confusion(about, counts)
     taken = "“\u2068roses\u2069” is taken for “\u2068daisy\u2069” in 4 photos, and 1 the other way round"
     assert said.startswith(f"Of the 29 test and cross-validated photos, {taken}")
     assert "cannot tell them apart" in said and "make one class of the two" in said
-    tuned = classes.confused(about | {"choice": {"head": "fine-tuned"}}, counts)
+    tuned = classes.confusion(about | {"choice": {"head": "fine-tuned"}}, counts)
     assert tuned.startswith("Of the 29 test and validation photos, ")
 
 
 def test_of_two_classes_none_is_to_be_joined():
     two = ("open", "globular")
-    said = classes.confused(about_of(some_findings(classes=two), two), np.array([[9, 3], [4, 5]]))
+    said = classes.confusion(about_of(some_findings(classes=two), two), np.array([[9, 3], [4, 5]]))
     assert "mend the labels; where you can, add" in said and "one class" not in said
 
 
 def test_where_one_of_the_pair_is_rare_its_photos_would_help():
     about = about_of(some_findings()) | {"images_of_class": {"daisy": 200, "roses": 20, "tulips": 90}}
-    said = classes.confused(about, np.array([[9, 1, 0], [4, 5, 1], [0, 0, 9]]))
+    said = classes.confusion(about, np.array([[9, 1, 0], [4, 5, 1], [0, 0, 9]]))
     assert said.endswith("more photos of “\u2068roses\u2069” would help most.")
 
 
@@ -130,7 +130,7 @@ def test_where_one_of_the_pair_is_rare_its_photos_would_help():
 def test_surer_than_it_should_be(probability, error, said):
     bins = [{"probability": probability, "accuracy": 0.8, "n": 100, "interval": [0.7, 0.9]}]
     c = {"n_images": 100, "error_before": 0.2, "error_after": error, "bias": 0.03, "bins": bins}
-    sentence = trust.surer({"calibration": c})
+    sentence = trust.calibration({"calibration": c})
     assert said in sentence
     differ, luck = (float(p) for p in re.findall(r"([\d.]+) points", sentence)[:2])
     assert (differ <= luck) == ("as sure as" in sentence)  # the words are what the numbers say
@@ -140,7 +140,7 @@ def test_surer_than_it_should_be(probability, error, said):
 def test_what_is_too_small_to_matter_is_no_fault_however_many_photos_there_are():
     bins = [{"probability": 0.9, "accuracy": 0.892, "n": 100_000, "interval": [0.89, 0.894]}]
     c = {"n_images": 100_000, "error_before": 0.008, "error_after": 0.008, "bias": 0.001, "bins": bins}
-    assert "differ by 0.8 points on average, too little to matter" in trust.surer({"calibration": c})
+    assert "differ by 0.8 points on average, too little to matter" in trust.calibration({"calibration": c})
     assert not trust.is_off({"calibration": c})
 
 
@@ -153,7 +153,7 @@ def test_perfect_probabilities_are_seldom_called_off():
     for i in range(400):
         bins = [{"probability": a, "accuracy": b, "n": 13} for a, b in zip(p[i].mean(1), right[i].mean(1), strict=True)]
         c = {"n_images": 130, "error_before": None, "error_after": errors[i], "bias": errors.mean(), "bins": bins}
-        told.append(("may be" in trust.surer({"calibration": c}), trust.is_off({"calibration": c})))
+        told.append(("may be" in trust.calibration({"calibration": c}), trust.is_off({"calibration": c})))
     little, clearly = np.mean(told, axis=0)
     assert 0.01 < little < 0.12 and clearly < 0.02
 
@@ -195,7 +195,9 @@ def test_of_a_handful_of_photos_no_sentence_says_more_than_they_do():
     assert "only 1 photo could be kept from it" in learning.overfitting(few) and not learning.is_overfitting(few)
     bins = [{"probability": 0.7, "accuracy": 0.5, "n": 4}]
     c = {"n_images": 4, "error_before": None, "error_after": 0.15, "bias": 0.0, "bins": bins}
-    assert trust.surer({"calibration": c}).startswith("4 photos are too few to tell whether it is as sure as it should be")
+    assert trust.calibration({"calibration": c}).startswith(
+        "4 photos are too few to tell whether it is as sure as it should be"
+    )
     about = about_of(some_findings())
     e = about["evaluation"]
     perfect = {**about, "evaluation": {**e, "n_correct": e["n_images"], "accuracy": 1.0, "interval": [0.1, 1.0]}}
@@ -234,7 +236,7 @@ def test_a_rise_of_cross_entropy_is_no_alarm():
 
 def test_what_was_not_measured_is_not_spoken_of():
     about = about_of(some_findings())
-    for reading in (trust.surer, learning.overfitting, trust.unfamiliar, learning.more_photos, learning.ladder):
+    for reading in (trust.calibration, learning.overfitting, trust.unfamiliar, learning.more_photos, learning.ladder):
         assert reading(about) is None
         assert reading(about | {"calibration": None, "fitting": None, "unfamiliar": None, "learning_curve": None}) is None
 
@@ -317,7 +319,7 @@ def test_what_was_before_is_there_only_where_something_was_corrected():
 
 def test_a_share_is_rounded_once():
     share = 0.8944999  # 89.4 %; of five digits it would be 0.8945
-    assert f"{100 * page._plain(share):.1f}" == f"{100 * share:.1f}" == "89.4"
+    assert f"{100 * page._json_value(share):.1f}" == f"{100 * share:.1f}" == "89.4"
 
 
 def test_a_class_that_fails_beyond_chance_is_to_be_looked_at():
@@ -344,8 +346,8 @@ def test_the_page_is_whole_and_names_nothing_outside(pictures):
 
 def test_scripts_end_where_they_should():
     for name in ("report.js", "map.js"):
-        assert "</script" not in page._part(name).lower()
-    assert "</style" not in page._part("report.css").lower()
+        assert "</script" not in page._web_file(name).lower()
+    assert "</style" not in page._web_file("report.css").lower()
 
 
 def test_hostile_names_stay_data():

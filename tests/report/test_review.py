@@ -96,8 +96,8 @@ def test_a_network_that_cannot_be_explained_leaves_a_review_without_heat(opened,
     monkeypatch.setattr(review, "Explainer", Broken)
     seen = reviewed(opened)
     assert (seen.explained, seen.probes, seen.probe_pictures) == ((), (), ())
-    write_report(tmp_path, with_probes(opened.about, seen), opened.findings, opened.issues, seen)
-    assert "something else" not in unfamiliar(with_probes(opened.about, seen))
+    write_report(tmp_path, with_probes(opened.record, seen), opened.findings, opened.issues, seen)
+    assert "something else" not in unfamiliar(with_probes(opened.record, seen))
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
@@ -289,10 +289,10 @@ def test_a_run_json_that_says_too_little_is_told(tmp_path, lacking):
 
 def test_an_evaluation_may_leave_nothing_behind(run, opened, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    photos, told = opened.about["photos"], []
+    photos, told = opened.record["photos"], []
     tested = evaluate_run(run, photos, write=False, precision="f32", progress=lambda *a: told.append(a))
     assert tested.folder is None and not list(tmp_path.iterdir())
-    assert [list(row) for row in tested.evaluation.confusion] == opened.about["evaluation"]["confusion"]
+    assert [list(row) for row in tested.evaluation.confusion] == opened.record["evaluation"]["confusion"]
     assert ("evaluate", 24, 24) in told and tested.comparison is None
     with pytest.raises(OutputError, match="never overwritten"):
         evaluate_run(run, "nowhere", output=run)  # told before any work
@@ -301,7 +301,7 @@ def test_an_evaluation_may_leave_nothing_behind(run, opened, tmp_path, monkeypat
 
 
 def test_the_photos_of_an_evaluation_lie_where_their_likes_lie(run, opened, tmp_path):
-    folder = evaluate_run(run, opened.about["photos"], output=tmp_path / "again", precision="f32").folder
+    folder = evaluate_run(run, opened.record["photos"], output=tmp_path / "again", precision="f32").folder
     again, known = Findings.load(folder), opened.findings
     (rows,) = np.nonzero(known.splits == TEST)
     assert again.names == tuple(known.names[i] for i in rows) and (again.splits == TEST).all()
@@ -317,7 +317,7 @@ def test_the_photos_of_an_evaluation_lie_where_their_likes_lie(run, opened, tmp_
 def test_an_evaluation_copes_with_a_run_that_has_no_place_for_photos(run, opened, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     replace(opened.findings, positions=np.full_like(opened.findings.positions, np.nan)).save(copy)
-    folder = evaluate_run(copy, opened.about["photos"], output=tmp_path / "again").folder
+    folder = evaluate_run(copy, opened.record["photos"], output=tmp_path / "again").folder
     assert np.isnan(Findings.load(folder).positions).all()
 
 

@@ -66,10 +66,10 @@ def test_of_one_label_a_photo_the_surest_mistake_comes_first():
     rows = dataclasses.replace(
         some(), held_out=np.array([0, 1, 3]), probabilities=np.array([[0.2, 0.8], [0.1, 0.9], [0.95, 0.05]], np.float32)
     )
-    judged = rows.judged()  # labels: 0, 1, 1
-    assert judged.labels.tolist() == [0, 1, 1] and judged.predictions.tolist() == [1, 1, 0]
-    assert judged.is_right.tolist() == [False, True, False]
-    np.testing.assert_allclose(judged.sureness, [0.8, 0.9, 0.95])
+    outcomes = rows.outcomes()  # labels: 0, 1, 1
+    assert outcomes.labels.tolist() == [0, 1, 1] and outcomes.predictions.tolist() == [1, 1, 0]
+    assert outcomes.is_right.tolist() == [False, True, False]
+    np.testing.assert_allclose(outcomes.confidence, [0.8, 0.9, 0.95])
     assert rows.mistakes().tolist() == [3, 0]
 
 
@@ -80,10 +80,10 @@ def test_of_several_labels_a_photo_the_worst_decision_counts():
         labels=np.array([[1, 0], [1, 0], [0, 0], [0, 1]], np.uint8),
         probabilities=np.array([[0.9, 0.7], [0.1, 0.6], [0.1, 0.2], [0.3, 0.45]], np.float32),
     )
-    judged = several.judged()
-    assert judged.predictions.tolist() == [[True, True], [False, True], [False, False], [False, False]]
-    assert judged.labels.dtype == bool and judged.is_right.tolist() == [False, False, True, False]
-    np.testing.assert_allclose(judged.sureness, [0.7, 0.9, 0.2, 0.55])  # where none is wrong, of what is likeliest
+    outcomes = several.outcomes()
+    assert outcomes.predictions.tolist() == [[True, True], [False, True], [False, False], [False, False]]
+    assert outcomes.labels.dtype == bool and outcomes.is_right.tolist() == [False, False, True, False]
+    np.testing.assert_allclose(outcomes.confidence, [0.7, 0.9, 0.2, 0.55])  # where none is wrong, of what is likeliest
     assert several.mistakes().tolist() == [1, 0, 3]
     assert several.mistakes([0.5, 0.4]).tolist() == [1, 0] and several.mistakes([0.0, 0.4]).tolist() == [0, 1, 3, 2]
 
@@ -105,8 +105,8 @@ def test_photos_that_chose_the_thresholds_are_not_judged_by_them():
     )
     thresholds = best_thresholds(p, labels).tolist()
     of_learnt = dataclasses.replace(of_test, splits=np.zeros(n, np.int8))
-    assert (of_test.judged(thresholds).predictions == (p >= np.float32(thresholds))).all()
-    assert (of_learnt.judged(thresholds).predictions == (p >= cross_fitted_thresholds(p, labels, list(range(n))))).all()
+    assert (of_test.outcomes(thresholds).predictions == (p >= np.float32(thresholds))).all()
+    assert (of_learnt.outcomes(thresholds).predictions == (p >= cross_fitted_thresholds(p, labels, list(range(n))))).all()
     assert len(of_learnt.mistakes(thresholds)) != len(of_test.mistakes(thresholds))
 
 
@@ -115,7 +115,7 @@ def test_where_nothing_was_held_out_there_is_no_mistake(labels):
     none = dataclasses.replace(
         some(), labels=labels, held_out=np.zeros(0, np.int64), probabilities=np.zeros((0, 2), np.float32)
     )
-    assert none.judged().is_right.shape == none.judged().sureness.shape == none.mistakes().shape == (0,)
+    assert none.outcomes().is_right.shape == none.outcomes().confidence.shape == none.mistakes().shape == (0,)
 
 
 def test_sprites_stand_in_the_order_of_their_pictures():

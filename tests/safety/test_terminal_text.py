@@ -22,7 +22,7 @@ from headstart.classifier.prediction import Prediction
 from headstart.cli import console, main
 from headstart.data.datasets import load_dataset
 from headstart.errors import DataError
-from headstart.runs.folder import HeldOut, write_tables
+from headstart.runs.folder import PredictionRow, write_tables
 from headstart.safety.csv_cells import from_cell, to_cell
 from headstart.safety.terminal_text import HarmlessBytes, HarmlessFormatter, HarmlessStream, as_it_is, harmless, sentence
 from support.photos import COLOURS, picture, write_photos
@@ -205,7 +205,7 @@ def is_safe(cell):
 
 
 def test_the_tables_of_a_run_hold_no_formula_and_every_name(tmp_path):
-    held_out = [HeldOut(f"{name}.jpg", "test", name, name, 0.5) for name in ODD]
+    held_out = [PredictionRow(f"{name}.jpg", "test", name, name, 0.5) for name in ODD]
     write_tables(tmp_path, ODD, held_out, [(name, f"{name} is broken") for name in ODD])
     for file, column in (("predictions.csv", 0), ("predictions.csv", 2), ("skipped.csv", 0)):
         header, *found = cells(tmp_path / file)

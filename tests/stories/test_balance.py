@@ -450,7 +450,7 @@ def test_the_terminal_says_it_too():
 def test_calibration_that_counts_classes_alike_says_so():
     logits, labels = two_worlds()
     about = {"calibration": calibrate(logits, labels, is_balanced=True).to_json()}
-    assert "every class counted alike, differ by" in trust.surer(about)
+    assert "every class counted alike, differ by" in trust.calibration(about)
     for seed in range(10):  # true probabilities, by weights that are far apart
         told = calibrate_probabilities(*true_of_two(seed), {"is_balanced": True})
         assert not trust.is_off({"calibration": told}), seed

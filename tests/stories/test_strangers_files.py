@@ -102,13 +102,13 @@ def everything_drawn(folder, kinds=tuple(table.PLOTS)):
     Raises what they raise.
     """
     saved = open_run(folder)
-    contents = MapContents(saved.about, saved.findings, (), saved.issues)
-    pages = report_page(saved.about, saved.findings, issues=saved.issues), map_page(contents)
+    contents = MapContents(saved.record, saved.findings, (), saved.issues)
+    pages = report_page(saved.record, saved.findings, issues=saved.issues), map_page(contents)
     picture, drawn = map_picture(contents, size=(300, 300)), []
     for kind in kinds:
-        table.PLOTS[kind].rows(saved.about, saved.findings)
+        table.PLOTS[kind].rows(saved.record, saved.findings)
         with contextlib.suppress(HeadstartError):  # what this run has no plot of
-            table.PLOTS[kind].draw(saved.about, saved.findings, {})
+            table.PLOTS[kind].draw(saved.record, saved.findings, {})
             drawn.append(kind)
     return *pages, picture, drawn
 

@@ -13,9 +13,7 @@ from headstart.wording import counted, whole_percent
 
 MIN_PHOTOS = 10  # of a class; fewer are an issue
 MAX_LISTED = 5  # small classes with an issue each; more share one
-MIN_CONFUSED_SHARE = (
-    0.2  # of two classes' photos that are taken for the other: what the lower end of its interval must reach
-)
+MIN_CONFUSED_SHARE = 0.2  # of two classes' photos, taken for the other class: a bound on the interval's lower end
 MAX_PAIRS = 10  # of similar classes
 
 

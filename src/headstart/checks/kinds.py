@@ -139,6 +139,11 @@ class Kind:
     find: Callable[[CheckInputs], Iterator[Issue]]
 
 
+def kind_title(kind: str) -> str:
+    """Give the title of a kind of issue; a kind that is not in KINDS, as in another release's issues.json, is its own."""
+    return KINDS[kind].title if kind in KINDS else kind
+
+
 KINDS = {
     "leak": Kind(
         "Leaks", "the same photo, or nearly, on both sides of the splits that the data gives: the test is not honest", _leaks

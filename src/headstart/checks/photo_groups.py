@@ -80,7 +80,7 @@ class PhotoGroups:
         leaks = [issue for issue in issues if issue.kind == "leak"]
         if leaks:
             notes.append(
-                f"{len(leaks)} {'photo stands' if len(leaks) == 1 else 'photos stand'}, the same or nearly, in more "
+                f"{counted(len(leaks), 'photo')} {'stands' if len(leaks) == 1 else 'stand'}, the same or nearly, in more "
                 "than one of the splits that the data gives: the result may be too good; the first: "
                 f"{listed(leaks[0].paths)}. All are listed in issues.json and in the report"
             )

@@ -31,7 +31,7 @@ def run_text(run: Run, *, is_curve_asked: bool) -> str:
 
     is_curve_asked: show the learning curve's points too, and it even where it forecasts nothing.
     """
-    from headstart.report.advice import kind_title
+    from headstart.checks.kinds import kind_title
 
     about, images, seconds = run.about, run.about["images"], run.about["seconds"]
     n_learnt = images["train"] + images["validation"]
@@ -165,7 +165,7 @@ def missing_photos_notes(saved: SavedRun) -> Iterator[str]:
     """Say how many of a run's photos are not where they were, if any."""
     if not saved.n_gone:
         return
-    photos, where = saved.about["photos"], "are not where they were"
+    photos, where = saved.record["photos"], "are not where they were"
     if is_remote(photos):
         where = "are not looked for on another machine because a run names it"
     yield f"{saved.n_gone:,} of {len(saved.images):,} photos {where} ({photos}); --photos says where they lie now"

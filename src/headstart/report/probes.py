@@ -1,7 +1,7 @@
-"""Probes: pictures of something else, to see what a classifier says of them.
+"""Probes: pictures of none of the classes, to test whether a classifier notices that they are unfamiliar.
 
-TensorFlow's tutorial of 2021 showed its alpaca classifier a goldfish and a chocolate cake by hand. These come with every
-machine: two photos and a digit of scikit-learn's, and a few that are drawn.
+TensorFlow's tutorial of 2021 showed its alpaca classifier a goldfish and a chocolate cake by hand. These need no download:
+two photos and a digit of scikit-learn's, and a few that are drawn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SAMPLES = {"a temple": "china.jpg", "a dahlia": "flower.jpg"}
 
 
 def probes() -> dict[str, np.ndarray]:
-    """Pictures by what they show, (h, w, 3) uint8 RGB each."""
+    """Make the probes: pictures by what they show, (h, w, 3) uint8 RGB each."""
     return {**_photos(), **{name: draw() for name, draw in DRAWN.items()}}
 
 

@@ -1,8 +1,7 @@
-"""The review: a finished classifier looked at from all sides, as its report shows it.
+"""Reviews a finished classifier for its report: heat maps of its mistakes, and its predictions for probe pictures.
 
-Takes a classifier, what is known of its photos, and the photos as far as they are still there; gives small pictures, its
-mistakes explained, and what it says of pictures of something else; and writes the report. It decides how many mistakes are
-explained.
+Takes a classifier, its findings, and the photos that still exist; gives small pictures, explained mistakes and predictions
+for probes; and writes report.html and issues.json. It decides how many mistakes are explained.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -40,15 +39,15 @@ QUALITY = 80
 
 @dataclass(frozen=True)
 class Review:
-    """What a report needs beside run.json, findings and issues.
+    """The parts of a report beside run.json, findings and issues.
 
-    pictures: a small JPEG for each photo, None for one that is gone. probes: what the classifier says of other pictures, the
-    rows of about["unfamiliar"]["probes"], and a JPEG of each.
+    pictures: a small JPEG for each photo, None for one that is gone. probes: the predictions for probe pictures, the rows of
+    record["unfamiliar"]["probes"]; probe_pictures: a JPEG of each.
     """
 
     pictures: tuple[bytes | None, ...]
     explained: tuple[Explained, ...]
-    probes: tuple[dict[str, Any], ...]
+    probes: tuple[ProbeRecord, ...]
     probe_pictures: tuple[bytes, ...]
 
 
@@ -60,8 +59,11 @@ def review(
     *,
     progress: Progress = lambda *_: None,
 ) -> Review:
-    """Look at a classifier from all sides. images: of the findings, None for those that are gone; pictures: of them."""
-    return Review(tuple(pictures), *_explained(classifier, findings, images, progress))
+    """Explain a classifier's mistakes and test it on probes.
+
+    images: where each photo of the findings lies, None for those that are gone; pictures: a small JPEG of each.
+    """
+    return Review(tuple(pictures), *_explain_all(classifier, findings, images, progress))
 
 
 def pictures_of(
@@ -72,63 +74,63 @@ def pictures_of(
     threads: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> tuple[bytes | None, ...]:
-    """A small JPEG of each photo of the findings; of those that are gone, the one that the store kept, or None."""
+    """Give a small JPEG of each photo of the findings; of those that are gone, the stored one, or None."""
     digests = [row.tobytes() for row in findings.digests]
-    sources: list[Any] = [b"" if image is None else image for image in images]  # b"" is no photo, and is told as such
+    sources: list[Any] = [b"" if image is None else image for image in images]  # b"" gives no picture
     return compute_image_stats(sources, digests, store, threads=threads, progress=progress).pictures
 
 
-def _explained(
+def _explain_all(
     classifier: Classifier, findings: Findings, images: Sequence[ImageRef | None], progress: Progress
-) -> tuple[tuple[Explained, ...], tuple[dict[str, Any], ...], tuple[bytes, ...]]:
-    """The surest mistakes explained, what is said of the probes, and the probes' pictures."""
+) -> tuple[tuple[Explained, ...], tuple[ProbeRecord, ...], tuple[bytes, ...]]:
+    """Explain the most confident mistakes, and predict the probes: these, the probes' records and their pictures."""
     rows = [i for i in findings.mistakes(_thresholds(classifier)).tolist() if images[i] is not None][:N_EXPLAINED]
-    wrong = probes()
+    probe_images = probes()
     try:
         explainer = Explainer(classifier)
-        found = []
+        explained = []
         for done, row in enumerate(rows):
             progress("explain", done, len(rows))
             content = same_content_of(images[row], findings.digests[row].tobytes())
             square = content if isinstance(content, Failure) else load_image(content, classifier.preprocess)
             if not isinstance(square, Failure):
-                found.append(_explain(explainer, findings, row, square))
-        told = [_told(classifier, explainer, name, pixels) for name, pixels in wrong.items()]
+                explained.append(_explain(explainer, findings, row, square))
+        records = [_predict_probe(classifier, explainer, name, pixels) for name, pixels in probe_images.items()]
     except BackboneError:  # a network that OpenVINO cannot run in 32 bits: a report without heat maps is one all the same
         return (), (), ()
-    return tuple(found), tuple(told), tuple(_jpeg(pixels) for pixels in wrong.values())
+    return tuple(explained), tuple(records), tuple(_jpeg(pixels) for pixels in probe_images.values())
 
 
 def _explain(explainer: Explainer, findings: Findings, row: int, square: np.ndarray) -> Explained:
-    heat = explainer.explain(square, _mistaken(explainer.classifier, findings, row))
+    heat = explainer.explain(square, _wrong_class(explainer.classifier, findings, row))
     return Explained(row, _jpeg(square), heat.shown, findings.nearest(row, N_NEAREST))
 
 
-def _mistaken(classifier: Classifier, findings: Findings, row: int) -> int:
-    """The class to explain of a held-out photo that was told wrongly: that of the mistake, which a later fit may not make.
+def _wrong_class(classifier: Classifier, findings: Findings, row: int) -> int:
+    """Choose the class to explain of a mistake: the one that was predicted wrongly, which a later fit may not predict.
 
-    Of several labels it is the one whose decision was wrong by most.
+    With several labels it is the one whose decision was wrong by most.
     """
     p = findings.probabilities[np.searchsorted(findings.held_out, row)]
     if classifier.thresholds is None:
         return int(p.argmax())
-    given, applies = p >= classifier.thresholds, findings.labels[row] > 0
-    return int(np.where(given != applies, np.where(given, p, 1 - p), -1).argmax())
+    is_predicted, applies = p >= classifier.thresholds, findings.labels[row] > 0
+    return int(np.where(is_predicted != applies, np.where(is_predicted, p, 1 - p), -1).argmax())
 
 
-def _told(classifier: Classifier, explainer: Explainer, name: str, pixels: np.ndarray) -> dict[str, Any]:
+def _predict_probe(classifier: Classifier, explainer: Explainer, name: str, pixels: np.ndarray) -> ProbeRecord:
     square = load_image(pixels, classifier.preprocess)
     assert isinstance(square, np.ndarray)
     outputs = explainer.outputs(square)
     p = outputs["probabilities"]
     thresholds = classifier.thresholds
     prediction = named(np.asarray(p.argmax() if thresholds is None else p >= thresholds), classifier.classes)
-    strange = outputs.get("unfamiliarity")
+    unfamiliarity = outputs.get("unfamiliarity")
     return {
         "name": name,
         "prediction": prediction,
         "probability": float(p.max()),
-        "unfamiliarity": None if strange is None else float(strange[0]),
+        "unfamiliarity": None if unfamiliarity is None else float(unfamiliarity[0]),
     }
 
 
@@ -147,20 +149,20 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return content
 
 
-def with_probes(about: RunRecord, reviewed: Review) -> RunRecord:
-    """run.json with what is said of the probes."""
-    unfamiliar = about.get("unfamiliar")
+def with_probes(record: RunRecord, reviewed: Review) -> RunRecord:
+    """Add the predictions for the probes to run.json's record."""
+    unfamiliar = record.get("unfamiliar")
     if not unfamiliar:
-        return about
-    return {**about, "unfamiliar": {**unfamiliar, "probes": cast(Sequence[ProbeRecord], list(reviewed.probes))}}
+        return record
+    return {**record, "unfamiliar": {**unfamiliar, "probes": list(reviewed.probes)}}
 
 
 def write_report(
-    folder: Path, about: RunRecord, findings: Findings, issues: Iterable[IssueRecord], reviewed: Review
+    folder: Path, record: RunRecord, findings: Findings, issues: Iterable[IssueRecord], reviewed: Review
 ) -> None:
-    """Write report.html into a folder; raises OutputError where that cannot be."""
+    """Write report.html into a folder; raises OutputError where it cannot be written."""
     page = report_page(
-        about,
+        record,
         findings,
         issues=list(issues),
         pictures=reviewed.pictures if any(reviewed.pictures) else (),

@@ -1,7 +1,7 @@
-"""Sprites: many small pictures in a few large JPEGs, for pages that show thousands of photos and still fit into one file.
+"""Packs small pictures into sprite sheets, a few large JPEGs, for pages that show thousands of photos in one file.
 
-Takes the small pictures; gives sheets with `columns` squares a row, filled row by row. A square of a photo that is not there
-is grey.
+Takes the small pictures; gives sheets with `columns` squares a row, filled row by row. The square of a missing picture is
+grey.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GREY = 128
 
 @dataclass(frozen=True)
 class Sprites:
-    """Squares of `side` pixels, `columns` a row and `per_sheet` a sheet; sheets: JPEG files."""
+    """Sprite sheets: squares of `side` pixels, `columns` a row and `per_sheet` a sheet; sheets: JPEG files."""
 
     side: int
     columns: int
@@ -26,7 +26,7 @@ class Sprites:
 
 
 def make_sprites(pictures: Sequence[bytes | None], side: int, *, quality: int = 60) -> Sprites:
-    """Put small pictures, JPEG files of any size (None for one that is not there), into sheets, in their order."""
+    """Pack small pictures, JPEG files of any size or None, into sheets, in their order."""
     import simplejpeg
 
     columns = max(1, min(SHEET_SIDE // side, len(pictures)))
@@ -43,7 +43,7 @@ def make_sprites(pictures: Sequence[bytes | None], side: int, *, quality: int = 
 
 
 def square(picture: bytes, side: int) -> np.ndarray:
-    """A small JPEG as (side, side, 3) uint8: its middle, scaled."""
+    """Decode a small JPEG as (side, side, 3) uint8: its middle square, scaled."""
     import cv2
     import simplejpeg
 

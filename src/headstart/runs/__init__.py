@@ -1,1 +1,1 @@
-"""The run folder: its files, its record, and what it knows of each photo."""
+"""The run folder: its files, run.json, and the findings about each photo."""

@@ -1,6 +1,6 @@
-"""Findings: what a run knows of each of its photos, so that every picture of it can be drawn again without the photos.
+"""Reads and writes findings.npz: labels, splits, held-out probabilities, codes and map positions of a run's photos.
 
-Arrays, kept as findings.npz in the run folder; no pickle is ever read. report, map, plots and tensorboard draw from them.
+Report, map, plots and TensorBoard are drawn from these arrays, without the photos. No pickle is ever read.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from headstart.selection.cross_validation import cross_fitted_thresholds
 
 FILE_NAME = "findings.npz"
 TEXT = "names"
-MOST_EXACT = 5_000_000  # probabilities that are kept in 32 bits; more, as of 1,000 classes, in 16
+MAX_FLOAT32 = 5_000_000  # probabilities that are stored in 32 bits; more, as of 1,000 classes, in 16
 LONGEST_NAME = 32_767  # characters of a path, the most that any system takes
-MOST_CODE, MOST_PLACE = 100.0, 1e6  # of codes brought to length 1 and their axes; of positions on the map
+MAX_CODE, MAX_POSITION = 100.0, 1e6  # of codes of length 1 and their axes; of positions on the map and unfamiliarity
 ARRAYS: dict[str, tuple[Expected, ...]] = {
     "digests": (("u", ("n", 32)),),
     "names": (("u", ("bytes",)),),
@@ -50,31 +50,30 @@ TYPES = {
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What was said of m held-out photos.
+class Outcomes:
+    """The predictions for m held-out photos, and whether they are right.
 
-    labels, predictions: (m,) int64, or (m, k) bool. is_right: (m,) bool. sureness: (m,) float32, the probability of the
+    labels, predictions: (m,) int64, or (m, k) bool. is_right: (m,) bool. confidence: (m,) float32, the probability of the
     prediction; with several labels, of the decision that was wrong by most, where one was wrong.
     """
 
     labels: np.ndarray
     predictions: np.ndarray
     is_right: np.ndarray
-    sureness: np.ndarray
+    confidence: np.ndarray
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a run knows of each of its n photos.
+    """The arrays of findings.npz about the n photos of a run.
 
     names: (n,) str, as in predictions.csv. labels: (n,) int64, positions of classes, or (n, k) uint8 of 0 and 1. splits:
     (n,) int8, positions in splits.SPLITS. digests: (n, 32) uint8, each photo's sha256. groups: (n,) int64, the same number
-    for photos that are one. held_out: (m,) int64, ascending: the
-    rows that a fit judged that had not seen them. probabilities: (m, k) float32, what it gave, calibrated. unfamiliarity:
-    (n,) float32, above 1 where a photo counts as unfamiliar, NaN where it was not held out. space: (n, e)
-    float16, codes of the last layer, brought to length 1, along their e first principal axes: (codes - space_mean) @
-    space_axes, with space_mean (d,) and space_axes (d, e) float32. positions: (n, 2) float32 on the map, NaN where a photo
-    is not on it.
+    for copies of a photo. held_out: (m,) int64, ascending: the rows that were predicted by a fit that had not seen them.
+    probabilities: (m, k) float32, of those predictions, calibrated. unfamiliarity: (n,) float32, above 1 where a photo
+    counts as unfamiliar, NaN where it was not held out. space: (n, e) float16, codes of the last layer, of length 1, along
+    their e first principal axes: (codes - space_mean) @ space_axes, with space_mean (d,) and space_axes (d, e) float32.
+    positions: (n, 2) float32 on the map, NaN where a photo is not on it.
     """
 
     names: tuple[str, ...]
@@ -90,65 +89,65 @@ class Findings:
     space_axes: np.ndarray
     positions: np.ndarray
 
-    def judged(self, thresholds: Sequence[float] | None = None) -> Judged:
-        """Compare what was said of each held-out photo with its label.
+    def outcomes(self, thresholds: Sequence[float] | None = None) -> Outcomes:
+        """Compare the prediction for each held-out photo with its label.
 
-        thresholds: of several labels a photo, else 0.5. Photos that chose them, all but those of the test split, are judged
-        by thresholds that they had no part in.
+        thresholds: of several labels a photo, else 0.5. Photos that chose the thresholds, all but those of the test split,
+        are judged by thresholds that they had no part in.
         """
         labels, p = self.labels[self.held_out], self.probabilities
         if not are_many(self.labels):
             predictions = p.argmax(axis=1) if len(p) else np.zeros(0, np.int64)
-            return Judged(labels, predictions, predictions == labels, p[np.arange(len(p)), predictions])
-        given = p >= (self._own_thresholds(np.array(thresholds, np.float32)) if thresholds else np.float32(0.5))
-        wrong = given != (labels > 0)
-        most = np.where(wrong, np.where(given, p, 1 - p), 0).max(axis=1, initial=0)
-        is_right = ~wrong.any(axis=1)
-        return Judged(labels > 0, given, is_right, np.where(is_right, p.max(axis=1, initial=0), most))
+            return Outcomes(labels, predictions, predictions == labels, p[np.arange(len(p)), predictions])
+        applies = p >= (self._thresholds_of_each(np.array(thresholds, np.float32)) if thresholds else np.float32(0.5))
+        is_wrong = applies != (labels > 0)
+        worst = np.where(is_wrong, np.where(applies, p, 1 - p), 0).max(axis=1, initial=0)
+        is_right = ~is_wrong.any(axis=1)
+        return Outcomes(labels > 0, applies, is_right, np.where(is_right, p.max(axis=1, initial=0), worst))
 
-    def _own_thresholds(self, thresholds: np.ndarray) -> np.ndarray:
-        """(m, k), what each held-out photo is judged by."""
+    def _thresholds_of_each(self, thresholds: np.ndarray) -> np.ndarray:
+        """Give the thresholds that judge each held-out photo, (m, k)."""
         is_test = self.splits[self.held_out] == TEST
-        return np.where(is_test[:, None], thresholds, self._thresholds_of_others)
+        return np.where(is_test[:, None], thresholds, self._cross_fitted_thresholds)
 
     @cached_property
-    def _thresholds_of_others(self) -> np.ndarray:
-        """(m, k), for all but the test split's photos: thresholds that a fifth of them is judged by is of the other four."""
-        own = np.full(self.probabilities.shape, 0.5, np.float32)
+    def _cross_fitted_thresholds(self) -> np.ndarray:
+        """Thresholds for all but the test split's photos, (m, k): those of a fifth were chosen by the other four fifths."""
+        thresholds = np.full(self.probabilities.shape, 0.5, np.float32)
         others = np.flatnonzero(self.splits[self.held_out] != TEST)
-        own[others] = cross_fitted_thresholds(
+        thresholds[others] = cross_fitted_thresholds(
             self.probabilities[others], self.labels[self.held_out[others]], self.groups[self.held_out[others]].tolist()
         )
-        return own
+        return thresholds
 
     def mistakes(self, thresholds: Sequence[float] | None = None) -> np.ndarray:
-        """The rows whose photos a fit that had not seen them got wrong, the surest first: (w,) int64."""
-        judged = self.judged(thresholds)
-        wrong = np.flatnonzero(~judged.is_right)
-        return self.held_out[wrong[np.argsort(-judged.sureness[wrong], kind="stable")]]
+        """Give the rows of held-out photos that were predicted wrongly, the most confident first: (w,) int64."""
+        outcomes = self.outcomes(thresholds)
+        wrong = np.flatnonzero(~outcomes.is_right)
+        return self.held_out[wrong[np.argsort(-outcomes.confidence[wrong], kind="stable")]]
 
     def nearest(self, row: int, n: int) -> tuple[int, ...]:
-        """The rows of the n photos most like one, among those that were learnt from; no copy of itself."""
-        learnt = np.flatnonzero((self.splits != TEST) & (self.digests != self.digests[row]).any(axis=1))
-        return self.nearest_to(self.space[row], n, learnt)
+        """Find the rows of the n photos most similar to one, none of the test split and no copy of itself."""
+        others = np.flatnonzero((self.splits != TEST) & (self.digests != self.digests[row]).any(axis=1))
+        return self.nearest_to(self.space[row], n, others)
 
     def nearest_to(self, place: np.ndarray, n: int, among: np.ndarray) -> tuple[int, ...]:
-        """The n of some rows whose photos lie nearest to a place (e,) in space, the nearest first."""
-        apart = self.space[among].astype(np.float32) - place.astype(np.float32)
-        return tuple(among[np.argsort(np.einsum("ne,ne->n", apart, apart), kind="stable")[:n]].tolist())
+        """Find the n rows, among some, that lie nearest to a place (e,) in space, the nearest first."""
+        difference = self.space[among].astype(np.float32) - place.astype(np.float32)
+        return tuple(among[np.argsort(np.einsum("ne,ne->n", difference, difference), kind="stable")[:n]].tolist())
 
     def save(self, folder: Path) -> None:
-        """Write them into a run folder, whole or not at all; raises OutputError where that cannot be."""
+        """Write findings.npz into a run folder, whole or not at all; raises OutputError where it cannot be written."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != TEXT}
-        if self.probabilities.size > MOST_EXACT:
+        if self.probabilities.size > MAX_FLOAT32:
             arrays["probabilities"] = self.probabilities.astype(np.float16)
         content = io.BytesIO()
-        np.savez_compressed(content, names=_text(self.names), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(content, names=_names_as_bytes(self.names), **arrays)  # type: ignore[arg-type]
         write_output(folder / FILE_NAME, content.getvalue())
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Findings:
-        """Read those of a run folder; raises DataError where there are none, or where they are not as we write them."""
+        """Read findings.npz of a run folder; raises DataError where there is none, or where it is damaged."""
         path = Path(folder) / FILE_NAME
         try:
             arrays = read_arrays(path.read_bytes(), ARRAYS)
@@ -170,7 +169,7 @@ class Findings:
 
 
 def _check_values(arrays: dict[str, np.ndarray]) -> None:
-    """Raise ValueError where a number is none that stands for anything: a class, a split or a row that is not there."""
+    """Raise ValueError for a number out of range: a class, a split or a row that does not exist, say."""
     labels, n = arrays["labels"], len(arrays["labels"])
     _check_range("labels", labels, 0, 1 if are_many(labels) else np.inf)  # how many classes there are run.json says
     _check_range("splits", arrays["splits"], 0, len(SPLITS) - 1)
@@ -181,9 +180,9 @@ def _check_values(arrays: dict[str, np.ndarray]) -> None:
         raise ValueError("held_out does not ascend")
     _check_range("probabilities", arrays["probabilities"], -1e-3, 1.001)
     for name in ("space", "space_mean", "space_axes"):
-        _check_range(name, arrays[name], -MOST_CODE, MOST_CODE)
+        _check_range(name, arrays[name], -MAX_CODE, MAX_CODE)
     for name in ("unfamiliarity", "positions"):
-        _check_range(name, arrays[name][~np.isnan(arrays[name])], -MOST_PLACE, MOST_PLACE)
+        _check_range(name, arrays[name][~np.isnan(arrays[name])], -MAX_POSITION, MAX_POSITION)
 
 
 def _check_range(name: str, values: np.ndarray, low: float, high: float) -> None:
@@ -191,6 +190,6 @@ def _check_range(name: str, values: np.ndarray, low: float, high: float) -> None
         raise ValueError(f"{name} holds {values[~((values >= low) & (values <= high))][0]}; expected {low:g} to {high:g}")
 
 
-def _text(names: Sequence[str]) -> np.ndarray:
-    """Names as bytes: a file's name has no NUL, but may have bytes that are no UTF-8."""
+def _names_as_bytes(names: Sequence[str]) -> np.ndarray:
+    """Encode names, each ended by NUL: a file's name has none, but may have bytes that are not UTF-8."""
     return np.frombuffer("".join(f"{name}\0" for name in names).encode("utf-8", "surrogateescape"), np.uint8)

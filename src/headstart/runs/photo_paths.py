@@ -1,6 +1,6 @@
-"""Addresses: which photos of a run may be followed to where they lie, by a page or by us.
+"""Checks the paths of a run's photos: which a page may open, and which name another machine (UNC paths).
 
-A run may be a stranger's, and so are the names in it. It decides what a page opens, the run's own photos alone, and that
+A run may be a stranger's, and so may the names in it. It decides that a page opens the run's own photos only, and that
 nothing asks another machine for a file because a run names one.
 """
 
@@ -20,13 +20,13 @@ def is_remote(path: str) -> bool:
 
 
 def folder_of(photos: str) -> str:
-    """What the names of a run's photos are below: a folder of photos, or the folder that their table lies in."""
+    """Give the folder that the names of a run's photos are below: their folder, or the one that their table lies in."""
     flavour = _flavour(photos)
     return str(flavour(photos).parent) if flavour(photos).suffix.lower() in TABLE_SUFFIXES else photos
 
 
 def may_open(name: str, photos: str, *, has_base: bool = False) -> bool:
-    """Whether a page may open a photo: one in the folder of the run's photos, on the machine that the page is read on.
+    """Whether a page may open a photo: only in the folder of the run's photos, on the machine where the page is read.
 
     photos: run.json's. has_base: the page knows where that folder lies, and names may be relative to it.
     """
@@ -43,6 +43,6 @@ def may_open(name: str, photos: str, *, has_base: bool = False) -> bool:
 
 
 def _flavour(path: str) -> type[PurePath]:
-    """How a path is to be read, wherever the run was made."""
+    """Tell whether a path is a Windows or a POSIX one, wherever the run was made."""
     is_windows = DRIVE.match(path) or path.startswith("\\\\")
     return PureWindowsPath if is_windows else PurePosixPath

@@ -1,4 +1,4 @@
-"""Reads and writes run.json and issues.json, the one way that they are: as the types of record.py say."""
+"""Reads, checks and writes run.json and issues.json, by the types of record.py; the only module that does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUN, ISSUES = check_of(RunRecord), check_of(IssuesRecord)
 
 
 def read_run_record(content: bytes | str) -> RunRecord:
-    """Read run.json; raises ValueError where it is not as headstart writes it."""
+    """Parse and check run.json; raises ValueError where it is not as headstart writes it."""
     record = read_json(content)
     if isinstance(record, dict) and isinstance(record.get("format"), int) and record["format"] > FORMAT:
         raise ValueError(f"it has format {record['format']}, and this release reads format {FORMAT}: upgrade headstart")
@@ -24,24 +24,24 @@ def read_run_record(content: bytes | str) -> RunRecord:
 
 
 def read_issue_records(content: bytes | str) -> Sequence[IssueRecord]:
-    """Read issues.json; raises ValueError where it is not as headstart writes it."""
+    """Parse and check issues.json; raises ValueError where it is not as headstart writes it."""
     record = read_json(content)
     ISSUES(record, "")
     return cast(IssuesRecord, record)["issues"]
 
 
 def run_record_json(record: RunRecord) -> str:
-    """Write run.json."""
+    """Give the text of run.json."""
     return json.dumps({"format": FORMAT, **record}, indent=2) + "\n"
 
 
 def issue_records_json(issues: Sequence[IssueRecord]) -> str:
-    """Write issues.json."""
+    """Give the text of issues.json."""
     return json.dumps({"issues": issues}, indent=1) + "\n"
 
 
 def check_run(record: Any) -> None:
-    """Check a run.json, each entry and one against the other; raises ValueError."""
+    """Check the record of run.json, each entry and one against another; raises ValueError."""
     RUN(record, "")
     names, evaluation = record["classes"], record["evaluation"]
     k = len(names)

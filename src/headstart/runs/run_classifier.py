@@ -18,7 +18,7 @@ def classifier_of_run(saved: SavedRun, hardware: Hardware = Hardware()) -> Class
     """
     if (saved.folder / FILE_NAME).exists():
         return saved.classifier(hardware)
-    evaluated = saved.about.get("run")
+    evaluated = saved.record.get("run")
     if not evaluated:
         raise DataError(f"{saved.folder} holds no {FILE_NAME}; its report cannot be made again")
     if is_remote(evaluated):

@@ -37,10 +37,10 @@ from headstart.record import CalibrationRecord, RunRecord
 from headstart.report.maps.layout import place_on
 from headstart.report.review import pictures_of, review, with_probes, write_issues, write_report
 from headstart.runs.findings import Findings
-from headstart.runs.folder import HeldOut, draft_of, publish, reserve, write_tables
-from headstart.runs.learnt_photos import find_learnt_photos
+from headstart.runs.folder import PredictionRow, draft_of, publish, reserve, write_tables
 from headstart.runs.open import SavedRun, open_run
 from headstart.runs.record_file import run_record_json
+from headstart.runs.training_photos import find_training_photos
 from headstart.training.other_photos import (
     Answers,
     JudgingPhotos,
@@ -141,7 +141,7 @@ def _judge(saved: SavedRun, other: SavedRun | None, dataset: Dataset, workspace:
     images = [dataset.images[i] for i in answers.rows]
     with workspace.stage("recognise"):
         train_photos = [
-            find_learnt_photos(
+            find_training_photos(
                 run, images, answers.digests, outputs["codes"], workspace.store, threads=workspace.hardware.threads
             )
             for run, outputs in zip(runs, (answers.outputs, again), strict=False)
@@ -182,7 +182,7 @@ def _write(folder: Path, judged: _Judged, record: RunRecord, findings: Findings,
 def _calibration(judged: _Judged, findings: Findings) -> CalibrationRecord | None:
     """How far the probabilities hold on the photos that judge, copies counted once."""
     ones = one_of_each(judged.groups, np.column_stack([findings.probabilities, judged.truth]))
-    before = judged.saved.about.get("calibration")
+    before = judged.saved.record.get("calibration")
     return calibrate_probabilities(findings.probabilities[ones], judged.truth[ones], before)
 
 
@@ -244,7 +244,7 @@ def _compose_record(judged: _Judged, photos: str | os.PathLike[str]) -> RunRecor
     of_class = labels.counts(judged.truth, len(classes)).tolist()
     skipped = len(judged.judging.skipped)
     return {
-        **_of_training(judged.saved.about),
+        **_of_training(judged.saved.record),
         "headstart": own_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": os.path.abspath(judged.saved.folder),
@@ -255,7 +255,7 @@ def _compose_record(judged: _Judged, photos: str | os.PathLike[str]) -> RunRecor
         "notes": [*judged.judging.notes, *notes_on_test_photos(judged.saved, judged.digests)],
         "evaluation": judged.evaluation.to_json(),
         "comparison": None if judged.comparison is None else judged.comparison.to_json(),
-        "unfamiliar": judged.saved.about.get("unfamiliar"),
+        "unfamiliar": judged.saved.record.get("unfamiliar"),
         "versions": versions(),
     }
 
@@ -266,11 +266,11 @@ def _of_training(about: RunRecord) -> RunRecord:
     return cast(RunRecord, {key: value for key, value in made.items() if value is not None or key == "thresholds"})
 
 
-def _predictions(findings: Findings, about: RunRecord) -> list[HeldOut]:
-    judged = findings.judged(about["thresholds"])
+def _predictions(findings: Findings, about: RunRecord) -> list[PredictionRow]:
+    judged = findings.outcomes(about["thresholds"])
     classes = about["classes"]
     return [
-        HeldOut(name, SPLITS[TEST], labels.named(label, classes), labels.named(told, classes), float(p.max()))
+        PredictionRow(name, SPLITS[TEST], labels.named(label, classes), labels.named(told, classes), float(p.max()))
         for name, label, told, p in zip(
             findings.names, judged.labels, judged.predictions, findings.probabilities, strict=True
         )

@@ -22,8 +22,8 @@ from headstart.data.splits import TEST
 from headstart.data.tables import ImageRef, check_same, content_of, digest_of
 from headstart.errors import DataError
 from headstart.progress import Progress
-from headstart.runs.learnt_photos import LearntPhotos
 from headstart.runs.open import SavedRun
+from headstart.runs.training_photos import TrainingPhotos
 from headstart.wording import listed
 
 LEARNT, RESAVED = "it was learnt from", "nearly the same photo was learnt from"
@@ -117,7 +117,7 @@ class JudgingPhotos:
 
 
 def select_judging(
-    dataset: Dataset, answers: Answers, classifier: Classifier, train_photos: Sequence[LearntPhotos]
+    dataset: Dataset, answers: Answers, classifier: Classifier, train_photos: Sequence[TrainingPhotos]
 ) -> JudgingPhotos:
     """Select the photos that can judge; train_photos: which of the answers' photos each run has learnt from.
 
@@ -127,7 +127,7 @@ def select_judging(
     is_known = np.asarray(truth >= 0 if classifier.thresholds is None else truth.any(axis=1))
     can_judge, rows = is_known[answers.rows], answers.rows
     for photos in train_photos:
-        can_judge = can_judge & ~photos.is_learnt
+        can_judge = can_judge & ~photos.is_training
     train_rows = np.array(answers.train_rows, np.int64)
     read = np.sort(np.concatenate([rows, train_rows]))
     named = (train_rows[is_known[train_rows]], rows[is_known[rows] & ~can_judge], read[~is_known[read]])

@@ -17,9 +17,10 @@ from headstart.data.splits import TEST
 from headstart.numerics import pca
 from headstart.numerics.neighbours import nearest_neighbours
 from headstart.numerics.pca import along_axes, principal_axes
+from headstart.report.colours import UNFAMILIAR, class_colours, page_colours
 from headstart.report.maps import layout
 from headstart.report.maps import page as page_module
-from headstart.report.maps.image import GREY, LIGHTNESS, PALETTE, STRANGE, colours, map_picture
+from headstart.report.maps.image import map_picture
 from headstart.report.maps.layout import place, place_on
 from headstart.report.maps.page import MapContents, NewPhotos, map_data, map_page
 from support.maps import HOSTILE_NAMES, findings_of, jpeg_of_colour
@@ -278,13 +279,13 @@ def test_the_picture_has_a_dot_of_its_colour_for_each_photo():
         ["a", "b", "c"], np.array([0, 1, 2]), positions=np.array([[0, 0], [1, 1], [np.nan, 0]], np.float32)
     )
     pixels = np.asarray(picture_of({"classes": ["x", "y", "z"]}, findings))[80:, :1160]
-    for colour, is_there in zip(colours(3), [True, True, False], strict=True):
+    for colour, is_there in zip(class_colours(3), [True, True, False], strict=True):
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         where = np.argwhere((np.abs(pixels.astype(int) - rgb) < 8).all(axis=2))
         assert bool(len(where)) == is_there
     dots = [
         np.argwhere((np.abs(pixels.astype(int) - [int(c[i : i + 2], 16) for i in (1, 3, 5)]) < 8).all(axis=2))
-        for c in colours(2)
+        for c in class_colours(2)
     ]
     assert dots[0][:, 0].mean() > dots[1][:, 0].mean()  # y upwards
 
@@ -294,7 +295,7 @@ def test_the_picture_shows_which_new_photos_are_unfamiliar():
     at, of = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]), np.array([0, 0, 1])
     new = NewPhotos(("c", "d", "e"), at, of, np.full(3, 0.5), np.array([0.5, 3.0, np.nan]), (None,) * 3)
     pixels = np.asarray(picture_of({"classes": ["x", "y"]}, findings, new=new)).astype(int)
-    pink = (np.abs(pixels - [int(STRANGE[i : i + 2], 16) for i in (1, 3, 5)]) < 8).all(axis=2)
+    pink = (np.abs(pixels - [int(UNFAMILIAR[i : i + 2], 16) for i in (1, 3, 5)]) < 8).all(axis=2)
     row, column = np.argwhere(pink[:, :1160]).mean(axis=0)
     assert row > 600 and column > 700  # below, to the right
     assert pink[80:, 1160:].sum() > 30  # and in the legend
@@ -322,9 +323,10 @@ def test_photos_can_be_drawn_instead_of_dots():
 
 
 def test_page_and_picture_have_the_same_colours():
+    """The page's data has the table; the script has no colour of a class, a split or a verdict of its own."""
     script = (Path(layout.__file__).parents[1] / "web" / "map.js").read_text()
-    assert tuple(re.findall(r'"(#\w{6})"', re.search(r"const PALETTE = (.*)", script)[1])) == PALETTE
-    assert tuple(json.loads(re.search(r"const LIGHTNESS = (\[.*?\])", script)[1])) == LIGHTNESS
-    assert re.search(r'const GREY = "(#\w{6})"', script)[1] == GREY
-    assert re.search(r'STRANGE = "(#\w{6})"', script)[1] == STRANGE
-    assert len(set(colours(40))) == 40 and all(re.fullmatch("#[0-9a-f]{6}", c) for c in colours(1_000))
+    assert not re.findall("#[0-9a-f]{6}", script)
+    table = map_data(MapContents({"classes": ["x"]}, findings_of(["a"], np.zeros(1, np.int64))))["colours"]
+    assert table == page_colours() and table["classes"] == class_colours(50) and table["unfamiliar"] == UNFAMILIAR
+    assert {*re.findall(r"(?<!/)\bcolours\.(\w+)", script)} == table.keys()
+    assert len(set(class_colours(40))) == 40 and all(re.fullmatch("#[0-9a-f]{6}", c) for c in class_colours(1_000))

@@ -286,26 +286,27 @@ def shown(figure):
 
 
 def test_mistakes_are_shown_the_surest_first():
-    assert table.mistakes(about(), findings()) == [4 + WRONG[1], 4 + WRONG[0], 4 + WRONG[2]]
+    assert photos.mistake_rows(about(), findings()) == [4 + WRONG[1], 4 + WRONG[0], 4 + WRONG[2]]
     drawn = shown(table.predictions(about(), findings(), {i: pixels(i) for i in range(N)}, "mistakes"))
     assert [title for title, _, _ in drawn] == [
         "✗ daisy (95 %)\nlabel: tulips",
         "✗ daisy (90 %)\nlabel: tulips",
         "✗ daisy (60 %)\nlabel: tulips",
     ]
-    assert {colour for _, colour, _ in drawn} == {style.WRONG}
+    assert {colour for _, colour, _ in drawn} == {style.WRONG_TEXT}
     assert [int(p[0, 0, 0]) for _, _, p in drawn] == [110, 80, 230]
     assert all(p.shape == (32, 32, 3) for _, _, p in drawn)
 
 
 def test_random_predictions_are_of_the_test_split_and_steady():
-    rows = photos.tested(about(), findings())
-    assert len(set(rows)) == 6 and set(rows) <= set(range(16, 24)) and rows == photos.tested(about(), findings())
-    assert rows != photos.tested(about(arguments={"seed": 1}), findings())
+    rows = photos.held_out_rows(about(), findings())
+    assert len(set(rows)) == 6 and set(rows) <= set(range(16, 24)) and rows == photos.held_out_rows(about(), findings())
+    assert rows != photos.held_out_rows(about(arguments={"seed": 1}), findings())
     figure = table.predictions(about(), findings(), {i: pixels(i) for i in rows})
     for (title, colour, image), i in zip(shown(figure), rows, strict=True):
         is_right = i - 4 not in WRONG
-        assert title.startswith("✓ " if is_right else "✗ ") and colour == (style.RIGHT if is_right else style.WRONG)
+        mark, expected = ("✓ ", style.RIGHT_TEXT) if is_right else ("✗ ", style.WRONG_TEXT)
+        assert title.startswith(mark) and colour == expected
         assert (f"{CLASSES[i % 3]} (90 %)" in title) == is_right and image[0, 0, 0] == 10 * i
     assert "3 of 20 photos were labelled wrongly" in figure.get_suptitle()
 
@@ -327,7 +328,7 @@ def test_of_several_labels_one_told_wrongly_is_a_mistake():
         "✗ daisy|roses|tulips\nlabel: daisy|roses",  # by 0.7
     ]
     strict = about(thresholds=[0.5, 0.5, 0.75])
-    assert table.mistakes(strict, several()) == [9]
+    assert photos.mistake_rows(strict, several()) == [9]
 
 
 def test_no_mistake_is_told():

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
             _write(output, saved, findings, pictures, new)
     console.print_notes(summaries.missing_photos_notes(saved))
     lines = [f"{len(findings.names) + len(new.names):,} photos are on the map {output}; open it"]
-    rows = new.to_json(saved.about["classes"])
+    rows = new.to_json(saved.record["classes"])
     text = "\n".join([*lines, *summaries.unfamiliar_lines(rows)])
     return console.print_done(output, text, is_json=options.json, more={"added": rows} if options.add else None)
 
@@ -104,5 +104,5 @@ def _write(output: Path, saved: SavedRun, findings: Findings, pictures: Any, new
     from headstart.report.maps.image import map_picture
     from headstart.report.maps.page import MapContents, map_page
 
-    contents = MapContents(saved.about, findings, pictures, saved.issues, new)
+    contents = MapContents(saved.record, findings, pictures, saved.issues, new)
     write_output(output, map_picture(contents) if output.suffix.lower() == PICTURE else map_page(contents))

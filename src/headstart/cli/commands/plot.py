@@ -40,9 +40,9 @@ def run(options: argparse.Namespace) -> int:
     check_output(output, overwrite=options.overwrite)
     saved = open_run(options.run, photos=options.photos)
     plot = table.PLOTS[options.kind]
-    rows = plot.rows(saved.about, saved.findings)
+    rows = plot.rows(saved.record, saved.findings)
     pictures = {row: pixels for row in rows if (pixels := pixels_of_photo(saved, row)) is not None}
-    style.save(plot.draw(saved.about, saved.findings, pictures), output)
+    style.save(plot.draw(saved.record, saved.findings, pictures), output)
     if len(pictures) < len(rows):
         console.print_notes(summaries.missing_photos_notes(saved))
     return console.print_done(output, f"{output} is drawn", is_json=options.json)

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
             pictures = pictures_of(saved.findings, saved.images, store, threads=hardware.threads, progress=progress)
         with underway(progress, "review"):
             reviewed = review(classifier, saved.findings, saved.images, pictures, progress=progress)
-        about = with_probes(saved.about, reviewed)
+        about = with_probes(saved.record, reviewed)
         if saved.n_gone:
             gone = f"{saved.n_gone:,} of {len(saved.images):,} photos were not where they had been"
             about = {**about, "notes": [*about.get("notes", ()), f"when this page was written, {gone}"]}

@@ -1,1 +1,1 @@
-"""The map of photos, where similar photos lie close together: its layout, page and image."""
+"""The map of photos, where similar photos lie close together: its t-SNE layout, HTML page and PNG."""

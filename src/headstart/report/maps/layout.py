@@ -1,8 +1,7 @@
-"""The map: photos that look alike to the backbone lie close together.
+"""Computes the map's positions by t-SNE (openTSNE), so that photos with similar codes lie close together.
 
-Takes codes; gives their first axes and, along those, a position for each photo (t-SNE, van der Maaten & Hinton 2008). It
-decides how far a photo's neighbourhood reaches and how long the map is worked at. New photos are put on it without
-moving it.
+Takes codes along their principal axes; gives a position for each photo (van der Maaten & Hinton 2008). It decides the
+perplexity and the number of rounds. New photos are placed on a map without moving it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MANY = 10_000  # photos; with more, the grid is faster than the tree to the end
 
 @dataclass(frozen=True)
 class Stage:
-    """Rounds of moving every photo, with attraction multiplied by `exaggeration`; by a grid of `cell` or, None, a tree."""
+    """Rounds of gradient descent with an exaggeration; forces are interpolated on a grid of `cell`, or (None) by a tree."""
 
     rounds: int
     exaggeration: float
@@ -49,7 +48,7 @@ def place(
     stages: Sequence[Stage] | None = None,
     progress: Progress = lambda *_: None,
 ) -> np.ndarray:
-    """Give each photo a position on the map: (n, e) codes along their first axes to (n, 2) float32.
+    """Compute each photo's position on the map: (n, e) codes along their principal axes to (n, 2) float32.
 
     t-SNE that starts from the first two axes; the same for the same seed.
     """
@@ -72,10 +71,10 @@ def place(
 
 
 def place_on(space_new: np.ndarray, space: np.ndarray, positions: np.ndarray, *, threads: int | None = None) -> np.ndarray:
-    """Put new photos on an old map, which stays as it is: (m, e) and (n, e) codes and (n, 2) positions to (m, 2) float32.
+    """Place new photos on an existing map: (m, e) and (n, e) codes and (n, 2) positions to (m, 2) float32.
 
     Each goes where its old neighbours are, and is then moved to where it fits best among them (Poličar, Stražar & Zupan
-    2021); new photos do not see each other. Old photos without a position (NaN) are not asked.
+    2021); new photos do not affect each other. Old photos without a position (NaN) do not count.
     """
     is_placed = np.isfinite(positions).all(axis=1)
     old, reference = np.ascontiguousarray(space[is_placed], np.float32), positions[is_placed].astype(np.float64)
@@ -103,7 +102,7 @@ def place_on(space_new: np.ndarray, space: np.ndarray, positions: np.ndarray, *,
 
 
 def _optimiser() -> Any:
-    """openTSNE, imported where it is needed: that takes 0.7 s."""
+    """Import openTSNE, which takes 0.7 s, where it is needed."""
     import openTSNE
     import openTSNE.affinity
 
@@ -117,14 +116,14 @@ def _no_affinities(n: int) -> Any:
 
 
 def _first_two(space: np.ndarray) -> np.ndarray:
-    """The first two axes, or as many as there are; the rest 0."""
+    """Give the first two axes, or as many as there are; the rest is 0."""
     positions = np.zeros((len(space), 2), np.float32)
     positions[:, : min(2, space.shape[1])] = space[:, :2]
     return positions
 
 
 def _start(space: np.ndarray, seed: int) -> np.ndarray:
-    """The first two axes, made small, and never two photos on one spot: what is there is pulled apart by nothing."""
+    """Give the start of t-SNE: the first two axes, scaled down, with noise, as no force parts photos on one spot."""
     first = _first_two(space).astype(np.float64)
     spread = first[:, 0].std()
     noise = np.random.default_rng(seed).normal(0, START, first.shape)

@@ -1,6 +1,6 @@
-"""Curve plots: how it was learnt, step by step, epoch by epoch, and with more and more photos.
+"""Draws training curves: accuracy and cross entropy over steps and epochs, and the learning curve over photos.
 
-Takes run.json; gives a Figure. It decides which curves stand beside which, and the sentence above them.
+Takes run.json; gives a Figure. It decides which curves share a panel, and the sentence above each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headstart.errors import DataError
-from headstart.report.plots.style import BLUE, GREEN, ORANGE, PINK, QUIET, About, drawn, new_figure, percent_axis, wrapped
+from headstart.record import LearningCurveRecord, RunRecord
+from headstart.report.colours import BLUE, GREEN, ORANGE, PINK
+from headstart.report.curve_table import ACCURACY, CROSS_ENTROPY, find_curve
+from headstart.report.plots.style import QUIET, in_style, new_figure, percent_axis, wrapped
 from headstart.wording import percent
 
 if TYPE_CHECKING:
@@ -19,71 +22,67 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-OF_SPLIT = {"train": BLUE, "validation": ORANGE}
+SPLITS = {"train": BLUE, "validation": ORANGE}
 
 
-class _Measure(NamedTuple):
-    """What is drawn over the steps: its key, its name, the keys of fine-tuning's epochs, whether high is good."""
+class _Panel(NamedTuple):
+    """A panel of steps and epochs: its measure in report.curve_table, the name of that, and whether it is a share."""
 
-    key: str
+    measure: str
     name: str
-    of_epoch: dict[str, str]
     is_share: bool
 
 
-MEASURES = (
-    _Measure("accuracy", "accuracy", {"train": "train_accuracy", "validation": "validation_accuracy"}, True),
-    _Measure("cross_entropy", "cross entropy", {"train": "train_loss", "validation": "validation_loss"}, False),
-)
+PANELS = (_Panel(ACCURACY, "accuracy", True), _Panel(CROSS_ENTROPY, "cross entropy", False))
 
 
-@drawn
-def curves(about: About) -> Figure:
+@in_style
+def curves(record: RunRecord) -> Figure:
     """Draw accuracy and cross entropy at each step, fine-tuning behind a line, and the learning curve.
 
     Raises DataError where the run holds none of them.
     """
-    steps = (about.get("fitting") or {}).get("steps") or []
-    epochs = (about.get("fine_tuning") or {}).get("history") or []
-    points = (about.get("learning_curve") or {}).get("points") or []
-    has_curve = len(points) > 1
-    n_panels = 2 * bool(steps or epochs) + has_curve
+    fitting, fine_tuning, learning_curve = record.get("fitting"), record.get("fine_tuning"), record.get("learning_curve")
+    steps = [step["step"] for step in fitting.get("steps", ())] if fitting else []
+    n_epochs = len(fine_tuning.get("history", ())) if fine_tuning else 0
+    has_curve = learning_curve is not None and len(learning_curve["points"]) > 1
+    n_panels = 2 * bool(steps or n_epochs) + has_curve
     if not n_panels:
         raise DataError(
             "this run holds no curve: its head was not learnt in steps, or it is an evaluation, or of an earlier release"
         )
     figure = new_figure(4.6 * n_panels, 4)
     axes = figure.subplots(1, n_panels, squeeze=False)[0]
-    for axis, measure in zip(axes, MEASURES if steps or epochs else (), strict=False):
-        _draw_steps(axis, steps, epochs, measure)
-    if has_curve:
-        _draw_learning_curve(axes[-1], about["learning_curve"], len(about["classes"]))
+    for axis, panel in zip(axes, PANELS if steps or n_epochs else (), strict=False):
+        _draw_steps(axis, record, steps, n_epochs, panel)
+    if learning_curve is not None and has_curve:
+        _draw_learning_curve(axes[-1], learning_curve, len(record["classes"]))
     return figure
 
 
-def _draw_steps(axis: Axes, steps: Sequence[About], epochs: Sequence[About], measure: _Measure) -> None:
-    last = steps[-1]["step"] if steps else 0
-    stride = max(last, 1) / max(len(epochs) - 1, 1)  # fine-tuning is as wide as what was before
-    ends = []
-    for split, colour in OF_SPLIT.items():
-        before = [(s["step"], s.get(f"{split}_{measure.key}")) for s in steps]
-        after = [(last + e["epoch"] * stride, e.get(measure.of_epoch[split])) for e in epochs]
+def _draw_steps(axis: Axes, record: RunRecord, steps: Sequence[int], n_epochs: int, panel: _Panel) -> None:
+    last = steps[-1] if steps else 0
+    stride = max(last, 1) / max(n_epochs - 1, 1)  # fine-tuning is as wide as what was before
+    ends = {}
+    for split, colour in SPLITS.items():
+        of_steps, of_epochs = (find_curve(entry, split, panel.measure) for entry in ("fitting", "fine_tuning"))
+        before = [] if of_steps is None else [(float(step), y) for step, y in of_steps.numbers(record)]
+        after = [] if of_epochs is None else [(last + epoch * stride, y) for epoch, y in of_epochs.numbers(record)]
         for label, line in ((split, before), (split if not steps else "", after)):
-            known = [(x, y) for x, y in line if y is not None]
-            if known:
-                style = "o-" if len(known) < 3 or line is after else "-"
-                axis.plot(*zip(*known, strict=True), style, ms=4, color=colour, label=label)
-                ends.append((split, known))
-    if epochs and steps:
+            if line:
+                style = "o-" if len(line) < 3 or line is after else "-"
+                axis.plot(*zip(*line, strict=True), style, ms=4, color=colour, label=label)
+                ends[split] = line[-1][1]
+    if n_epochs and steps:
         axis.axvline(last, color=QUIET, lw=1, ls="--", label="fine-tuning starts")
-    _tick_steps(axis, last, stride, len(epochs))
-    if measure.is_share:
+    _tick_steps(axis, last, stride, n_epochs)
+    if panel.is_share:
         percent_axis(axis.yaxis)
     else:
         axis.set_ylim(bottom=0)
-    axis.set_ylabel(measure.name)
-    axis.legend(loc="lower right" if measure.is_share else "upper right")
-    axis.set_title(_told_of_steps(ends, measure))
+    axis.set_ylabel(panel.name)
+    axis.legend(loc="lower right" if panel.is_share else "upper right")
+    axis.set_title(_steps_title(ends, panel))
 
 
 def _tick_steps(axis: Axes, last: float, stride: float, n_epochs: int) -> None:
@@ -99,16 +98,15 @@ def _tick_steps(axis: Axes, last: float, stride: float, n_epochs: int) -> None:
     axis.set_xlabel("step, then epoch of fine-tuning" if last else "epoch of fine-tuning")
 
 
-def _told_of_steps(ends: list[tuple[str, list[tuple[float, float]]]], measure: _Measure) -> str:
-    """The sentence above: where both splits are at the end."""
-    at_end = {split: known[-1][1] for split, known in ends}
-    shown = {s: percent(y) if measure.is_share else f"{y:z.2f}" for s, y in at_end.items()}
-    if not shown:
-        return measure.name.capitalize()
-    return f"{measure.name.capitalize()} at the end: " + ", ".join(f"{s} {y}" for s, y in shown.items())
+def _steps_title(ends: dict[str, float], panel: _Panel) -> str:
+    """Say where each split's curve ends."""
+    numbers = {split: percent(y) if panel.is_share else f"{y:z.2f}" for split, y in ends.items()}
+    if not numbers:
+        return panel.name.capitalize()
+    return f"{panel.name.capitalize()} at the end: " + ", ".join(f"{split} {y}" for split, y in numbers.items())
 
 
-def _draw_learning_curve(axis: Axes, curve: About, n_classes: int) -> None:
+def _draw_learning_curve(axis: Axes, curve: LearningCurveRecord, n_classes: int) -> None:
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     points = curve["points"]

@@ -1,4 +1,4 @@
-"""Result plots: how good a classifier is, and whether it is as sure as it should be.
+"""Draws the confusion matrix and the reliability diagram (calibration) of a run.
 
 Takes run.json; gives a Figure. It decides which of many classes are shown, and the sentence above.
 """
@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from headstart.errors import DataError
-from headstart.record import BinRecord, CalibrationRecord
+from headstart.record import BinRecord, CalibrationRecord, RunRecord
+from headstart.report.colours import BLUE, SKY
 from headstart.report.plots.style import (
     BLACK,
-    BLUE,
     PALE,
     QUIET,
-    SKY,
     STYLE,
-    About,
-    drawn,
+    in_style,
     new_figure,
     percent_axis,
     readable,
@@ -37,27 +35,27 @@ if TYPE_CHECKING:
 MOST_CONFUSED = 30  # classes whose names can still be read
 
 
-@drawn
-def confusion(about: About) -> Figure:
-    """Draw which label is taken for which: counts, coloured by their share of the label's photos.
+@in_style
+def confusion(record: RunRecord) -> Figure:
+    """Draw the confusion matrix: counts, coloured by their share of the label's photos.
 
     Of many classes the worst MOST_CONFUSED are shown. Raises DataError for several labels an image.
     """
-    evaluation = about["evaluation"]
+    evaluation = record["evaluation"]
     if not evaluation.get("confusion"):
         raise DataError("a photo may have several labels here, so that none is taken for another; there is no such table")
     table = np.array(evaluation["confusion"])
-    names = [readable(name) for name in about["classes"]]
-    title = _told_of_confusion(table, names, evaluation["split"])
+    names = [readable(name) for name in record["classes"]]
+    title = _confusion_title(table, names, evaluation["split"])
     if len(names) > MOST_CONFUSED:
         errors = table.sum(axis=0) + table.sum(axis=1) - 2 * table.diagonal()
-        kept = np.sort(np.argsort(-errors, kind="stable")[:MOST_CONFUSED])
+        rows = np.sort(np.argsort(-errors, kind="stable")[:MOST_CONFUSED])
         title += f"\nThe {MOST_CONFUSED} classes of {len(names):,} with the most mistakes."
     else:
-        kept = np.arange(len(names))
-    share = (table / np.maximum(table.sum(axis=1, keepdims=True), 1))[np.ix_(kept, kept)]
-    table, names = table[np.ix_(kept, kept)], [names[i] for i in kept]
-    side = 2.6 + max(0.32 * len(kept), 1.8)
+        rows = np.arange(len(names))
+    share = (table / np.maximum(table.sum(axis=1, keepdims=True), 1))[np.ix_(rows, rows)]
+    table, names = table[np.ix_(rows, rows)], [names[i] for i in rows]
+    side = 2.6 + max(0.32 * len(rows), 1.8)
     figure = new_figure(side + 0.5, side + 0.3)
     axis = figure.subplots()
     _draw_table(axis, table, share)
@@ -70,7 +68,7 @@ def confusion(about: About) -> Figure:
 
 
 def _draw_table(axis: Axes, table: np.ndarray, share: np.ndarray) -> None:
-    """What is right in blue, what is wrong in orange, both darker where they are more of the label's photos."""
+    """Draw right predictions in blue and mistakes in orange, both darker for a larger share of the label's photos."""
     is_right = np.eye(len(table), dtype=bool)
     for colours, hidden in (("Blues", ~is_right), ("Oranges", is_right | (table == 0))):
         axis.imshow(np.ma.masked_array(share, hidden), cmap=colours, vmin=0, vmax=1, aspect="equal")
@@ -88,7 +86,7 @@ def _draw_table(axis: Axes, table: np.ndarray, share: np.ndarray) -> None:
     axis.spines[:].set_visible(False)
 
 
-def _told_of_confusion(table: np.ndarray, names: Sequence[str], split: str) -> str:
+def _confusion_title(table: np.ndarray, names: Sequence[str], split: str) -> str:
     n, wrong = int(table.sum()), table - np.diag(table.diagonal())
     if not wrong.any():
         return f"{'The one photo is' if n == 1 else f'All {n:,} photos are'} labelled rightly ({split})."
@@ -99,36 +97,36 @@ def _told_of_confusion(table: np.ndarray, names: Sequence[str], split: str) -> s
     )
 
 
-@drawn
-def calibration(about: About) -> Figure:
-    """Draw how often a prediction is right by the probability it is given, before and after calibration, and how many.
+@in_style
+def calibration(record: RunRecord) -> Figure:
+    """Draw the reliability diagram (DeGroot & Fienberg 1983), before and after calibration, and the photos of each bin.
 
-    The reliability diagram of DeGroot & Fienberg 1983. Raises DataError where the run has no calibration.
+    Raises DataError where the run has no calibration.
     """
-    known = about.get("calibration")
-    if not known or not known.get("bins"):
+    calibration_record = record.get("calibration")
+    if not calibration_record or not calibration_record.get("bins"):
         raise DataError("this run has no calibration: it had too few photos for one, or is of an earlier release")
     figure = new_figure(5.6, 6.2)
     axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     axis.plot([0, 1], [0, 1], color=QUIET, lw=1, ls="--", label="as often right as it says")
-    if is_corrected(known):
-        x, y = _columns(known.get("bins_before") or (), "probability", "accuracy")
+    if is_corrected(calibration_record):
+        x, y = _columns(calibration_record.get("bins_before") or (), "probability", "accuracy")
         axis.plot(x, y, "o-", mfc="white", lw=1, color=PALE, mec=QUIET, label="before calibration")
-    x, y = _columns(known["bins"], "probability", "accuracy")
-    low, high = np.array([b["interval"] for b in known["bins"]]).T
+    x, y = _columns(calibration_record["bins"], "probability", "accuracy")
+    low, high = np.array([b["interval"] for b in calibration_record["bins"]]).T
     axis.vlines(x, low, high, color=BLUE, lw=1.5, alpha=0.6, label="95 % interval")
-    axis.plot(x, y, "o", ms=7, color=BLUE, label="after calibration" if is_corrected(known) else "measured")
+    axis.plot(x, y, "o", ms=7, color=BLUE, label="after calibration" if is_corrected(calibration_record) else "measured")
     percent_axis(axis.yaxis)
     axis.set_ylabel("share that is right")
     axis.set_xlim(-0.02, 1.05)
     axis.set_ylim(-0.02, 1.02)
     axis.legend(loc="upper left")
-    n = _columns(known["bins"], "n")[0]
-    below.bar(x, n, width=_width(x), color=SKY)
+    n = _columns(calibration_record["bins"], "n")[0]
+    below.bar(x, n, width=_bar_width(x), color=SKY)
     below.set_ylabel("photos")
     below.set_xlabel("probability of the prediction")
     percent_axis(below.xaxis)
-    axis.set_title(wrapped(_told_of_calibration(known), 64))
+    axis.set_title(wrapped(_calibration_title(calibration_record), 64))
     return figure
 
 
@@ -136,16 +134,16 @@ def _columns(bins: Sequence[BinRecord], *keys: Literal["probability", "accuracy"
     return [np.array([b[key] for b in bins]) for key in keys]
 
 
-def _width(x: np.ndarray) -> float:
-    """Of bars that do not touch, where there is room."""
+def _bar_width(x: np.ndarray) -> float:
+    """Choose the width of bars that do not touch, where there is room."""
     return float(np.clip(0.8 * np.diff(np.sort(x)).min(initial=0.1), 0.01, 0.08))
 
 
-def _told_of_calibration(known: CalibrationRecord) -> str:
-    told = f"Probabilities are off by {percent(known['error_after'])} on average"
-    error_before, bias = known.get("error_before"), known.get("bias")
-    if error_before is not None and is_corrected(known):
-        told += f", {percent(error_before)} before calibration"
+def _calibration_title(c: CalibrationRecord) -> str:
+    title = f"Probabilities are off by {percent(c['error_after'])} on average"
+    error_before, bias = c.get("error_before"), c.get("bias")
+    if error_before is not None and is_corrected(c):
+        title += f", {percent(error_before)} before calibration"
     if bias is not None:
-        told += f"; of {counted(known['n_images'], 'photo')} even perfect ones would seem off by {percent(bias)}"
-    return f"{told}."
+        title += f"; of {counted(c['n_images'], 'photo')} even perfect ones would seem off by {percent(bias)}"
+    return f"{title}."

@@ -1,17 +1,16 @@
-"""Figures: how a plot looks, whatever it shows, and how it is written.
+"""The style of matplotlib figures: fonts, text colours, axes, shortened names; and writing them as PNG, SVG or PDF.
 
-Takes what is to be drawn on; gives a matplotlib Figure in our style, or a file of it. It decides colours, fonts and how a
-class's name is shortened. pyplot and its global state are never touched.
+Figures are made without pyplot, whose global state is never touched.
 """
 
 from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, Any, ParamSpec
 from unicodedata import bidirectional
 
 from headstart.errors import MissingExtra, OutputError
@@ -21,14 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-About: TypeAlias = Mapping[str, Any]  # run.json
 P = ParamSpec("P")
 
-# Okabe & Ito 2008, "Color universal design": told apart with every kind of colour blindness.
-BLUE, ORANGE, GREEN, PINK, AMBER, SKY, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222"
-COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, BLACK)
-RIGHT, WRONG = "#00704F", "#B84C00"  # GREEN and ORANGE, dark enough for letters
-QUIET, PALE = "#767676", "#BBBBBB"
+RIGHT_TEXT, WRONG_TEXT = "#00704F", "#B84C00"  # green and orange, dark enough for letters
+BLACK, QUIET, PALE = "#222222", "#767676", "#BBBBBB"
 STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.titlesize": 10.5,
@@ -60,8 +55,8 @@ FORMATS: dict[str, dict[str, Any]] = {  # by suffix, and what keeps the clock ou
 MOST_LETTERS = 24  # of a class's name
 
 
-def drawn(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Let a function draw in our style, whatever the user's own is; raises MissingExtra where matplotlib is not there."""
+def in_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorate a function that draws a Figure: it draws in our style, whatever the user's is; raises MissingExtra."""
 
     @wraps(draw)
     def styled(*arguments: P.args, **options: P.kwargs) -> Figure:
@@ -98,11 +93,11 @@ def wrapped(text: str, width: int) -> str:
 
 @cache
 def _fonts() -> dict[str, frozenset[int]]:
-    """The fonts of FONTS that are installed, and which letters each has."""
+    """Find the fonts of FONTS that are installed, and the code points of each."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
-    there = {font.name for font in fontManager.ttflist}
-    files = {name: findfont(FontProperties(family=[name])) for name in FONTS if name in there}
+    installed = {font.name for font in fontManager.ttflist}
+    files = {name: findfont(FontProperties(family=[name])) for name in FONTS if name in installed}
     return {name: frozenset(get_font(file).get_charmap()) for name, file in files.items()}
 
 
@@ -112,13 +107,13 @@ def _letters() -> frozenset[int]:
 
 
 def readable(name: str) -> str:
-    """Turn a class's name into what can be drawn: one short line, no letter that no font has, and no formula."""
+    """Make a class's name drawable: one short line, without letters that no font has, and without math markup."""
     short = " ".join(name.split())
     short = short if len(short) <= MOST_LETTERS else f"{short[: MOST_LETTERS - 1]}…"
-    shown = "".join(c if ord(c) in _letters() else MISSING for c in short).replace("$", r"\$") or "(no name)"
-    if any(bidirectional(c) in ("R", "AL") for c in shown):  # what stands around it keeps its order
-        shown = f"{LEFT_TO_RIGHT}{shown}{LEFT_TO_RIGHT}"
-    return shown
+    line = "".join(c if ord(c) in _letters() else MISSING for c in short).replace("$", r"\$") or "(no name)"
+    if any(bidirectional(c) in ("R", "AL") for c in line):  # what stands around it keeps its order
+        line = f"{LEFT_TO_RIGHT}{line}{LEFT_TO_RIGHT}"
+    return line
 
 
 def save(figure: Figure, path: Path) -> None:

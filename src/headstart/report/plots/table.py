@@ -1,6 +1,7 @@
-"""Plots: what a run found, as matplotlib figures for papers, slides and notebooks; a row of PLOTS for each.
+"""The plots of a run, a row of PLOTS each: figures for papers, slides and notebooks, drawn by the modules beside it.
 
-The door to the modules that draw: figures, curve_plots, result_plots and photo_plots.
+A new plot is one row: its name (`plot --kind NAME`), a function that draws a Figure from run.json, findings and pictures,
+decorated with style.in_style, and, where it shows photos, a function that chooses their rows.
 """
 
 from __future__ import annotations
@@ -10,39 +11,40 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headstart.data.labels import named
+from headstart.record import RunRecord
 from headstart.report.plots.curves import curves
-from headstart.report.plots.photos import Pictures, learnt, map_, mistakes, photos, predictions, tested
+from headstart.report.plots.photos import Pictures, held_out_rows, map_, mistake_rows, photos, predictions, training_rows
 from headstart.report.plots.results import calibration, confusion
-from headstart.report.plots.style import About, save
+from headstart.report.plots.style import save
 from headstart.runs.findings import Findings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["PLOTS", "Plot", "calibration", "confusion", "curves", "map_", "mistakes", "photos", "predictions", "save"]
+__all__ = ["PLOTS", "Plot", "calibration", "confusion", "curves", "map_", "photos", "predictions", "save"]
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A row of PLOTS. draw: from run.json, findings and pictures by row; rows: which rows' pictures it wants."""
+    """A row of PLOTS. draw: from run.json, findings and pictures by row; rows: the rows whose pictures it draws."""
 
-    draw: Callable[[About, Findings, Pictures], Figure]
-    rows: Callable[[About, Findings], list[int]] = lambda about, findings: []
+    draw: Callable[[RunRecord, Findings, Pictures], Figure]
+    rows: Callable[[RunRecord, Findings], list[int]] = lambda record, findings: []
 
 
-def _preview(about: About, findings: Findings, pictures: Pictures) -> Figure:
-    rows = learnt(about, findings)
-    labels = [named(findings.labels[i], about["classes"]) or "(none)" for i in rows]
+def _preview(record: RunRecord, findings: Findings, pictures: Pictures) -> Figure:
+    rows = training_rows(record, findings)
+    labels = [named(findings.labels[i], record["classes"]) or "(none)" for i in rows]
     return photos(labels, [pictures.get(i) for i in rows])
 
 
 PLOTS: dict[str, Plot] = {
-    "curves": Plot(lambda about, findings, pictures: curves(about)),
-    "confusion": Plot(lambda about, findings, pictures: confusion(about)),
-    "calibration": Plot(lambda about, findings, pictures: calibration(about)),
-    "map": Plot(lambda about, findings, pictures: map_(about, findings)),
-    "mistakes": Plot(lambda about, findings, pictures: predictions(about, findings, pictures, "mistakes"), mistakes),
-    "predictions": Plot(lambda about, findings, pictures: predictions(about, findings, pictures, "random"), tested),
-    "photos": Plot(_preview, learnt),
+    "curves": Plot(lambda record, findings, pictures: curves(record)),
+    "confusion": Plot(lambda record, findings, pictures: confusion(record)),
+    "calibration": Plot(lambda record, findings, pictures: calibration(record)),
+    "map": Plot(lambda record, findings, pictures: map_(record, findings)),
+    "mistakes": Plot(lambda record, findings, pictures: predictions(record, findings, pictures, "mistakes"), mistake_rows),
+    "predictions": Plot(lambda record, findings, pictures: predictions(record, findings, pictures, "random"), held_out_rows),
+    "photos": Plot(_preview, training_rows),
 }

@@ -1,4 +1,4 @@
-"""Event files: the bytes that TensorBoard reads. TFRecords of event.proto and summary.proto, in protobuf's wire format.
+"""Encodes TensorBoard event files: TFRecords of event.proto and summary.proto, in protobuf's wire format.
 
 Takes values; gives bytes. Why not tensorboardX (2.6.5): importing it imports torch wherever that is installed, 1 to 2.6 s,
 its writer is a thread behind a multiprocessing queue, and its files bear the clock's time and the host's name.
@@ -20,13 +20,13 @@ def event_file(events: Iterable[bytes], seconds: float) -> bytes:
 
 
 def _record(event: bytes) -> bytes:
-    """A TFRecord: length, its checksum, the event, its checksum."""
+    """Frame an event as a TFRecord: length, its checksum, the event, its checksum."""
     length = struct.pack("<Q", len(event))
     return length + struct.pack("<I", _masked_crc(length)) + event + struct.pack("<I", _masked_crc(event))
 
 
 def _masked_crc(content: bytes) -> int:
-    """CRC-32C (RFC 3720, appendix B.4), turned and shifted as TFRecord wants it."""
+    """Compute CRC-32C (RFC 3720, appendix B.4), rotated and shifted as TFRecord masks it."""
     crc, table = 0xFFFFFFFF, _crc_table()
     for byte in content:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -51,17 +51,17 @@ def scalar(tag: str, value: float, *, step: int = 0) -> bytes:
 
 
 def summary(tag: str, value: bytes, *, step: int = 0) -> bytes:
-    """Build an event, but for its time, with one value; value: the fields of it after the tag."""
+    """Build an event, without its time, with one value; value: the fields of it after the tag."""
     return int_field(2, step) + bytes_field(5, bytes_field(1, text_field(1, tag) + value))
 
 
 def metadata(plugin: str, content: bytes = b"", *, description: str = "") -> bytes:
-    """Write whose a value is, to stand in it, and what that plugin wants to know; description: in Markdown."""
+    """Write the metadata field of a value: its plugin, that plugin's content, and a description in Markdown."""
     return bytes_field(9, bytes_field(1, text_field(1, plugin) + bytes_field(2, content)) + text_field(3, description))
 
 
 def tensor(values: np.ndarray) -> bytes:
-    """Write the numbers of a value as a tensor of 32-bit floats, to stand in it."""
+    """Write the tensor field of a value: numbers as 32-bit floats."""
     shape = b"".join(bytes_field(2, int_field(1, n)) for n in values.shape)
     return bytes_field(8, int_field(1, 1) + bytes_field(2, shape) + bytes_field(4, values.astype("<f4").tobytes()))
 
@@ -70,17 +70,17 @@ def tensor(values: np.ndarray) -> bytes:
 
 
 def int_field(number: int, value: int) -> bytes:
-    """Write a field that is an integer or a truth; negative ones take ten bytes, as int64 does."""
+    """Write a field that is an integer or a bool; negative ones take ten bytes, as int64 does."""
     return _varint(number << 3) + _varint(value)
 
 
 def double_field(number: int, value: float) -> bytes:
-    """Write a field of 64 bits."""
+    """Write a field that is a 64-bit float."""
     return _varint(number << 3 | 1) + struct.pack("<d", value)
 
 
 def float_field(number: int, value: float) -> bytes:
-    """Write a field of 32 bits."""
+    """Write a field that is a 32-bit float."""
     return _varint(number << 3 | 5) + struct.pack("<f", value)
 
 
@@ -90,12 +90,12 @@ def bytes_field(number: int, value: bytes) -> bytes:
 
 
 def text_field(number: int, value: str) -> bytes:
-    """Write a field that is text; what is no Unicode becomes a question mark."""
+    """Write a field that is text; what is not Unicode becomes a question mark."""
     return bytes_field(number, value.encode("utf-8", "replace"))
 
 
 def doubles_field(number: int, values: np.ndarray) -> bytes:
-    """Write a field of many numbers of 64 bits, packed."""
+    """Write a packed field of 64-bit floats."""
     return bytes_field(number, values.astype("<f8").tobytes())
 
 

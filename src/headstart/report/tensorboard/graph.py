@@ -1,7 +1,7 @@
-"""Event graph: an ONNX network as TensorFlow's GraphDef, which TensorBoard draws.
+"""Converts an ONNX network to TensorFlow's GraphDef, which TensorBoard draws in its graph tab.
 
-It decides how nodes are called, so that they fold into boxes, and what is told of each: its shape and its weights' shapes,
-not the weights.
+It decides how nodes are named, so that they fold into boxes, and what each shows: its shape and its weights' shapes, not
+the weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GREATEST_INPUT = 256  # values that an ONNX weight may have and still tell the s
 
 
 def graph_of(model: bytes) -> bytes:
-    """Build an event, but for its time, with an ONNX network; model: the bytes of its file."""
+    """Build an event, without its time, of an ONNX network's graph; model: the bytes of its file."""
     import onnx
 
     network = onnx.load_from_string(model)
@@ -35,44 +35,44 @@ def graph_of(model: bytes) -> bytes:
         names.join(outputs)
         attributes = b"".join(_attribute(a.name, value) for a in node.attribute if (value := _attribute_value(a)))
         attributes += _attribute("_output_shapes", b"".join(_shape_list(shapes.get(name)) for name in outputs))
-        learnt = [f"{name.rpartition('.')[2]} {weights[name]}" for name in node.input if name in weights]
-        if learnt:
-            attributes += _attribute("weights", text_field(2, ", ".join(learnt)))
+        shapes_of_weights = [f"{name.rpartition('.')[2]} {weights[name]}" for name in node.input if name in weights]
+        if shapes_of_weights:
+            attributes += _attribute("weights", text_field(2, ", ".join(shapes_of_weights)))
         inputs = [names.of(name) for name in node.input if name and name not in weights]
         nodes.append(_node(names.of(outputs[0]), node.op_type, inputs, attributes))
     return bytes_field(4, b"".join(bytes_field(1, node) for node in nodes) + bytes_field(4, int_field(1, 22)))
 
 
 class _Names:
-    """Names of ONNX's values as TensorFlow has them: a path of scopes, unique."""
+    """Unique names of ONNX's values in TensorFlow's form, a path of scopes."""
 
     def __init__(self) -> None:
-        self._given: dict[str, str] = {}
-        self._taken: set[str] = set()
+        self._name_of_value: dict[str, str] = {}
+        self._names: set[str] = set()
 
     def of(self, value: str) -> str:
-        """The name of the node that gives a value."""
-        if value not in self._given:
+        """Give the name of the node that computes a value."""
+        if value not in self._name_of_value:
             parts = [re.sub(r"\W", "_", part, flags=re.ASCII) for part in re.split(r"[/.]+", value) if part.strip("_")]
             if parts and parts[0].isdigit():
                 parts[0] = f"network_{parts[0]}"
             whole = name = "/".join(parts) or "node"
             n = 1
-            while name in self._taken:
+            while name in self._names:
                 n += 1
                 name = f"{whole}_{n}"
-            self._taken.add(name)
-            self._given[value] = name
-        return self._given[value]
+            self._names.add(name)
+            self._name_of_value[value] = name
+        return self._name_of_value[value]
 
     def join(self, values: Sequence[str]) -> None:
-        """Let one node give several values."""
+        """Register the several values that one node computes."""
         for i, value in enumerate(values[1:], start=1):
-            self._given[value] = f"{self.of(values[0])}:{i}"
+            self._name_of_value[value] = f"{self.of(values[0])}:{i}"
 
 
 def _shapes(network: Any) -> dict[str, list[int]]:
-    """What shape each value has, -1 where it depends on the number of images; its weights are gone afterwards."""
+    """Infer each value's shape, -1 where it depends on the number of images; its large weights are removed from it."""
     import onnx
 
     for weight in network.graph.initializer:
@@ -88,7 +88,7 @@ def _shapes(network: Any) -> dict[str, list[int]]:
 
 
 def _shape_list(shape: list[int] | None) -> bytes:
-    """Into an AttrValue's list of shapes, one."""
+    """Encode one shape as an AttrValue's list of shapes."""
     dims = int_field(3, 1) if shape is None else b"".join(bytes_field(2, int_field(1, n)) for n in shape)
     return bytes_field(1, bytes_field(7, dims))
 
@@ -102,7 +102,7 @@ def _attribute(name: str, value: bytes) -> bytes:
 
 
 def _attribute_value(attribute: Any) -> bytes:
-    """ONNX's numbers and words as AttrValue; of tensors and graphs nothing."""
+    """Encode ONNX's numbers and strings as AttrValue; tensors and graphs are left out."""
     import onnx
 
     value = onnx.helper.get_attribute_value(attribute)

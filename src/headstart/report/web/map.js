@@ -14,14 +14,11 @@
      sprites       {side, columns, perSheet, sheets: [data URLs]}: photo i is square i; optional
      originals     what to put before a path for the URL of the photo itself ("file://", "../", ""); null: small pictures only
      mayOpen       n of true or false (or 1, 0): whether originals is followed (optional; all by default)
+     colours       {classes, issues, splits: lists, right, wrong, unfamiliar, neutral, noIssue}: "#rrggbb", from report/colours.py
      wheel         "always" (by default) or "focus": the wheel zooms only once the map was clicked, for long pages
    It gives {renderer, points, positionOf(i), indexAt(x, y), select(indices), reset(), destroy()}; x, y are of the viewport. */
 const headstartMap = (() => {
   "use strict";
-  // Okabe & Ito 2008 without black, yellow darkened, then three of Tol's: told apart in the common kinds of colour blindness.
-  const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#999933", "#332288", "#44aa99", "#882255"];
-  const LIGHTNESS = [0, 0.45, -0.35, 0.65, -0.55];  // of each further ten classes: towards white, towards black
-  const GREY = "#8d96a1", STRANGE = "#e6007e";
   const SPLITS = ["train", "validation", "test"];
   const LISTED = 500;  // lines of a lasso's list; the CSV has all
   const TYPES = { u8: Uint8Array, i8: Int8Array, i16: Int16Array, f32: Float32Array };
@@ -42,12 +39,6 @@ const headstartMap = (() => {
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
   const count = (n) => n.toLocaleString("en");
   const photos = (n) => `${count(n)} ${n === 1 ? "photo" : "photos"}`;
-
-  function colourOf(i) {
-    const shift = LIGHTNESS[Math.floor(i / PALETTE.length) % LIGHTNESS.length], goal = shift > 0 ? 255 : 0;
-    const parts = rgb(PALETTE[i % PALETTE.length]).map((c) => Math.round(c + (goal - c) * Math.abs(shift)));
-    return "#" + parts.map((c) => c.toString(16).padStart(2, "0")).join("");
-  }
 
   function make(tag, className, parent, text) {
     const element = document.createElement(tag);
@@ -83,7 +74,7 @@ const headstartMap = (() => {
     }
     const list = (value) => Array.from(unpack(value, n, null), positionsIn);
     return {
-      n, at, isPlaced, names: data.names, root: data.root || "", classes: data.classes || [],
+      n, at, isPlaced, names: data.names, root: data.root || "", classes: data.classes || [], colours: data.colours,
       labels: list(data.label), predictions: list(data.prediction), probability: unpack(data.probability, n, null),
       split: Array.from(unpack(data.split, n, -1), (v) => (v === null ? -1 : v)),
       isCorrect: Array.from(unpack(data.isCorrect, n, null), truth), issue: unpack(data.issue, n, null),
@@ -215,25 +206,25 @@ const headstartMap = (() => {
 
   // What photos are coloured by: entries of the legend, and each photo's entry.
   function modesOf(d) {
-    const { classes } = d, named = (text, colour) => ({ text, colour });
-    const ofClass = classes.map((text, i) => named(text, colourOf(i)));
+    const { classes, colours } = d, named = (text, colour) => ({ text, colour }), cycled = (list, i) => list[i % list.length];
+    const ofClass = classes.map((text, i) => named(text, cycled(colours.classes, i)));
     const modes = {
-      label: { title: "label", entries: [...ofClass, named(d.labels.every((l, i) => l.length || d.isNew[i]) ? "new photos" : "no label", GREY), named("unfamiliar new photos", STRANGE)],
+      label: { title: "label", entries: [...ofClass, named(d.labels.every((l, i) => l.length || d.isNew[i]) ? "new photos" : "no label", colours.neutral), named("unfamiliar new photos", colours.unfamiliar)],
         of: (i) => d.labels[i][0] ?? classes.length + (d.isNew[i] && d.unfamiliarity[i] > 1 ? 1 : 0) },
-      prediction: { title: "prediction", entries: [...ofClass, named("no prediction", GREY)],
+      prediction: { title: "prediction", entries: [...ofClass, named("no prediction", colours.neutral)],
         of: (i) => d.predictions[i][0] ?? classes.length },
-      split: { title: "split", entries: [...SPLITS.map((text, i) => named(text, PALETTE[[4, 2, 3][i]])), named("new photos", GREY)],
+      split: { title: "split", entries: [...SPLITS.map((text, i) => named(text, colours.splits[i])), named("new photos", colours.neutral)],
         of: (i) => (d.split[i] < 0 ? 3 : d.split[i]) },
-      correctness: { title: "right or wrong", entries: [named("right", "#56b4e9"), named("wrong", "#d55e00"), named("not judged", GREY)],
+      correctness: { title: "right or wrong", entries: [named("right", colours.right), named("wrong", colours.wrong), named("not judged", colours.neutral)],
         of: (i) => (d.isCorrect[i] === null ? 2 : d.isCorrect[i] ? 0 : 1) },
     };
     if (d.unfamiliarity.some((u) => u >= 0)) {
-      modes.familiarity = { title: "familiarity", entries: [named("familiar", "#56b4e9"), named("unfamiliar", STRANGE), named("not judged", GREY)],
+      modes.familiarity = { title: "familiarity", entries: [named("familiar", colours.right), named("unfamiliar", colours.unfamiliar), named("not judged", colours.neutral)],
         of: (i) => (d.unfamiliarity[i] > 1 ? 1 : d.unfamiliarity[i] >= 0 ? 0 : 2) };
     }
     const kinds = [...new Set(d.issue.filter((kind) => kind !== null && kind !== undefined))].sort();
     if (kinds.length) {
-      modes.issue = { title: "issue", entries: [...kinds.map((kind, i) => named(String(kind).replaceAll("_", " "), colourOf(3 + i))), named("none", "#b9c0c8")],
+      modes.issue = { title: "issue", entries: [...kinds.map((kind, i) => named(String(kind).replaceAll("_", " "), cycled(colours.issues, i))), named("none", colours.noIssue)],
         of: (i) => { const at = kinds.indexOf(d.issue[i]); return at < 0 ? kinds.length : at; } };
     }
     return modes;

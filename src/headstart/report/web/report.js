@@ -675,8 +675,8 @@
     return true;
   }
 
-  function twoCurves(rows, x, [learnt, held], words) {
-    const series = [[learnt, "a", "learnt from"], [held, "b", "held out"]].map(([key, kind, title]) => ({ kind, name: title, points: rows.map((r) => [r[x], r[key]]).filter((p) => p[1] != null) }));
+  function twoCurves(rows, x, keys, words) {  // keys: of each split, from report/curve_table.py
+    const series = [[keys.train, "a", "learnt from"], [keys.validation, "b", "held out"]].map(([key, kind, title]) => ({ kind, name: title, points: rows.map((r) => [r[x], r[key]]).filter((p) => p[1] != null) }));
     return { series: series.filter((s) => s.points.length), ...words };
   }
 
@@ -686,7 +686,7 @@
     const box = el("div", { class: "charts" });
     at("fitting").append(el("h3", null, "While it was learning"), ...(sentences.fitting ? [el("p", { class: "reading" }, sentences.fitting)] : []), box);
     const pairs = [["accuracy", { xLabel: "step", yLabel: "photos labelled rightly", isShare: true }], ["cross_entropy", { xLabel: "step", yLabel: "cross entropy (lower is better)" }]];
-    for (const [key, words] of pairs) addCurve(box, twoCurves(steps, "step", [`train_${key}`, `validation_${key}`], words));
+    for (const [measure, words] of pairs) addCurve(box, twoCurves(steps, "step", data.curve_keys.fitting[measure], words));
     const { n_train: learnt, n_validation: held } = data.fitting;
     if (learnt && held) box.after(el("p", { class: "how" }, `This was a fit of its own, to watch: of the photos that are learnt from, it learnt from ${number(learnt)}; ${number(held)} others, a fifth, were held out from this fit alone.`));
     return true;
@@ -700,12 +700,12 @@
   }
 
   function drawTuning() {
-    const rows = data.tuning || [];
+    const rows = data.tuning || [], keys = data.curve_keys.fine_tuning;
     if (!rows.length) { drop("tuning"); return false; }
     const box = el("div", { class: "charts" });
     at("tuning").append(el("h3", null, "Fine-tuning: the network learns too"), ...(sentences.tuning ? [el("p", { class: "reading" }, sentences.tuning)] : []), box);
-    addCurve(box, twoCurves(rows, "epoch", ["none", "validation_accuracy"], { xLabel: "epoch", yLabel: "photos labelled rightly", isShare: true }));
-    addCurve(box, twoCurves(rows, "epoch", ["train_loss", "validation_loss"], { xLabel: "epoch", yLabel: "loss (lower is better)" }));
+    addCurve(box, twoCurves(rows, "epoch", keys.accuracy, { xLabel: "epoch", yLabel: "photos labelled rightly", isShare: true }));
+    addCurve(box, twoCurves(rows, "epoch", keys.cross_entropy, { xLabel: "epoch", yLabel: "loss (lower is better)" }));
     return true;
   }
 
@@ -725,7 +725,7 @@
     for (const { title, found } of data.issues) for (const i of found.flatMap((f) => f.photos)) issue[i] ??= title;
     const sheets = sprites && { side: sprites.side, columns: sprites.columns, perSheet: sprites.perSheet, sheets: sprites.sheets.map(jpeg) };
     const { x, y, label, prediction, probability, split, is_right: isCorrect } = photos;
-    headstartMap(at("map-box"), { x, y, label, prediction, probability, split, isCorrect, issue, classes, sprites: sheets, mayOpen: photos.may_open, wheel: "focus", ...originalsForMap() });
+    headstartMap(at("map-box"), { x, y, label, prediction, probability, split, isCorrect, issue, classes, sprites: sheets, colours: data.colours, mayOpen: photos.may_open, wheel: "focus", ...originalsForMap() });
   }
 
   function originalsForMap() {

@@ -14,7 +14,7 @@ from headstart.data.splits import SPLITS
 from headstart.errors import DataError
 from headstart.evaluation.metrics import Evaluation, evaluate
 from headstart.evaluation.multilabel import MultiLabelEvaluation, best_thresholds, evaluate_multilabel
-from headstart.runs.folder import HeldOut
+from headstart.runs.folder import PredictionRow
 from headstart.selection.cross_validation import Choice, cross_fitted_thresholds
 from headstart.training.steps.training_set import TrainingSet
 from headstart.training.steps.trust import Trained
@@ -28,7 +28,7 @@ class HeldOutJudged:
     """
 
     evaluation: Evaluation | MultiLabelEvaluation
-    held_out: list[HeldOut]
+    held_out: list[PredictionRow]
     thresholds: np.ndarray | None
     is_right: np.ndarray
 
@@ -94,7 +94,7 @@ def _rows(
     others: np.ndarray,
     probabilities: tuple[np.ndarray, np.ndarray],
     predictions: tuple[np.ndarray, np.ndarray],
-) -> list[HeldOut]:
+) -> list[PredictionRow]:
     """The rows of predictions.csv, in the data's order; probabilities, predictions: of the test split, of the others."""
     both = zip(
         [*data.test, *others],
@@ -103,7 +103,7 @@ def _rows(
         strict=True,
     )
     return [
-        HeldOut(
+        PredictionRow(
             data.names[i],
             SPLITS[data.splits[i]],
             labels.named(data.labels[i], data.classes),

@@ -16,8 +16,8 @@ from headstart.record import RunRecord
 from headstart.report.review import Review, review, with_probes, write_issues, write_report
 from headstart.report.tensorboard.write import write_events
 from headstart.runs.folder import draft_of, publish, write_tables
-from headstart.runs.learnt_photos import write_learnt_photos
 from headstart.runs.record_file import run_record_json
+from headstart.runs.training_photos import write_training_photos
 from headstart.training.steps.held_out import HeldOutJudged
 from headstart.training.steps.look import RunFindings
 from headstart.training.steps.run_record import compose_metadata
@@ -69,7 +69,7 @@ def write_run(
             classifier.save(draft / FILE_NAME)
             write_tables(draft, data.classes, judged.held_out, data.skipped)
             findings.of_photos.save(draft)
-            write_learnt_photos(draft, copies.image_stats.only(data.rows[data.learn]))
+            write_training_photos(draft, copies.image_stats.only(data.rows[data.learn]))
             write_issues(draft, findings.issues)
             _write_for_people(draft, {**record, "seconds": workspace.seconds}, classifier, trained, findings, reviewed)
         record = {**record, "seconds": workspace.seconds}

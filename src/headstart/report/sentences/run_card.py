@@ -1,6 +1,6 @@
-"""The run's card: how a classifier was made, for the last part of the report.
+"""The run's card: options, choices, file, licences, times and versions of a run, for the last part of the report.
 
-Takes run.json; gives groups of terms and what they are. It decides what of a run is worth a line.
+Takes run.json; gives groups of terms and their values. It decides what of a run is worth a line.
 """
 
 from __future__ import annotations
@@ -14,54 +14,54 @@ from headstart.report.sentences.numbers import is_evaluation
 from headstart.wording import counted
 
 
-def card_of(about: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Tell how a run was made: groups, each a title and its terms with what they are; about: run.json."""
-    choice = about.get("choice") or {}
+def card_of(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
+    """List how a run was made: groups, each a title and its terms with their values; record: run.json."""
+    choice = record.get("choice") or {}
     names = str(choice.get("backbone", "")).split("+")
-    model = about.get("model") or {}
-    seconds = about.get("seconds") or {}
-    learnt = [(str(k), _worded(v)) for k, v in choice.items() if k != "trials"]
-    made = [
+    model = record.get("model") or {}
+    seconds = record.get("seconds") or {}
+    choices = [(str(k), _value_text(v)) for k, v in choice.items() if k != "trials"]
+    file = [
         ("file", str(model.get("file", ""))),
         ("bytes", f"{model.get('bytes', 0):,}"),
         ("sha256", str(model.get("sha256", ""))),
     ]
     groups = [
-        ("Photos", _photos(about)),
-        ("What was chosen", learnt),
-        ("The classifier's file", made if model else []),
+        ("Photos", _photo_rows(record)),
+        ("What was chosen", choices),
+        ("The classifier's file", file if model else []),
         ("Licences of the weights", [(b.name, b.license) for b in BACKBONES.values() if b.name in names]),
-        ("Options", [(str(k), _worded(v)) for k, v in (about.get("arguments") or {}).items()]),
+        ("Options", [(str(k), _value_text(v)) for k, v in (record.get("arguments") or {}).items()]),
         ("Seconds", [*((str(k), f"{v:.1f}") for k, v in seconds.items()), ("together", f"{sum(seconds.values()):.1f}")]),
         (
             "Versions",
             [
-                ("headstart", str(about.get("headstart"))),
-                *((k, _worded(v)) for k, v in (about.get("versions") or {}).items()),
+                ("headstart", str(record.get("headstart"))),
+                *((k, _value_text(v)) for k, v in (record.get("versions") or {}).items()),
             ],
         ),
     ]
     return [(title, rows) for title, rows in groups if rows]
 
 
-def _photos(about: RunRecord) -> list[tuple[str, str]]:
-    images = about["images"]
+def _photo_rows(record: RunRecord) -> list[tuple[str, str]]:
+    images = record["images"]
     rows = [
-        ("folder or table", str(about.get("photos", ""))),
+        ("folder or table", str(record.get("photos", ""))),
         ("photos used", f"{images['used']:,}"),
         ("left out", f"{images.get('skipped', 0):,}"),
     ]
-    if is_evaluation(about):
-        return [("run that was judged", str(about["run"])), *rows]
+    if is_evaluation(record):
+        return [("run that was judged", str(record["run"])), *rows]
     of_split = (images.get("train", 0), images.get("validation", 0), images.get("test", 0))
     return [
         *rows,
         *((split, counted(n, "photo")) for split, n in zip(SPLITS, of_split, strict=True)),
-        ("fingerprint of the splits", str(about.get("splits_sha256", ""))),
+        ("fingerprint of the splits", str(record.get("splits_sha256", ""))),
     ]
 
 
-def _worded(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is None or value == [] or value == "":
         return "-"
     if isinstance(value, bool):

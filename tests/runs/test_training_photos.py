@@ -15,9 +15,9 @@ from headstart.codes.image_stats import compute_image_stats
 from headstart.data.splits import TEST
 from headstart.data.tables import digest_of
 from headstart.errors import DataError
-from headstart.runs import learnt_photos
+from headstart.runs import training_photos
 from headstart.runs.findings import Findings
-from headstart.runs.learnt_photos import FILE_NAME
+from headstart.runs.training_photos import FILE_NAME
 from headstart.training import evaluate_run, other_photos
 from support.photos import scene
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_recognised_any_more_is_told(world, mixed, moved, tmp_pat
 
 
 def test_too_many_photos_to_compare_are_told(world, mixed, monkeypatch):
-    monkeypatch.setattr(learnt_photos, "MAX_COMPARED", 19)
+    monkeypatch.setattr(training_photos, "MAX_COMPARED", 19)
     n, notes = judged(world.run, mixed)
     assert n == 8 and "20 photos, those that were learnt from among them, are too many to compare" in notes
 
