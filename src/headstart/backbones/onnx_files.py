@@ -52,12 +52,12 @@ def other_files(graph: onnx.GraphProto, *, even_unused: bool = False) -> list[st
     """
     import onnx
 
-    named = {
+    locations = {
         next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
         for tensor in _tensors(graph)
         if tensor.data_location == onnx.TensorProto.EXTERNAL or (even_unused and tensor.external_data)
     }
-    return sorted(named)
+    return sorted(locations)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -304,7 +304,7 @@ def _check_same_codes(module: nn.Module, model: onnx.ModelProto, size: int, tole
     engine = OpenVINOEngine(standard_form(model, preprocess, codes="codes").SerializeToString(), Hardware(precision="f32"))
     exported = np.stack([engine.infer(pixels)["codes"] for pixels in images])
     with torch.no_grad():
-        expected = module(normalised(torch.from_numpy(images), preprocess)).numpy()
+        expected = module(normalise(torch.from_numpy(images), preprocess)).numpy()
     scale = float(np.abs(expected).max())
     difference = float(np.abs(exported - expected).max())
     if not difference <= tolerance * max(scale, 1e-6):
@@ -314,7 +314,7 @@ def _check_same_codes(module: nn.Module, model: onnx.ModelProto, size: int, tole
         )
 
 
-def normalised(images: Any, preprocess: Preprocess) -> Any:
+def normalise(images: Any, preprocess: Preprocess) -> Any:
     """Normalise a (n, S, S, 3) uint8 tensor for a TorchNetwork's module: (n, 3, S, S) float32, on the same device."""
     import torch
 

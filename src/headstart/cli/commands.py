@@ -130,9 +130,9 @@ def predict(options: argparse.Namespace) -> int:
     width = min(24, max(map(len, classifier.classes)))
     is_shown = form is None and not options.output
     is_quiet = options.quiet or (is_shown and sys.stdout.isatty())
-    total = 0 if is_quiet else inputs.count(options.paths)
+    total = 0 if is_quiet else inputs.count_inputs(options.paths)
     empty: list[str] = []
-    photos = inputs.open_up(options.paths, empty)
+    photos = inputs.list_inputs(options.paths, empty)
     if (first := next(photos, None)) is None:
         raise DataError(f"there are no files in {', '.join(options.paths)}")
     n, n_bad = 0, 0

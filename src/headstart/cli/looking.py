@@ -169,12 +169,12 @@ def _new_photos(saved: SavedRun, findings: Findings, options: argparse.Namespace
 
     classifier = saved.classifier(hardware_of(options))
     names, rows, pictures = [], [], []
-    total, empty = inputs.count(options.add), list[str]()
+    total, empty = inputs.count_inputs(options.add), list[str]()
 
     def load(_: int, image: Any) -> Any:
         return load_image(image, classifier.preprocess)
 
-    for n, result in enumerate(classifier.engine.stream(inputs.open_up(options.add, empty), load), start=1):
+    for n, result in enumerate(classifier.engine.stream(inputs.list_inputs(options.add, empty), load), start=1):
         progress("photos", n, total)
         if result.outputs is None:
             console.tell(f"{display_name(result.item)} is left out: {result.instead.reason}")
@@ -319,7 +319,7 @@ def _nearest(options: argparse.Namespace, classifier: Classifier, codes: np.ndar
     import numpy as np
 
     from headstart.data.decoding import read_bytes
-    from headstart.data.labels import named
+    from headstart.data.labels import label_text
     from headstart.data.splits import TEST
     from headstart.numerics.pca import along_axes
     from headstart.runs.findings import FILE_NAME
@@ -335,7 +335,7 @@ def _nearest(options: argparse.Namespace, classifier: Classifier, codes: np.ndar
     itself = sha256(content if isinstance(content, bytes) else b"").digest()
     others = (findings.digests != np.frombuffer(itself, np.uint8)).any(axis=1)
     rows = findings.nearest_to(place, N_NEAREST, np.flatnonzero((findings.splits != TEST) & others))
-    return [(findings.names[row], named(findings.labels[row], about["classes"])) for row in rows]
+    return [(findings.names[row], label_text(findings.labels[row], about["classes"])) for row in rows]
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -151,17 +151,17 @@ def _stamp_of_file(path: str | os.PathLike[str]) -> Stamp | None:
     except (OSError, ValueError):
         return None
     now = time.time_ns()
-    if any(abs(now - changed) < _clock_step(changed) for changed in (status.st_mtime_ns, status.st_ctime_ns)):
+    if any(abs(now - change_time) < _clock_step(change_time) for change_time in (status.st_mtime_ns, status.st_ctime_ns)):
         return None
     return Stamp(os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _clock_step(changed: int) -> int:
+def _clock_step(change_time: int) -> int:
     """The least time between two changes of a file whose times differ, by the resolution of its file system.
 
     A time without a part below a second is one of a file system that has none. A server's clock may be a little ahead.
     """
-    return TICK_NANOSECONDS if changed % 1_000_000_000 else COARSE_NANOSECONDS + TICK_NANOSECONDS
+    return TICK_NANOSECONDS if change_time % 1_000_000_000 else COARSE_NANOSECONDS + TICK_NANOSECONDS
 
 
 def _fill_from_store(

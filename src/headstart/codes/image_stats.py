@@ -78,11 +78,11 @@ def compute_image_stats(
         _fill_from_store(digests, shelf, rows)
     todo = [i for i, digest in enumerate(digests) if digest not in rows]
 
-    def look(index: int, i: int) -> Result[int]:
+    def measure(index: int, i: int) -> Result[int]:
         is_known = digests[i] in rows  # by now, of a copy
         return Result(index, i, None, None if is_known else _compute_row(images[i], digests[i]))
 
-    stream = in_order(todo, look, workers=max(1, min(threads or available_cores(), len(todo))))
+    stream = in_order(todo, measure, workers=max(1, min(threads or available_cores(), len(todo))))
     with shelf or contextlib.nullcontext(), contextlib.closing(stream):
         for done, result in enumerate(stream, start=1):
             digest, row = digests[result.item], result.instead

@@ -18,7 +18,7 @@ import numpy as np
 from headstart.data.decoding import Failure, read_bytes
 from headstart.data.labels import SEPARATOR, counts, encode, natural_key
 from headstart.data.splits import SPLIT_NAMES, TRAIN, UNASSIGNED
-from headstart.data.tables import TABLE_SUFFIXES, ImageRef, TableRow, outside, read_table, split_of_name
+from headstart.data.tables import TABLE_SUFFIXES, ImageRef, TableRow, files_outside, read_table, split_of_name
 from headstart.errors import DataError
 from headstart.wording import listed
 
@@ -241,7 +241,7 @@ def _describe_contents(loose: Sequence[Path], skipped: Sequence[Skipped]) -> str
 
 def _note_outside_files(rows: Sequence[TableRow], folder: Path, name: Path) -> tuple[str, ...]:
     """Note the files that a table names outside its folder: they are read and may be shown, and it may be a stranger's."""
-    paths = outside(rows, folder)
+    paths = files_outside(rows, folder)
     if not paths:
         return ()
     files = "1 file that lies" if len(paths) == 1 else f"{len(paths):,} files that lie"

@@ -43,7 +43,9 @@ RESAMPLING = {"area": (3, 2), "bilinear": (1, 1), "bicubic": (2, 2)}
 
 def load_image(source: ImageSource, preprocess: Preprocess) -> np.ndarray | Failure:
     """Turn one image, wherever it is, into the (size, size, 3) uint8 RGB square that a backbone sees."""
-    return decode_and_apply(source, lambda pixels: fit(pixels, preprocess), shorter_side=shorter_side_wanted(preprocess))
+    return decode_and_apply(
+        source, lambda pixels: crop_and_resize(pixels, preprocess), shorter_side=shorter_side_wanted(preprocess)
+    )
 
 
 def shorter_side_wanted(preprocess: Preprocess) -> int:
@@ -55,7 +57,7 @@ def shorter_side_wanted(preprocess: Preprocess) -> int:
     return int(np.ceil(1.5 * preprocess.size / preprocess.crop))
 
 
-def fit(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+def crop_and_resize(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     """Cut the central square out of (height, width, 3) pixels and scale it to the backbone's size."""
     import cv2
 

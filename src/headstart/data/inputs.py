@@ -12,7 +12,7 @@ from headstart.data.datasets import Skipped, walk
 from headstart.data.formats import HEADER_BYTES, is_image
 
 
-def open_up(paths: Iterable[str], empty: list[str] | None = None) -> Iterator[str | bytes]:
+def list_inputs(paths: Iterable[str], empty: list[str] | None = None) -> Iterator[str | bytes]:
     """Yield the images of paths: files, those in folders, those that match patterns, and, for `-`, those of stdin.
 
     Stdin holds a path a line, or one picture, which is given as bytes. empty: a list that gets the folders without files.
@@ -32,7 +32,7 @@ def open_up(paths: Iterable[str], empty: list[str] | None = None) -> Iterator[st
             matches = sorted(glob.glob(path, recursive=True))
             if not matches:
                 yield path
-            yield from open_up(matches, empty)
+            yield from list_inputs(matches, empty)
         else:
             yield path
 
@@ -43,9 +43,9 @@ def _from_stdin(stdin: Any, empty: list[str] | None) -> Iterator[str | bytes]:
         return
     for line in stdin:
         if path := os.fsdecode(line.rstrip(b"\r\n")):
-            yield from open_up([path] if path != "-" else [], empty)
+            yield from list_inputs([path] if path != "-" else [], empty)
 
 
-def count(paths: Sequence[str]) -> int:
+def count_inputs(paths: Sequence[str]) -> int:
     """Count the images, for a progress bar; 0 where stdin is among the paths, whose number only its end tells."""
-    return 0 if "-" in paths else sum(1 for _ in open_up(paths))
+    return 0 if "-" in paths else sum(1 for _ in list_inputs(paths))

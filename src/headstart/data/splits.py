@@ -23,20 +23,20 @@ SPLIT_NAMES = {
 
 
 def assign_splits(
-    given: np.ndarray, digests: Sequence[bytes], labels: np.ndarray, *, seed: int, validation: float, test: float
+    assigned: np.ndarray, digests: Sequence[bytes], labels: np.ndarray, *, seed: int, validation: float, test: float
 ) -> np.ndarray:
-    """Assign a split to each image that has none: (n,) int8, positions in SPLITS, from the (n,) given ones and the sha256.
+    """Assign a split to each image that has none: (n,) int8, positions in SPLITS.
 
-    Each image draws a number in [0, 1) from its content and the seed; the lowest `test` of them are the test split, the
-    next `validation` the validation split. A split that the data gives is not drawn for. So shares are met on average
-    in every class, and nothing that happens to one photo moves another. The one exception: a class whose every image
-    drew the test split keeps the image of the highest number in train, with its likes in other classes, for it could
-    not be learnt at all.
+    assigned: (n,) the splits that the data gives, UNASSIGNED where it gives none. Each image draws a number in [0, 1) from
+    its sha256 and the seed; the lowest `test` of them are the test split, the next `validation` the validation split. A
+    split that the data gives gets no others. So shares are met on average in every class, and nothing that happens to one
+    photo moves another. The one exception: of a class whose every image drew the test split, which could not be learnt at
+    all, the image of the highest number is in train, with its copies in other classes.
     """
-    splits = given.astype(np.int8).copy()
-    is_drawn = np.isin(splits, (UNASSIGNED, TRAIN) if _has_split(given, TRAIN) else (UNASSIGNED,))
-    test_share = 0.0 if _has_split(given, TEST) else test
-    validation_share = 0.0 if _has_split(given, VALIDATION) else validation
+    splits = assigned.astype(np.int8).copy()
+    is_drawn = np.isin(splits, (UNASSIGNED, TRAIN) if _has_split(assigned, TRAIN) else (UNASSIGNED,))
+    test_share = 0.0 if _has_split(assigned, TEST) else test
+    validation_share = 0.0 if _has_split(assigned, VALIDATION) else validation
     numbers = np.array([_draw_number(digest, seed) for digest in digests])
     splits[is_drawn] = TRAIN
     splits[is_drawn & (numbers < test_share + validation_share)] = VALIDATION

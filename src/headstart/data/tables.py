@@ -178,11 +178,14 @@ def _read_parquet(table: Path, split: str | None) -> list[TableRow]:
     ]
 
 
-def outside(rows: Sequence[TableRow], folder: Path) -> list[str]:
+def files_outside(rows: Sequence[TableRow], folder: Path) -> list[str]:
     """List the files outside a folder that rows name, or that rows of Parquet name instead of holding bytes."""
     images = [row.image for row in rows]
     tables = dict.fromkeys(image.table for image in images if isinstance(image, TableImage))
-    paths = [*(image for image in images if isinstance(image, str)), *(path for table in tables for path in table.named())]
+    paths = [
+        *(image for image in images if isinstance(image, str)),
+        *(path for table in tables for path in table.paths_in_rows()),
+    ]
     start, inside = os.path.join(folder, ""), Path(os.path.abspath(folder))
     likely = (path for path in paths if os.pardir in path or not path.startswith(start) or os.path.isabs(path[len(start) :]))
     return [path for path in likely if not Path(os.path.abspath(path)).is_relative_to(inside)]
@@ -273,7 +276,7 @@ class ParquetImages:
         is_whole = all(statistics is not None and statistics.null_count == 0 for statistics in bytes_of)
         return is_whole and bool(metadata.equals(self.file.metadata))
 
-    def named(self) -> Iterator[str]:
+    def paths_in_rows(self) -> Iterator[str]:
         """Yield the files that rows name instead of holding bytes."""
         from pyarrow import types
 

@@ -1,6 +1,6 @@
 """Runs a network on NVIDIA GPUs with torch, in batches: the order of the items, and the CPU's codes within tolerance.
 
-Takes what engine.py takes, a network in standard form and a function that loads one image; gives the same results. It
+Takes what OpenVINOEngine takes, a network in standard form and a function that loads one image; gives the same results. It
 decides how many images a batch has, what is computed in 16 bits, and when the CPU's engine has to do instead.
 
 Cores decode, as they do for the CPU; uint8 images cross over to the GPU from pinned memory, and the normalisation, which is

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from headstart.backbones.torch_modules import normalised
+from headstart.backbones.torch_modules import normalise
 from headstart.data.decoding import Failure
 from headstart.data.images import Preprocess, display_name, load_image
 from headstart.data.tables import ImageRef, TableImage, same_content_of
@@ -88,7 +88,7 @@ class Data:
             yield from (_float(self.kept_validation[torch.from_numpy(batch)]) for batch in batches)
             return
         for squares in self._squares(self.validated, batches):
-            yield self._through_trunk(normalised(squares.to(self.team.device), self.preprocess))
+            yield self._through_trunk(normalise(squares.to(self.team.device), self.preprocess))
 
     def _kept(self, progress: Progress) -> tuple[Any, Any]:
         """Run the frozen layers once: over each view of each image of train, the first the one that prediction sees."""
@@ -109,7 +109,7 @@ class Data:
             progress("frozen layers", int(batch[-1]) + 1, n)
         of_train = of_train.flatten(0, 1)
         pixels = self._squares(self.validated, _split(len(self.validated), self.recipe.batch))
-        of_validation = [self._through_trunk(normalised(x.to(self.team.device), self.preprocess)).half() for x in pixels]
+        of_validation = [self._through_trunk(normalise(x.to(self.team.device), self.preprocess)).half() for x in pixels]
         return of_train, torch.cat(of_validation) if of_validation else of_train[:0]
 
     def _through_trunk(self, x: Any) -> Any:

@@ -55,8 +55,8 @@ def _parts(value: Any) -> list[Any]:
 
 def _refuse(value: Any, where: str, expected: str) -> None:
     text = json.dumps(value)
-    shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
-    raise ValueError(f"{where or 'all of it'} is {shown}; expected {expected}")
+    excerpt = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+    raise ValueError(f"{where or 'all of it'} is {excerpt}; expected {expected}")
 
 
 def _within(where: str, name: str) -> str:

@@ -361,7 +361,7 @@ def _predictions(findings: Findings, about: RunRecord) -> list[HeldOut]:
     judged = findings.judged(about["thresholds"])
     classes = about["classes"]
     return [
-        HeldOut(name, SPLITS[TEST], labels.named(label, classes), labels.named(told, classes), float(p.max()))
+        HeldOut(name, SPLITS[TEST], labels.label_text(label, classes), labels.label_text(told, classes), float(p.max()))
         for name, label, told, p in zip(
             findings.names, judged.labels, judged.predictions, findings.probabilities, strict=True
         )

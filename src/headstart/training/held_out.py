@@ -70,6 +70,6 @@ def judge_held_out(data: TrainingSet, choice: Choice, tested: np.ndarray) -> Hel
     both = zip([*test, *others], [*of_test, *choice.probabilities], [*said_of_test, *said_of_others], strict=True)
     rows = []
     for i, p, said in sorted(both, key=lambda row: int(row[0])):
-        label, prediction = labels.named(data.labels[i], data.classes), labels.named(said, data.classes)
+        label, prediction = labels.label_text(data.labels[i], data.classes), labels.label_text(said, data.classes)
         rows.append(HeldOut(data.names[i], SPLITS[data.splits[i]], label, prediction, float(p.max())))
     return HeldOutJudged(evaluation, rows, thresholds, is_right)

@@ -32,7 +32,7 @@ PREPROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
-class Fetched:
+class HubFile:
     """A file from the hub, as it was when it was first downloaded.
 
     sha256: of the ONNX file. commit: of its repository. license: as its repository states it, an SPDX name where there is
@@ -66,7 +66,7 @@ def parse(name: str) -> Address:
     return Address(match["repo"], match["revision"] or "main", match["file"])
 
 
-def fetch(name: str, cache_dir: Path) -> Fetched:
+def fetch(name: str, cache_dir: Path) -> HubFile:
     """Get the file that a name stands for, from the cache if it was downloaded before, else from the hub.
 
     The first time pins the commit and the sha256 of every file. Raises BackboneError where a file is not what was pinned,
@@ -90,7 +90,7 @@ def fetch(name: str, cache_dir: Path) -> Fetched:
     for file, expected in pins["files"].items():
         _check_sha256(name, files / file, expected, record)
     pinned = pins["preprocess"]
-    return Fetched(
+    return HubFile(
         files / address.file,
         pins["files"][address.file],
         pins["commit"],

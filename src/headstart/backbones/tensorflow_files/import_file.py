@@ -59,7 +59,7 @@ def import_file(
     """
     import onnx
 
-    path, kind = recognised(path)
+    path, kind = recognise_kind(path)
     if any(importlib.util.find_spec(package) is None for package in ("tensorflow", "tf2onnx")):
         raise MissingExtra("importing TensorFlow's files", "tensorflow")
     if kind == "keras":
@@ -84,7 +84,7 @@ def import_file(
     return model
 
 
-def recognised(path: Path) -> tuple[Path, str]:
+def recognise_kind(path: Path) -> tuple[Path, str]:
     """Tell by its content what kind of TensorFlow file it is; raises BackboneError where it is none."""
     if path.is_dir():
         if (path / "saved_model.pb").is_file():

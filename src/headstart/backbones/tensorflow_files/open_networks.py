@@ -162,8 +162,8 @@ def _open_frozen(path: Path, output: str | None) -> Source:
     ]
     if output and output.split(":")[0] not in nodes:
         raise Refused(f"has no tensor {output!r}; it ends in: {', '.join(ends)}")
-    wanted = [output] if output else ends
-    tensors = [name if ":" in name else f"{name}:0" for name in wanted]
+    names = [output] if output else ends
+    tensors = [name if ":" in name else f"{name}:0" for name in names]
 
     def run(x: Any) -> Any:
         return tf.graph_util.import_graph_def(graph, input_map={image: x}, return_elements=tensors, name="")

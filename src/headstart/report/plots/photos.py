@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from headstart.data.labels import are_many, counts, named
+from headstart.data.labels import are_many, counts, label_text
 from headstart.data.splits import TEST, TRAIN
 from headstart.errors import DataError
 from headstart.report.plots.style import (
@@ -128,7 +128,7 @@ def predictions(about: About, findings: Findings, pictures: Pictures, kind: str 
     judged = findings.judged(about.get("thresholds"))
     titles = []
     for j in np.searchsorted(findings.held_out, rows).tolist():
-        said, label = (named(what[j], names) or "(none)" for what in (judged.predictions, judged.labels))
+        said, label = (label_text(what[j], names) or "(none)" for what in (judged.predictions, judged.labels))
         sure = "" if are_many(findings.labels) else f" ({whole_percent(judged.sureness[j])})"
         is_right = judged.is_right[j]
         first = f"{'✓' if is_right else '✗'} {said}{sure}"

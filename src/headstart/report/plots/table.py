@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headstart.data.labels import named
+from headstart.data.labels import label_text
 from headstart.report.plots.curves import curves
 from headstart.report.plots.photos import Pictures, learnt, map_, mistakes, photos, predictions, tested
 from headstart.report.plots.results import calibration, confusion
@@ -33,7 +33,7 @@ class Plot:
 
 def _preview(about: About, findings: Findings, pictures: Pictures) -> Figure:
     rows = learnt(about, findings)
-    labels = [named(findings.labels[i], about["classes"]) or "(none)" for i in rows]
+    labels = [label_text(findings.labels[i], about["classes"]) or "(none)" for i in rows]
     return photos(labels, [pictures.get(i) for i in rows])
 
 
