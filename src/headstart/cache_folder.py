@@ -1,6 +1,6 @@
-"""The cache folder: made for its user alone, and used only where nobody else can have written to it.
+"""The cache folder: made for its user alone, and refused where another user could have written to it.
 
-What lies there is believed: codes, networks, checkpoints. It decides whose folder that may be.
+Codes, networks and checkpoints in it are trusted. It decides whose folder it may be.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROOT = 0  # may write anywhere in any case
 
 
 def make_cache_folder(folder: Path) -> None:
-    """Make the cache folder, or find it; raises CacheError where it cannot be made, and where it is another user's."""
+    """Make the cache folder if there is none; raises CacheError where it cannot be made, and where it is another user's."""
     try:
         folder.mkdir(mode=FOR_ITS_USER_ALONE, parents=True, exist_ok=True)
     except OSError as error:
@@ -26,7 +26,7 @@ def make_cache_folder(folder: Path) -> None:
 
 
 def is_usable(folder: Path, *below: Path) -> bool:
-    """The same for what can be done without a cache: whether that folder, and those below it, may be read and written."""
+    """Make the cache folder; give whether it and some paths below it may be used, for work that can do without a cache."""
     try:
         make_cache_folder(folder)
         for path in below:
@@ -37,9 +37,11 @@ def is_usable(folder: Path, *below: Path) -> bool:
 
 
 def check_owner(path: Path) -> None:
-    """Raise CacheError where a folder or file is another user's, who may write there what he likes; where there are no user
-    ids, as on Windows, nobody can tell. It counts who runs this process, root as well: files of an ordinary user's are
-    no place for root to read networks from."""
+    """Raise CacheError where a folder or file belongs to another user, who could have written anything there.
+
+    Files of root's are trusted; where root itself runs this process, only those. Where there are no user ids, as on
+    Windows, nothing is checked.
+    """
     if not hasattr(os, "geteuid"):
         return
     try:
@@ -56,7 +58,7 @@ def check_owner(path: Path) -> None:
 
 
 def default_cache_dir() -> Path:
-    """HEADSTART_CACHE, else the user's cache folder as the system has it; no folder is made yet."""
+    """The path in HEADSTART_CACHE, else the user's cache folder of this system; no folder is made."""
     from platformdirs import user_cache_path
 
     return Path(os.environ.get("HEADSTART_CACHE") or user_cache_path("headstart", appauthor=False))

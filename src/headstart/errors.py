@@ -1,17 +1,17 @@
-"""Every error that headstart raises on purpose; a traceback of anything else is a bug."""
+"""The tree of errors that headstart raises on purpose; a traceback of anything else is a bug."""
 
 from __future__ import annotations
 
 
 class HeadstartError(Exception):
-    """Something that the user can mend; the message says what was found, what was expected and what to do.
+    """An error that the user can fix; the message says what is wrong, what was expected and what to do.
 
     HeadstartError
      ├── DataError         photos, folders and tables that cannot be learnt from
      ├── BackboneError     an unknown, broken or unsuitable backbone
      ├── ClassifierError   a file or run that is not a whole headstart classifier
-     ├── CacheError        the store of codes, which is asked about, cannot be read or written
-     ├── OutputError       results cannot be written where they were asked for
+     ├── CacheError        the store of codes cannot be read or written
+     ├── OutputError       results cannot be written to the place that the user named
      └── MissingExtra      an optional package is needed; the message is the line that installs it
     """
 
@@ -29,11 +29,11 @@ class ClassifierError(HeadstartError):
 
 
 class CacheError(HeadstartError):
-    """The store of codes, which is asked about, cannot be read or written."""
+    """The store of codes cannot be read or written, in a command that is about it."""
 
 
 class OutputError(HeadstartError):
-    """Results cannot be written where they were asked for."""
+    """Results cannot be written to the place that the user named."""
 
 
 class MissingExtra(HeadstartError):

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whoever else writes them and whenever we are killed.
+"""Writes files atomically, whole or not at all, whoever else writes them and whenever the process is killed; and locks.
 
 It decides what a file is called until it is whole: a random name that nothing had before, so that no file or link of the
 user's is written to, and two runs never share one.
@@ -19,7 +19,7 @@ from headstart.errors import OutputError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whoever else writes it and whenever we are killed."""
+    """Write a file whole or not at all, whoever else writes it and whenever the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".headstart-{secrets.token_hex(8)}.tmp")
     try:
@@ -33,7 +33,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_output(path: Path, content: bytes | str) -> None:
-    """Write one of the files that the user asked for; raises OutputError with the reason where it cannot be.
+    """Write a file that the user named; raises OutputError with the reason where that fails.
 
     Text is written as UTF-8. Names of files are bytes on Linux: those that are not UTF-8 come out as they were.
     """
@@ -43,7 +43,7 @@ def write_output(path: Path, content: bytes | str) -> None:
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError, before any work, where a file is there already and may not be replaced, and where none can be.
+    """Raise OutputError, before any work, where a file exists and may not be replaced, and where none can be written.
 
     A link is replaced as a file is. A folder never is, nor a pipe or a device, which a file at its place would cut off.
     """
@@ -62,16 +62,16 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 def check_folder(folder: Path, what: object, advice: str = "") -> None:
     """Raise OutputError unless something new can be written into a folder, which may have to be made first."""
     with writing(what, advice):
-        there = next(above for above in (folder, *folder.parents) if os.path.lexists(above) or above == above.parent)
-        if not there.is_dir():
-            raise OutputError(f"{what} cannot be written: {there} is no folder{advice}")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise OutputError(f"{what} cannot be written: you may not write into {there}{advice}")
+        nearest = next(above for above in (folder, *folder.parents) if os.path.lexists(above) or above == above.parent)
+        if not nearest.is_dir():
+            raise OutputError(f"{what} cannot be written: {nearest} is no folder{advice}")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise OutputError(f"{what} cannot be written: you may not write into {nearest}{advice}")
 
 
 @contextlib.contextmanager
 def output_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
-    """Open one of the files that the user asked for, to be written bit by bit; it has its name once it is whole.
+    """Open a file that the user named, to be written bit by bit; it gets its name once it is whole.
 
     An exception leaves what was written so far beside it, as NAME.(random).partial, and has a note that says so. Raises
     OutputError where the file is there already, unless it may be replaced, and where it cannot be written.
@@ -98,7 +98,7 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
 
 
 def _give_name(part: Path, path: Path, overwrite: bool) -> None:
-    """Rename a file that is whole; raises OutputError where another took its name meanwhile, unless it may be replaced."""
+    """Rename a finished file; raises OutputError where another took its name meanwhile, unless it may be replaced."""
     if not overwrite:
         try:
             os.link(part, path)  # unlike a rename, it never replaces a file
@@ -112,10 +112,10 @@ def _give_name(part: Path, path: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file that is made for this and removed at the end; gives whether it is ours alone.
+    """Lock a file that is made for this and removed at the end; yields whether this process holds the lock.
 
-    The system lets go of the lock when a process ends, however it ends: a file that a kill left locks nothing. Where a disk
-    has no locks, nobody is kept out. Raises OSError where the file cannot be made.
+    The system releases the lock when a process ends, however it ends: a file that a kill left locks nothing. Where a disk
+    has no locks, every process gets it. Raises OSError where the file cannot be made.
     """
     while True:
         file = path.open("ab")
@@ -136,7 +136,7 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def _lock(file: IO[bytes]) -> bool:
-    """Lock an open file, unless another process has; True as well where the disk has no locks."""
+    """Lock an open file; False where another process holds the lock, True as well where the disk has no locks."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -161,7 +161,7 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
 
 @contextlib.contextmanager
 def writing(what: object, advice: str = "") -> Iterator[None]:
-    """Raise OutputError, which names what cannot be written, for the system's errors meanwhile; a closed pipe stays one."""
+    """Turn the system's errors into an OutputError that names what cannot be written, but for a closed pipe."""
     try:
         yield
     except BrokenPipeError:
@@ -173,7 +173,7 @@ def writing(what: object, advice: str = "") -> Iterator[None]:
 
 
 class Output:
-    """A stream of bytes whose failures are OutputErrors that say what cannot be written; else it is the stream itself."""
+    """A stream of bytes whose errors are OutputErrors that name what cannot be written."""
 
     def __init__(self, stream: IO[bytes], what: object) -> None:
         self.stream, self.what = stream, what
@@ -184,7 +184,7 @@ class Output:
             return self.stream.write(content)
 
     def flush(self) -> None:
-        """Hand on what was written."""
+        """Flush the stream."""
         with writing(self.what):
             self.stream.flush()
 

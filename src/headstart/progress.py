@@ -1,6 +1,6 @@
-"""Progress: how far long work is, told to whoever wants to show it.
+"""The type of a progress callback, which says how far long work is.
 
-It decides nothing; terminal.py shows it.
+cli/console.py shows it as a bar.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called as (stage, done, total). A total of 0: nobody knows it. From done = total on, the stage is over."""
+"""Called as (stage, done, total); total is 0 where it is unknown. With done = total, the stage is over."""
 
 
 @contextmanager
 def underway(progress: Progress, stage: str) -> Iterator[None]:
-    """Tell that a stage begins, and that it is over: for work that cannot be counted, or that holds other stages."""
+    """Report that a stage begins, and that it is over: for work that cannot be counted, or that holds other stages."""
     progress(stage, 0, 0)
     try:
         yield

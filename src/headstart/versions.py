@@ -5,20 +5,20 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-TOLD_VERSIONS = ("numpy", "openvino", "onnx", "opencv-python-headless", "simplejpeg", "pillow")
+PACKAGES = ("numpy", "openvino", "onnx", "opencv-python-headless", "simplejpeg", "pillow")
 
 
 def versions() -> dict[str, str | None]:
-    """What a run was made with; None for a package that is not there."""
+    """The versions of Python, the platform and the libraries; None for a package that is not installed."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{name: _version(name) for name in TOLD_VERSIONS},
+        **{name: _version(name) for name in PACKAGES},
     }
 
 
 def own_version() -> str:
-    """The release of headstart that runs."""
+    """The version of headstart that is installed."""
     return _version("headstart") or "0 (not installed)"
 
 

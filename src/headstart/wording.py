@@ -1,4 +1,4 @@
-"""Wording: how sentences name what there may be many of."""
+"""Words for numbers and names in sentences: plurals, percentages, lists of names, quoted classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MOST_NAMED = 5
 
 
 def listed(names: Iterable[str], word: str = "and", most: int = MOST_NAMED) -> str:
-    """Names as people list them: `a, b and c`; of many the first, and how many more there are."""
+    """Join names in a sentence: `a, b and c`; of more than `most` the first ones, `a, b and 7 more`."""
     names = list(names)
     if len(names) > most:
         return f"{', '.join(names[:most])} {word} {len(names) - most:,} more"
@@ -16,22 +16,22 @@ def listed(names: Iterable[str], word: str = "and", most: int = MOST_NAMED) -> s
 
 
 def percent(share: float | None) -> str:
-    """A share as people read it."""
+    """Write a share as a percentage with one decimal, `93.5 %`; `-` for None."""
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def whole_percent(share: float) -> str:
-    """A share as people read it where tenths say nothing."""
+    """Write a share as a whole percentage, `94 %`."""
     return f"{100 * share:.0f} %"
 
 
 def points(difference: float) -> str:
-    """A difference of two shares as people read it."""
+    """Write the difference of two shares in percentage points, `1.2 points`."""
     return f"{100 * abs(difference):.1f} points"
 
 
 def counted(n: int, thing: str) -> str:
-    """A number and what it counts: `1 photo`, `1,200 photos`."""
+    """Write a number and what it counts: `1 photo`, `1,200 photos`."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 

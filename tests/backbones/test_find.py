@@ -10,7 +10,7 @@ from headstart.backbones import find
 from headstart.backbones.backbone import MORE, WHOLE
 from headstart.backbones.builtin import BACKBONES, is_installed
 from headstart.backbones.find import AUTO, BackboneSpec, find_backbone, find_backbones, notes_on, wider_backbone
-from headstart.backbones.huggingface.download import Fetched
+from headstart.backbones.huggingface.download import HubFile
 from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import BackboneError
@@ -51,7 +51,7 @@ def test_a_network_of_one_size_cannot_see_more_and_can_see_the_whole(tiny_onnx, 
 
 
 def test_what_a_hubs_licence_asks_for_is_told_once_and_kept(tiny_onnx, tmp_path, monkeypatch, caplog):
-    fetched = Fetched(tiny_onnx, "0" * 64, "0" * 40, "CC-BY-NC-4.0", "forbids commercial use", None)
+    fetched = HubFile(tiny_onnx, "0" * 64, "0" * 40, "CC-BY-NC-4.0", "forbids commercial use", None)
     monkeypatch.setattr(find.download, "fetch", lambda name, cache_dir: fetched)
     with caplog.at_level(logging.WARNING):
         found = find_backbone(BackboneSpec("hf:somebody/network/model.onnx"), tmp_path)

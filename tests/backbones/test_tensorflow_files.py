@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.backbones.onnx_files import preprocess_of
 from headstart.backbones.tensorflow_files import import_file as module
-from headstart.backbones.tensorflow_files.import_file import import_file, recognised
+from headstart.backbones.tensorflow_files.import_file import import_file, recognise_kind
 from headstart.backbones.tensorflow_files.rounding import without_rounding
 from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
@@ -281,7 +281,7 @@ def test_what_is_not_there_is_told(tmp_path):
 def test_a_kind_is_known_by_its_content(tmp_path):
     for name, content, kind in (("a", b"\x1c\0\0\0TFL3", "tflite"), ("b", b"PK\3\4", "keras"), ("c.pb", b"\n\1", "frozen")):
         (tmp_path / name).write_bytes(content)
-        assert recognised(tmp_path / name) == (tmp_path / name, kind)
+        assert recognise_kind(tmp_path / name) == (tmp_path / name, kind)
 
 
 def test_a_missing_tensorflow_is_an_extra(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from headstart.backbones import torch_modules
 from headstart.backbones.builtin import BACKBONES
 from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.backbones.standard_form import standard_form
-from headstart.backbones.torch_modules import normalised, to_onnx, torch_network
+from headstart.backbones.torch_modules import normalise, to_onnx, torch_network
 from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.errors import BackboneError, MissingExtra
@@ -49,7 +49,7 @@ def test_the_wheels_weights_give_the_codes_of_the_onnx_backbone(name, tmp_path):
     assert (network.preprocess, network.license) == (backbone.preprocess, backbone.license)
     pixels = pixels_of(network.preprocess.size)
     with torch.no_grad():
-        codes = network.module(normalised(torch.from_numpy(pixels), network.preprocess)).numpy()
+        codes = network.module(normalise(torch.from_numpy(pixels), network.preprocess)).numpy()
     expected = codes_of(backbone.network, pixels)
     assert codes.shape == (2, network.n_codes) == expected.shape
     assert np.abs(codes - expected).max() < 1e-3 * np.abs(expected).max()
@@ -160,6 +160,6 @@ def test_an_export_that_gives_other_codes_is_refused():
 
 def test_images_are_normalised_as_the_preprocessing_says():
     preprocess = replace(torch_network("efficientnet-lite0").preprocess, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
-    images = normalised(torch.full((1, 2, 2, 3), 255, dtype=torch.uint8), preprocess)
+    images = normalise(torch.full((1, 2, 2, 3), 255, dtype=torch.uint8), preprocess)
     assert images.shape == (1, 3, 2, 2)
     assert torch.allclose(images[0, :, 0, 0], torch.tensor([2.5, 2.0, 1.75]))

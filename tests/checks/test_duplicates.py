@@ -56,12 +56,12 @@ def test_the_order_of_photos_changes_nothing(originals):
     order = np.random.default_rng(0).permutation(len(contents))
     _, _, digests = looked_at(contents)
 
-    def named(pairs, digests):
+    def label_text(pairs, digests):
         return [(frozenset((digests[p.first], digests[p.second])), p.similarity) for p in pairs]
 
     shuffled = [contents[i] for i in order]
     pairs, again = found(contents), found(shuffled)
-    assert len(pairs) == 10 and named(pairs, digests) == named(again, [digests[i] for i in order])
+    assert len(pairs) == 10 and label_text(pairs, digests) == label_text(again, [digests[i] for i in order])
 
 
 def test_exact_groups():

@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 
 from headstart.data.decoding import FAILURES, Failure, decode, read_bytes
 from headstart.data.formats import FORMATS
-from headstart.data.images import Preprocess, display_name, fit, load_image
+from headstart.data.images import Preprocess, crop_and_resize, display_name, load_image
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "yellow": (240, 240, 60)}
 NAMES = list(COLOURS)
@@ -381,7 +381,7 @@ def landscape(width: int, height: int) -> np.ndarray:
 def test_scaled_decoding_shows_what_full_decoding_shows(size):
     data = simplejpeg.encode_jpeg(landscape(*size), quality=90)
     preprocess = Preprocess(128)
-    full, scaled = fit(decode(data), preprocess), load_image(data, preprocess)
+    full, scaled = crop_and_resize(decode(data), preprocess), load_image(data, preprocess)
     assert np.abs(full.astype(int) - scaled).mean() < 2
 
 
@@ -427,7 +427,7 @@ def test_one_answer_by_every_way_in(tmp_path):
         ways = [path, str(path), data, bytearray(data), memoryview(data), image, opened, noise, noise[::-1][::-1]]
         answers = [load_image(way, Preprocess(40)) for way in ways]
     for answer in answers:
-        assert np.array_equal(answer, fit(noise, Preprocess(40)))
+        assert np.array_equal(answer, crop_and_resize(noise, Preprocess(40)))
 
 
 def test_arrays_that_are_images():
@@ -707,7 +707,7 @@ def test_scaled_decoding_of_real_photos_differs_little_on_average(shared):
     preprocess = Preprocess(224)
     differences = []
     for photo in photos:
-        full, scaled = fit(decode(photo.read_bytes()), preprocess), load_image(photo, preprocess)
+        full, scaled = crop_and_resize(decode(photo.read_bytes()), preprocess), load_image(photo, preprocess)
         assert scaled.std() > 5
         differences.append(np.abs(full.astype(int) - scaled).mean())
     assert len(photos) >= 10 and 0 < np.mean(differences) < 2

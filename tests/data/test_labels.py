@@ -20,8 +20,8 @@ def test_classes_are_counted_those_without_an_image_too(of_image, expected):
 def test_classes_without_an_image_go_and_names_stay(of_image, expected):
     present = labels.counts(of_image, 3) > 0
     left = labels.only(of_image, present)
-    assert [labels.named(label, ("a", "c")) for label in left] == expected
-    assert [labels.named(label, ("a", "b", "c")) for label in of_image] == expected
+    assert [labels.label_text(label, ("a", "c")) for label in left] == expected
+    assert [labels.label_text(label, ("a", "b", "c")) for label in of_image] == expected
 
 
 def test_a_label_whose_every_image_drew_the_test_split_keeps_one():

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from headstart.data import decoding
-from headstart.data.decoding import Failure, decode, see
+from headstart.data.decoding import Failure, decode, decode_and_apply
 from headstart.data.images import Preprocess, load_image
 from headstart.data.pixel_budget import PixelBudget
 
@@ -63,7 +63,7 @@ def test_what_looks_at_the_whole_photo_counts_until_it_is_done(budget):
         return budget._n_in_flight
 
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(see, png(400), look)
+        first = pool.submit(decode_and_apply, png(400), look)
         held.wait()
         assert budget._n_in_flight == 400 * 400
         assert first.result() == 400 * 400
@@ -80,7 +80,7 @@ def test_whatever_goes_wrong_the_pixels_are_given_back(budget):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        see(png(400), fail)
+        decode_and_apply(png(400), fail)
     assert isinstance(decode(png(400)[:-200]), Failure)
     assert budget._n_in_flight == 0 and not budget._waiting
 
@@ -184,7 +184,7 @@ MODES = ("RGBA", "LA", "L", "1", "P", "CMYK", "I;16", "I", "F", "P with transpar
 @pytest.mark.parametrize("mode", MODES)
 def test_an_image_that_is_converted_some_rows_at_a_time_looks_the_same(mode, monkeypatch):
     def seen():
-        return see(in_mode(mode), lambda pixels: pixels)
+        return decode_and_apply(in_mode(mode), lambda pixels: pixels)
 
     whole = seen()
     monkeypatch.setattr(decoding, "BAND_PIXELS", 90 * 9)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headstart.errors import OutputError
-from headstart.runs.folder import HeldOut, check_free, draft_of, publish, reserve, write_tables
+from headstart.runs.folder import PredictionRow, check_free, draft_of, publish, reserve, write_tables
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def test_what_appeared_meanwhile_is_not_overwritten(here):
 
 def test_tables_hold_odd_names_and_no_formula(here):
     rows = [
-        HeldOut('a,\n"b".jpg', "test", "red", "=1+1", 0.5),
-        HeldOut(os.fsdecode(b"\xff.jpg"), "test", "red", "red", 1 / 3),
+        PredictionRow('a,\n"b".jpg', "test", "red", "=1+1", 0.5),
+        PredictionRow(os.fsdecode(b"\xff.jpg"), "test", "red", "red", 1 / 3),
     ]
     write_tables(here, ["red", "two\nlines"], rows, [("x.jpg", "no photo")])
     assert (here / "labels.txt").read_text() == "red\ntwo lines\n"

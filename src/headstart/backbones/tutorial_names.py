@@ -1,4 +1,4 @@
-"""The tutorials' names of backbones, and what each stands for here.
+"""Names of backbones in old TensorFlow tutorials, and the backbone that each stands for here.
 
 Takes a name out of retrain.py, Model Maker or make_image_classifier; gives the name of the backbone that it means. It
 decides what counts as the same network: one of another width or kind does not, and is only named as the nearest.
@@ -13,9 +13,9 @@ from headstart.errors import BackboneError
 
 
 class Alias(NamedTuple):
-    """A name out of an old tutorial.
+    """A name in an old tutorial.
 
-    stands_for: the backbone that it means here; None where there is no equivalent, but something near.
+    stands_for: the backbone that it means here; None where there is no equivalent, only something near.
     """
 
     name: str
@@ -49,7 +49,7 @@ OTHER_MOBILENETS = re.compile(r"(mobilenet_(?:1\.0|0\.75|0\.50|0\.25)_)(?:(?:192
 
 
 def resolve_alias(name: str) -> str | None:
-    """The backbone that a tutorial's name stands for; None for any other name.
+    """Give the backbone that a tutorial's name stands for; None for any other name.
 
     Raises BackboneError for a tutorial's name that has no equivalent here, with the nearest.
     """

@@ -19,7 +19,7 @@ import numpy as np
 from headstart.checks.issue import Issue
 from headstart.data.datasets import EXCLUDED, Dataset, Skipped
 from headstart.data.images import display_name
-from headstart.data.labels import SEPARATOR, are_many, encode, named
+from headstart.data.labels import SEPARATOR, are_many, encode, label_text
 from headstart.errors import DataError
 from headstart.files import check_output, write_output
 from headstart.safety.csv_cells import from_cell, to_cells
@@ -179,7 +179,7 @@ def apply_fixes(dataset: Dataset, fixes: Fixes) -> Dataset:
     for i, image in enumerate(dataset.images):
         places.setdefault(_path_key(display_name(image)), []).append(i)
     skipped_paths = {_path_key(path) for path, _ in dataset.skipped}
-    labels = [named(label, dataset.classes) for label in dataset.labels]
+    labels = [label_text(label, dataset.classes) for label in dataset.labels]
     is_many, is_kept = are_many(dataset.labels), np.ones(len(labels), bool)
     skipped = list(dataset.skipped)
     for fix in fixes.rows:

@@ -14,7 +14,7 @@ import numpy as np
 from headstart.checks.duplicates import Pair, exact_groups
 from headstart.codes.image_stats import ImageStats
 from headstart.data.datasets import Skipped
-from headstart.data.labels import named
+from headstart.data.labels import label_text
 from headstart.data.splits import TEST
 from headstart.record import IssueRecord
 
@@ -94,7 +94,7 @@ class CheckInputs:
 
     def label(self, i: int) -> str:
         """Name a photo's label, or its labels."""
-        return named(self.labels[i], self.classes)
+        return label_text(self.labels[i], self.classes)
 
     @cached_property
     def group_of(self) -> np.ndarray:

@@ -20,7 +20,7 @@ from headstart.checks.image_quality import find_beyond, find_unreadable
 from headstart.checks.issue import CheckInputs, Group, Issue
 from headstart.checks.label_errors import find_label_errors
 from headstart.checks.outliers import find_outliers
-from headstart.data.labels import are_many, named
+from headstart.data.labels import are_many, label_text
 from headstart.data.splits import SPLITS
 from headstart.wording import whole_percent
 
@@ -126,7 +126,7 @@ def _several_label_errors(
             for j in np.flatnonzero(is_flagged[i]).tolist()
         ]
         sentence = f"labelled {inputs.label(i) or 'nothing'}, but {', '.join(doubts)}"
-        label = named(suggested[i], inputs.classes) or None
+        label = label_text(suggested[i], inputs.classes) or None
         yield inputs.issue("label", [i], quality[i].min(), sentence, "look at it, and mend its labels", label)
 
 

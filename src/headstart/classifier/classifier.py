@@ -23,7 +23,7 @@ from headstart.classifier.prediction import Prediction
 from headstart.codes.representation import Representation
 from headstart.data.decoding import Failure, ImageSource
 from headstart.data.images import display_name, load_image
-from headstart.data.labels import named
+from headstart.data.labels import label_text
 from headstart.engines.engine import Engine, open_engine
 from headstart.engines.forks import CompilesOnce
 from headstart.engines.hardware import Hardware
@@ -192,7 +192,7 @@ class Classifier(CompilesOnce[Engine]):
         pairs = tuple((self.classes[i], float(probabilities[i])) for i in likeliest)
         prediction = pairs[0][0]
         if self.thresholds is not None:
-            prediction = named(probabilities >= self.thresholds, self.classes)
+            prediction = label_text(probabilities >= self.thresholds, self.classes)
         fields: dict[str, Any] = {}
         if unfamiliarity is not None:
             fields = {"unfamiliarity": float(unfamiliarity[0]), "unfamiliar": bool(unfamiliarity[0] > 1)}

@@ -1,8 +1,8 @@
-"""Image statistics: size, light, sharpness, a hash that survives resaving, and a small picture of each photo.
+"""Image statistics: size, brightness, contrast, sharpness, a perceptual hash (pHash) and a thumbnail of each photo.
 
-Takes image references and their known sha256; gives arrays with a row each, computed once a photo and then kept in the
-store, so that photos can be shown and compared without reading them again. It decides what a photo that has gone, or has
-changed since its sha256 was taken, looks like: nothing.
+Takes image references and their sha256; gives arrays with a row each, computed once a photo and then stored, so that photos
+can be shown and compared without reading them again. A photo that is gone, or has changed since its sha256 was taken, has
+zeros and no thumbnail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from headstart.codes.shelf import Shelf
 from headstart.codes.store import Store, chunks
-from headstart.data.decoding import Failure, see
+from headstart.data.decoding import Failure, decode_and_apply
 from headstart.data.tables import ImageRef, same_content_of
 from headstart.engines.hardware import available_cores
 from headstart.engines.ordered import Result, in_order
@@ -37,12 +37,12 @@ MIRROR_BITS = np.uint64(sum(1 << bit for bit in range(64) if bit % 2))  # of a h
 
 @dataclass(frozen=True)
 class ImageStats:
-    """n photos at a glance; one that is gone has zeros, and no picture.
+    """Statistics of n photos; one that is gone has zeros, and no picture.
 
     widths, heights: (n,) int32 pixels, upright. brightness: (n,) float32, mean luma in [0, 1]; contrast: (n,) float32, its
     standard deviation. sharpness: (n,) float32 in (0, 1], the same for a photo at any size: below 0.09 it is most likely
     blurred (benchmarks/duplicates.py), but for star fields, which start higher. hashes: (n,) uint64, perceptual: copies
-    differ in few bits. pictures: n small JPEG files.
+    differ in few bits. pictures: n thumbnails, small JPEG files.
     """
 
     widths: np.ndarray
@@ -54,7 +54,7 @@ class ImageStats:
     pictures: tuple[bytes | None, ...]
 
     def only(self, rows: np.ndarray) -> ImageStats:
-        """Those of some of the photos."""
+        """The statistics of some of the photos; rows: (m,) positions."""
         arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "pictures"}
         return ImageStats(**arrays, pictures=tuple(self.pictures[i] for i in rows.tolist()))
 
@@ -67,9 +67,9 @@ def compute_image_stats(
     threads: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> ImageStats:
-    """Look at every image, reading only those that the store does not know; digests: the sha256 that each one had.
+    """Measure every image, reading only those that the store does not hold; digests: the sha256 of each when it was listed.
 
-    threads: by default as many as there are cores. Raises nothing because of a photo, nor of a store that cannot be written.
+    threads: by default as many as there are cores. Neither a photo nor a store that cannot be written raises an error.
     """
     rows: dict[bytes, bytes] = {}
     recipe = {"version": VERSION, "preprocess": {"size": LUMA_SIDE}, "view": "original", "precision": "-"}
@@ -78,11 +78,11 @@ def compute_image_stats(
         _fill_from_store(digests, shelf, rows)
     todo = [i for i, digest in enumerate(digests) if digest not in rows]
 
-    def look(index: int, i: int) -> Result[int]:
+    def measure(index: int, i: int) -> Result[int]:
         is_known = digests[i] in rows  # by now, of a copy
-        return Result(index, i, None, None if is_known else _row_of(images[i], digests[i]))
+        return Result(index, i, None, None if is_known else _compute_row(images[i], digests[i]))
 
-    stream = in_order(todo, look, workers=max(1, min(threads or available_cores(), len(todo))))
+    stream = in_order(todo, measure, workers=max(1, min(threads or available_cores(), len(todo))))
     with shelf or contextlib.nullcontext(), contextlib.closing(stream):
         for done, result in enumerate(stream, start=1):
             digest, row = digests[result.item], result.instead
@@ -91,16 +91,16 @@ def compute_image_stats(
                 if shelf:
                     shelf.put(digest, np.frombuffer(row, np.float16), None)
             progress("glance", done, len(todo))
-    return _glances([rows.get(digest, b"") for digest in digests])
+    return _stack_rows([rows.get(digest, b"") for digest in digests])
 
 
 def picture_of(pixels: np.ndarray) -> bytes:
-    """Make the small JPEG file of (height, width, 3) uint8 RGB pixels; at most as large as a row of the store holds."""
+    """Make the thumbnail, a JPEG file that fits into a row of the store, of (height, width, 3) uint8 RGB pixels."""
     import simplejpeg
 
     height, width = pixels.shape[:2]
     small = np.ascontiguousarray(
-        _scaled(pixels, min(PICTURE_SIDE / min(height, width), PICTURE_LONGEST / max(height, width)))
+        _shrink(pixels, min(PICTURE_SIDE / min(height, width), PICTURE_LONGEST / max(height, width)))
     )
     for quality in QUALITIES:
         picture = simplejpeg.encode_jpeg(small, quality=quality, colorspace="RGB", colorsubsampling="420")
@@ -117,25 +117,25 @@ def _fill_from_store(digests: Sequence[bytes], shelf: Shelf, rows: dict[bytes, b
 
 
 def _is_whole(row: np.ndarray) -> bool:
-    """Whether what was kept can be a photo's row."""
+    """Whether a stored row can be a photo's."""
     if row.nbytes != ROW.itemsize:
         return False
-    seen = row.view(ROW)[0]
-    numbers = [float(seen[name]) for name in ("brightness", "contrast", "sharpness")]
-    has_size = seen["width"] > 0 and seen["height"] > 0 and 0 <= seen["n_bytes"] <= ROW["jpeg"].itemsize
+    fields = row.view(ROW)[0]
+    numbers = [float(fields[name]) for name in ("brightness", "contrast", "sharpness")]
+    has_size = fields["width"] > 0 and fields["height"] > 0 and 0 <= fields["n_bytes"] <= ROW["jpeg"].itemsize
     return bool(has_size and all(map(math.isfinite, numbers)))
 
 
-def _row_of(image: ImageRef, digest: bytes) -> bytes | None:
-    """One photo's row; None where it cannot be read any more, or is another one by now."""
+def _compute_row(image: ImageRef, digest: bytes) -> bytes | None:
+    """Compute one photo's row; None where it can no longer be read, or is another photo by now."""
     content = same_content_of(image, digest)
     if isinstance(content, Failure):
         return None
-    row = see(content, lambda pixels: _measured(content, pixels), shorter_side=LUMA_SIDE)
+    row = decode_and_apply(content, lambda pixels: _measure(content, pixels), shorter_side=LUMA_SIDE)
     return None if isinstance(row, Failure) else row
 
 
-def _measured(content: Any, pixels: np.ndarray) -> bytes:
+def _measure(content: Any, pixels: np.ndarray) -> bytes:
     row = np.zeros(1, ROW)
     row["width"], row["height"] = _size(content, pixels)
     luma = _luma(pixels)
@@ -165,10 +165,10 @@ def _luma(pixels: np.ndarray) -> np.ndarray:
     import cv2
 
     grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
-    return _scaled(grey, LUMA_SIDE / min(grey.shape)).astype(np.float32) / np.float32(255)
+    return _shrink(grey, LUMA_SIDE / min(grey.shape)).astype(np.float32) / np.float32(255)
 
 
-def _scaled(pixels: np.ndarray, factor: float) -> np.ndarray:
+def _shrink(pixels: np.ndarray, factor: float) -> np.ndarray:
     import cv2
 
     height, width = pixels.shape[:2]
@@ -178,8 +178,10 @@ def _scaled(pixels: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _sharpness(luma: np.ndarray) -> float:
-    """How much of the change over 4 pixels happens within one: the ratio of luma's structure functions, mean squares of the
-    differences at the two lags (Kolmogorov 1941), along the axis where it is less, for motion blurs along one.
+    """Measure sharpness: how much of the change over 4 pixels of luma happens within one.
+
+    That is the ratio of luma's structure functions, mean squares of the differences at the two lags (Kolmogorov 1941), along
+    the axis where it is less, for motion blurs along one.
 
     A gradient, or anything blurred by more than the lags, gives 1/16, edges about 1/4, noise and flat grey 1. Of 150 flower
     photos, blurred (Gaussian, sigma 2 pixels of 320; motion, 12) 98 and 99 % lie below the lowest 1 % of sharp ones, by
@@ -195,8 +197,10 @@ def _sharpness(luma: np.ndarray) -> float:
 
 
 def _hash(luma: np.ndarray) -> int:
-    """The signs of the 8 x 8 lowest frequencies of the cosine transform of luma at 32 x 32 (pHash: Zauner, "Implementation
-    and Benchmarking of Perceptual Image Hash Functions", 2010), frequency (row, column) at bit 8 row + column.
+    """Compute the perceptual hash: the signs of the 8 x 8 lowest frequencies of the cosine transform of luma at 32 x 32.
+
+    pHash: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010. Frequency (row, column) is at
+    bit 8 row + column.
 
     Signs, not what lies above the median, so that a mirror image has the same hash but for MIRROR_BITS: it turns the sign of
     every odd column. The mean, at bit 0, is left out.
@@ -210,7 +214,7 @@ def _hash(luma: np.ndarray) -> int:
     return int(np.packbits(bits, bitorder="little").view("<u8")[0])
 
 
-def _glances(rows: Sequence[bytes]) -> ImageStats:
+def _stack_rows(rows: Sequence[bytes]) -> ImageStats:
     blank = bytes(ROW.itemsize)
     start = ROW.fields["jpeg"][1]  # type: ignore[index]
     heads = np.frombuffer(b"".join((row or blank)[:start] for row in rows), np.dtype(ROW.descr[:-1]))

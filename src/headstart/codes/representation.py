@@ -1,4 +1,4 @@
-"""Looks: how photos become the codes that a head is learnt from; a value, and the codes that it stands for."""
+"""A representation: the backbones, layers, mirror images and views by which photos become codes, and those codes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ N_MEASURED = 25  # photos
 class Representation:
     """How photos become the codes that a head is learnt from.
 
-    backbones: one, or several side by side. depth: how many layers of each are read. is_mirrored: the codes of a photo and
-    of its mirror image are averaged. views: of which codes are learnt from beside those of the photo itself.
+    backbones: one, or several whose codes are concatenated. depth: how many layers of each are read. is_mirrored: the codes
+    of a photo and of its mirror image are averaged. views: those whose codes are learnt from, beside the photo's own.
     """
 
     backbones: tuple[Backbone, ...]
@@ -38,71 +38,76 @@ class Representation:
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """How many codes are of each layer."""
+        """How many codes each layer of each backbone has."""
         return tuple(width for backbone in self.backbones for width in backbone.widths[: self.depth])
 
     @property
     def name(self) -> str:
-        """Of its backbones."""
+        """The names of the backbones, joined by +."""
         return "+".join(backbone.name for backbone in self.backbones)
 
 
 def represent(
     images: Sequence[ImageRef],
-    look: Representation,
+    representation: Representation,
     store: Store | None,
     *,
     seed: int = 0,
     hardware: Hardware = Hardware(),
     progress: Progress = lambda *_: None,
 ) -> Codes:
-    """Give every image's codes as a look has them: values (m, d), or (m, 1 + n_views, d), the image itself first.
+    """Compute every image's codes in a representation: values (m, d), or (m, 1 + n_views, d), the image itself first.
 
     seed: of the views. Raises DataError where an image can be used with one backbone or view and not with another.
     """
-    looked = _beside(images, look, ORIGINAL, store, seed, hardware, progress)
-    values, n_computed = looked.values, looked.n_computed
-    if look.is_mirrored:
-        mirrored = _same(looked, _beside(images, look, MIRRORED, store, seed, hardware, progress), images)
+    codes = _codes_of_view(images, representation, ORIGINAL, store, seed, hardware, progress)
+    values, n_computed = codes.values, codes.n_computed
+    if representation.is_mirrored:
+        mirrored = _check_same_images(
+            codes, _codes_of_view(images, representation, MIRRORED, store, seed, hardware, progress), images
+        )
         values, n_computed = _mean(values, mirrored.values), n_computed + mirrored.n_computed
-    if look.views:
-        views = [_same(looked, _beside(images, look, v, store, seed, hardware, progress), images) for v in look.views]
+    if representation.views:
+        views = [
+            _check_same_images(codes, _codes_of_view(images, representation, v, store, seed, hardware, progress), images)
+            for v in representation.views
+        ]
         values = np.stack([values, *(codes.values for codes in views)], axis=1)
         n_computed += sum(codes.n_computed for codes in views)
-    return replace(looked, values=values, n_computed=n_computed)
+    return replace(codes, values=values, n_computed=n_computed)
 
 
-def _beside(
+def _codes_of_view(
     images: Sequence[ImageRef],
-    look: Representation,
+    representation: Representation,
     view: str,
     store: Store | None,
     seed: int,
     hardware: Hardware,
     progress: Progress,
 ) -> Codes:
-    """One view's codes of all the backbones, those of each backbone after those of the one before."""
-    looked = []
-    for backbone in look.backbones:
-        is_deep = look.depth > 1
+    """Compute one view's codes of all the backbones, concatenated in their order."""
+    codes_of_each = []
+    for backbone in representation.backbones:
+        is_deep = representation.depth > 1
         codes = compute_codes(
             images, backbone, store, view=view, seed=seed, is_deep=is_deep, hardware=hardware, progress=progress
         )
-        wanted = codes.widths[: look.depth]
-        looked.append(replace(codes, values=codes.values[:, : sum(wanted)], widths=wanted))
-    first = looked[0]
-    if len(looked) == 1:
+        widths = codes.widths[: representation.depth]
+        codes_of_each.append(replace(codes, values=codes.values[:, : sum(widths)], widths=widths))
+    first = codes_of_each[0]
+    if len(codes_of_each) == 1:
         return first
     return replace(
         first,
-        values=np.concatenate([_same(first, codes, images).values for codes in looked], axis=1),
-        widths=tuple(width for codes in looked for width in codes.widths),
-        n_computed=sum(codes.n_computed for codes in looked),
+        values=np.concatenate([_check_same_images(first, codes, images).values for codes in codes_of_each], axis=1),
+        widths=tuple(width for codes in codes_of_each for width in codes.widths),
+        n_computed=sum(codes.n_computed for codes in codes_of_each),
     )
 
 
-def _same(first: Codes, second: Codes, images: Sequence[ImageRef]) -> Codes:
-    """The second, if it is of the same images as the first."""
+def _check_same_images(first: Codes, second: Codes, images: Sequence[ImageRef]) -> Codes:
+    """Give the second codes; raises DataError where they are of other images than the first."""
     odd = sorted(set(first.index.tolist()) ^ set(second.index.tolist()))
     if odd:
         raise DataError(f"{display_name(images[odd[0]])} could not be read again while its codes were computed; start again")
@@ -111,7 +116,7 @@ def _same(first: Codes, second: Codes, images: Sequence[ImageRef]) -> Codes:
 
 
 def _mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of (n, d) float16 codes, a thousand rows at a time: all of them in float32 would be twice as large."""
+    """Average (n, d) float16 codes, a thousand rows at a time: all of them in float32 would be twice as large."""
     mean = np.empty_like(a)
     for start in range(0, len(a), 1000):
         part = slice(start, start + 1000)
@@ -120,12 +125,12 @@ def _mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def pixels_for(images: Sequence[ImageRef], size: int) -> str:
-    """What a backbone of images of a size should look at beside the usual: no more pixels than the photos have.
+    """Choose what else a backbone may take: MORE pixels, or, of photos smaller than its images, the WHOLE photo.
 
-    A few photos are looked at for it, evenly spread.
+    Decides by the median of a few photos, evenly spread. size: pixels a side of the backbone's images.
     """
-    some = [images[i] for i in np.linspace(0, len(images) - 1, min(len(images), N_MEASURED)).astype(int)]
-    sides = [side for image in some if (side := _shorter_side(image))]
+    sample = [images[i] for i in np.linspace(0, len(images) - 1, min(len(images), N_MEASURED)).astype(int)]
+    sides = [side for image in sample if (side := _shorter_side(image))]
     return WHOLE if sides and np.median(sides) < size else MORE
 
 

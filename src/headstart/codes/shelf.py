@@ -1,4 +1,4 @@
-"""A shelf of the store: the rows of one recipe, read and written many at a time."""
+"""Reads and writes the rows of one recipe in the store of codes, many at a time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _USED = "INSERT INTO images VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET use
 
 
 class Shelf:
-    """The rows of one recipe in a store. Rows that are put are written a second's worth at a time, and at its end.
+    """The rows of one recipe in a store. New rows are written a second's worth at a time, and at the end.
 
-    lengths: of the parts of a row, which are kept apart. n_parts: how many of them are wanted back; the others are not read.
-    is_whole: says of a row that was kept whether it can be one; what cannot is not given, and so is computed anew.
+    lengths: of the parts of a row, which are stored apart. n_parts: how many of them are read; by default all. is_whole:
+    tells whether a stored row is valid; one that is not counts as missing, and so is computed anew.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Shelf:
         self._write()
 
     def get(self, digest: bytes) -> np.ndarray | None:
-        """Give one image's codes, (d,) float16, if they are known."""
+        """Read one image's codes, (d,) float16; None where they are not stored."""
         with self._lock:
             waiting = self._rows.get(digest)
             is_new = self._was_empty and digest not in self._put
@@ -70,26 +70,28 @@ class Shelf:
         return None if is_new else self.get_many([digest]).get(digest)
 
     def get_many(self, digests: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """Give the codes of those images that are known, (d,) float16 each: all the parts that are wanted."""
-        found: dict[bytes, np.ndarray] = {digest: np.zeros(0, np.float16) for digest in digests}
+        """Read the codes of those images that are stored, (d,) float16 each, of the first n_parts parts."""
+        rows_by_digest: dict[bytes, np.ndarray] = {digest: np.zeros(0, np.float16) for digest in digests}
         for part in range(self._n_parts):
-            rows = self.store.read(partial(self._look_up, list(found), part))
-            found = {digest: np.concatenate([found[digest], row]) if part else row for digest, row in rows.items()}
-        return {digest: row for digest, row in found.items() if self._is_whole(row)}
+            rows = self.store.read(partial(self._look_up, list(rows_by_digest), part))
+            rows_by_digest = {
+                digest: np.concatenate([rows_by_digest[digest], row]) if part else row for digest, row in rows.items()
+            }
+        return {digest: row for digest, row in rows_by_digest.items() if self._is_whole(row)}
 
     def _look_up(self, digests: Sequence[bytes], part: int, connection: sqlite3.Connection) -> dict[bytes, np.ndarray]:
         n_bytes = 2 * (self._ends[part + 1] - self._ends[part])
-        found = {}
+        rows_by_digest = {}
         for chunk in chunks(digests):
             query = f"SELECT digest, codes FROM codes WHERE recipe = ? AND digest IN ({placeholders(chunk)})"
             for digest, content in connection.execute(query, [self._recipes[part][0], *chunk]):
                 codes, check = content[:n_bytes], content[n_bytes:]
                 if check == checksum(digest, codes):
-                    found[digest] = np.frombuffer(codes, np.float16)
-        return found
+                    rows_by_digest[digest] = np.frombuffer(codes, np.float16)
+        return rows_by_digest
 
     def put(self, digest: bytes, codes: np.ndarray | None, stamp: Stamp | None) -> None:
-        """Keep an image's codes, all parts of them (None where they are known), and what its file looks like."""
+        """Store an image's codes, all parts of them (None where they are stored already), and its file's stamp."""
         with self._lock:
             self._used.append(digest)
             self._put.add(digest)

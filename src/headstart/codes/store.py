@@ -21,7 +21,7 @@ LOOK_UP_ROWS = 500  # SQLite takes at most 999 parameters where it is old
 
 
 class Stamp(NamedTuple):
-    """What tells that a file is unchanged without reading it; times in nanoseconds."""
+    """The state of a file, which tells without reading it that it is unchanged; times in nanoseconds."""
 
     path: bytes
     size: int
@@ -50,7 +50,7 @@ class Store(Database):
             self.write(lambda connection: connection.executemany("UPDATE images SET used = ? WHERE digest = ?", rows))
 
     def digests_of(self, stamps: Iterable[Stamp]) -> dict[bytes, bytes]:
-        """Give, by path, the sha256 of those files that were read before and have not changed since."""
+        """Look up, by path, the sha256 of those files that were read before and have not changed since."""
         wanted = {stamp.path: stamp for stamp in stamps}
 
         def look_up(connection: sqlite3.Connection) -> dict[bytes, bytes]:

@@ -1,7 +1,7 @@
-"""From a file's bytes to the pixels that a backbone sees.
+"""Decodes image files (JPEG, PNG, WebP, HEIC ...) to upright RGB pixels, or says why one cannot be used.
 
-Takes paths, bytes, Pillow images or arrays; gives (size, size, 3) uint8 RGB, or a Failure that says why not. It decides
-by content, never by extension: what the format is, which way is up, what lies behind transparency, and what is too large.
+Takes paths, bytes, Pillow images or arrays; gives (height, width, 3) uint8 RGB, or a Failure. It decides by content, never
+by extension: which format it is, which way is up, what replaces transparency, and what is too large.
 """
 
 from __future__ import annotations
@@ -44,43 +44,41 @@ FAILURES = ("missing", "unreadable", "empty", "not an image", "unsupported", "br
 
 
 class _Refused(Exception):
-    """Carries a Failure out of a decoder; never leaves this module."""
+    """Carries a Failure out of a decoder; is never raised out of this module."""
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
         self.failure = Failure(status, reason)
 
 
-def see(source: ImageSource, look: Callable[[np.ndarray], T], *, shorter_side: int = 0) -> T | Failure:
-    """Decode one image, wherever it is, as `decode` does, and give what `look` makes of its (height, width, 3) pixels.
+def decode_and_apply(source: ImageSource, function: Callable[[np.ndarray], T], *, shorter_side: int = 0) -> T | Failure:
+    """Decode one image, wherever it is, and give what a function returns for its (height, width, 3) uint8 RGB pixels.
 
-    Only so many pixels are in flight at once, over all threads (see pixel_budget), until `look` is done with them.
+    The pixels count in the budget of all threads (see pixel_budget) until the function has returned.
     """
 
-    def decode_and_look() -> T:
+    def decode_within_budget() -> T:
         with IN_FLIGHT.of_one_image() as lease:
-            return look(_pixels(source, shorter_side, lease))
+            return function(_pixels(source, shorter_side, lease))
 
-    return _or_failure(decode_and_look)
+    return _catch_failure(decode_within_budget)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes | Failure:
     """Read a file whole if it begins as an image does; nothing else is read further than its first bytes."""
-    return _or_failure(lambda: _read(path))
+    return _catch_failure(lambda: _read(path))
 
 
 def decode(data: bytes, *, shorter_side: int = 0) -> np.ndarray | Failure:
     """Decode a file's bytes to (height, width, 3) uint8 RGB, upright, transparency on white.
 
-    What is given no longer counts among the pixels in flight: for one image at a time; threads use `see`.
-
-    shorter_side: in pixels; a JPEG may be decoded at a half of its size or less, as long as its shorter side keeps that
-    many. 0 decodes at full size.
+    The pixels no longer count in the budget: it is for one image at a time; threads use `decode_and_apply`. shorter_side: in
+    pixels; a JPEG may be decoded at half its size or less, as long as its shorter side keeps that many. 0: at full size.
     """
-    return see(data, lambda pixels: pixels, shorter_side=shorter_side)
+    return decode_and_apply(data, lambda pixels: pixels, shorter_side=shorter_side)
 
 
-def _or_failure(step: Callable[[], T]) -> T | Failure:
+def _catch_failure(step: Callable[[], T]) -> T | Failure:
     try:
         return step()
     except _Refused as refused:
@@ -152,7 +150,7 @@ def _decode(data: bytes, shorter_side: int, lease: PixelLease) -> np.ndarray:
 
 
 def _decode_jpeg(data: bytes, shorter_side: int, lease: PixelLease) -> np.ndarray | None:
-    """The fast way; None for what simplejpeg refuses (CMYK, unusual subsampling, damage that Pillow may yet forgive)."""
+    """Decode a JPEG fast; None for what simplejpeg refuses (CMYK, unusual subsampling, damage that Pillow forgives)."""
     import simplejpeg
 
     try:
@@ -170,8 +168,8 @@ def _decode_jpeg(data: bytes, shorter_side: int, lease: PixelLease) -> np.ndarra
 
 
 def _decode_with_pillow(data: bytes, image_format: ImageFormat, lease: PixelLease) -> np.ndarray:
-    """By the plugin's own class: Image.open would warn about, or refuse, photos of more than 89 megapixels."""
-    with _refusing(image_format.name):
+    """Decode by the plugin's own class: Image.open would warn about, or refuse, photos of more than 89 megapixels."""
+    with _refuse_on_error(image_format.name):
         if image_format.name == "HEIC":
             return _upright_rgb(_open_heif(data, lease), lease)
         module, name = image_format.pillow.split(".")
@@ -179,17 +177,17 @@ def _decode_with_pillow(data: bytes, image_format: ImageFormat, lease: PixelLeas
 
 
 def _open_heif(data: bytes, lease: PixelLease) -> Image.Image:
-    """With the HEIC decoder that is there: pillow-heif, or its sibling without the GPL encoder, which our extra brings."""
+    """Open HEIC with pillow-heif, or with its sibling without the GPL encoder, which our extra installs."""
     for package in ("pillow_heif", "pi_heif"):
         with contextlib.suppress(ImportError):
             file = importlib.import_module(package).open_heif(io.BytesIO(data))
             _check_size(*file.size)
-            _take(lease, file.size, "HEIC")
+            _take_pixels(lease, file.size, "HEIC")
             return file.to_pillow()
     raise _Refused("unsupported", "HEIC needs an optional package: pip install 'headstart[heic]'")
 
 
-def _take(lease: PixelLease, size: tuple[int, int], image_format: str | None) -> None:
+def _take_pixels(lease: PixelLease, size: tuple[int, int], image_format: str | None) -> None:
     lease.take(size[0] * size[1] * (2 if image_format in HEAVY else 1))
 
 
@@ -198,13 +196,13 @@ def _from_pillow(image: Image.Image, lease: PixelLease) -> np.ndarray:
 
     if not isinstance(image, Image.Image):
         raise TypeError(f"an image is a path, bytes, a Pillow image or an array, not {type(image).__name__}")
-    with _refusing("the Pillow image"):
+    with _refuse_on_error("the Pillow image"):
         return _upright_rgb(image, lease)
 
 
 @contextlib.contextmanager
-def _refusing(what: str) -> Iterator[None]:
-    """Decoders of hostile bytes raise anything, struct.error, IndexError, SyntaxError; it is the image's failure."""
+def _refuse_on_error(what: str) -> Iterator[None]:
+    """Raise _Refused for whatever a decoder raises: hostile bytes make it struct.error, IndexError, SyntaxError ..."""
     from PIL import Image
 
     try:
@@ -220,7 +218,7 @@ def _refusing(what: str) -> Iterator[None]:
 def _upright_rgb(image: Image.Image, lease: PixelLease) -> np.ndarray:
     """Give a Pillow image's (height, width, 3) pixels, transparency on white."""
     _check_size(*image.size)
-    _take(lease, image.size, image.format)
+    _take_pixels(lease, image.size, image.format)
     image.load()  # first, for it is then that Pillow turns a TIFF upright itself, and takes the tag away
     try:
         orientation = int(image.getexif().get(0x0112, 1))
@@ -228,18 +226,18 @@ def _upright_rgb(image: Image.Image, lease: PixelLease) -> np.ndarray:
         orientation = 1
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     if image.mode.startswith("I") or image.mode == "F":
-        white = _white_of(image)
-        for rows, band in _bands(image):
-            pixels[rows] = _grey_of_depth(np.asarray(band), white)[:, :, None]
+        white = _white_level(image)
+        for rows, band in _split_into_bands(image):
+            pixels[rows] = _grey_to_8_bits(np.asarray(band), white)[:, :, None]
     else:
         is_transparent = image.has_transparency_data
-        for rows, band in _bands(image):
+        for rows, band in _split_into_bands(image):
             pixels[rows] = np.asarray(_on_white(band) if is_transparent else band.convert("RGB"))
     return upright(pixels, orientation)
 
 
-def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    """An image's rows, some at a time: each conversion of all of them would take memory for another image."""
+def _split_into_bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Yield an image's rows, some at a time: to convert all of them at once takes the memory of another image."""
     height = max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, height):
         bottom = min(top + height, image.height)
@@ -254,7 +252,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def _white_of(image: Image.Image) -> float:
+def _white_level(image: Image.Image) -> float:
     """The grey value of an image of 16 or 32 bits, whole or floating, that becomes white.
 
     16 bits are scaled by their range, never by their content, so that every image of a set is treated alike. 32 bits have
@@ -262,19 +260,19 @@ def _white_of(image: Image.Image) -> float:
     """
     if image.mode.startswith("I;16"):
         return 65535.0
-    top = max(float(_numbers(np.asarray(band)).max(initial=0.0)) for _, band in _bands(image))
+    top = max(float(_finite_values(np.asarray(band)).max(initial=0.0)) for _, band in _split_into_bands(image))
     return next((r for r in ((1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)) if top <= r), top)
 
 
-def _numbers(values: np.ndarray) -> np.ndarray:
+def _finite_values(values: np.ndarray) -> np.ndarray:
     return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _grey_of_depth(values: np.ndarray, white: float) -> np.ndarray:
+def _grey_to_8_bits(values: np.ndarray, white: float) -> np.ndarray:
     """Bring grey values of 16 or 32 bits, whole or floating, to uint8."""
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # of either byte order
         return (values >> 8).astype(np.uint8)
-    return np.clip(np.rint(_numbers(values) * (255.0 / white)), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(_finite_values(values) * (255.0 / white)), 0, 255).astype(np.uint8)
 
 
 def _from_array(pixels: np.ndarray, lease: PixelLease) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The demonstration: scikit-learn's real handwritten digits, written out as the folder of pictures that a user has."""
+"""The demonstration: writes scikit-learn's handwritten digits out as a folder of pictures per class."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def exif_of_jpeg(data: bytes) -> bytes:
-    """Walk the segments before the picture (ITU T.81, annex B) to the one that holds Exif; empty where there is none."""
+    """Find the Exif segment of a JPEG file before the picture (ITU T.81, annex B); empty where there is none."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
@@ -35,7 +35,7 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo the eight orientations of Exif 2.3, tag 0x0112; any other value means upright."""
+    """Turn pixels upright: undo one of the eight orientations of Exif 2.3, tag 0x0112; other values mean upright."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

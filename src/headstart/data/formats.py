@@ -1,4 +1,4 @@
-"""Image formats: which one a file has, by its first bytes and never by its extension."""
+"""Image formats, recognised by a file's first bytes and never by its extension."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ HEADER_BYTES = 64
 
 
 class ImageFormat(NamedTuple):
+    """A format: what its files begin with, and the class of Pillow that reads it."""
+
     name: str
     matches: Callable[[bytes], bool]
     pillow: str  # module and class in PIL
@@ -37,5 +39,5 @@ FORMAT_NAMES = ", ".join(f.name for f in FORMATS)
 
 
 def is_image(header: bytes) -> bool:
-    """Whether a file that begins so, with its first HEADER_BYTES, is of one of FORMATS."""
+    """Whether the first HEADER_BYTES of a file are those of one of FORMATS."""
     return any(image_format.matches(header) for image_format in FORMATS)

@@ -1,7 +1,7 @@
-"""The square of pixels that a backbone sees, made from any image source.
+"""Preprocessing: cuts the central square out of any image and resizes it to what a backbone takes.
 
 Takes paths, bytes, Pillow images or arrays and a Preprocess; gives (size, size, 3) uint8 RGB, or a Failure that says why
-not. It decides which part of an image is seen, and how it is resized.
+not. It decides which part of an image is used, and how it is resized.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.decoding import Failure, ImageSource, see
+from headstart.data.decoding import Failure, ImageSource, decode_and_apply
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What happens to an image before its backbone sees it; travels with the weights and with every classifier.
+    """How an image is cropped, resized and normalised for a backbone; stored with the weights and with every classifier.
 
     size: side of the square that the backbone takes, in pixels. crop: the part of the shorter side that the central
     square keeps. resample: a key of RESAMPLING. mean, std: per channel RGB, in units of the pixel range [0, 1]; the
@@ -43,7 +43,9 @@ RESAMPLING = {"area": (3, 2), "bilinear": (1, 1), "bicubic": (2, 2)}
 
 def load_image(source: ImageSource, preprocess: Preprocess) -> np.ndarray | Failure:
     """Turn one image, wherever it is, into the (size, size, 3) uint8 RGB square that a backbone sees."""
-    return see(source, lambda pixels: fit(pixels, preprocess), shorter_side=shorter_side_wanted(preprocess))
+    return decode_and_apply(
+        source, lambda pixels: crop_and_resize(pixels, preprocess), shorter_side=shorter_side_wanted(preprocess)
+    )
 
 
 def shorter_side_wanted(preprocess: Preprocess) -> int:
@@ -55,7 +57,7 @@ def shorter_side_wanted(preprocess: Preprocess) -> int:
     return int(np.ceil(1.5 * preprocess.size / preprocess.crop))
 
 
-def fit(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+def crop_and_resize(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     """Cut the central square out of (height, width, 3) pixels and scale it to the backbone's size."""
     import cv2
 
@@ -69,7 +71,7 @@ def fit(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
 
 
 def display_name(source: Any) -> str:
-    """What to call an image in a table: its path, or what it is."""
-    if isinstance(source, tuple):  # a datasets.TableImage, which says its table and row
+    """Name an image in a table or a message: its path, or its type."""
+    if isinstance(source, tuple):  # a tables.TableImage, whose text is its table and row
         return str(source)
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>"

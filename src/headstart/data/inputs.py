@@ -1,4 +1,4 @@
-"""What `predict` is given: files, folders, patterns, and stdin with paths or a picture. Opens them up as they come."""
+"""Lists the images that `predict` is given: files, folders, patterns, and paths or one picture on stdin."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from headstart.data.datasets import Skipped, walk
 from headstart.data.formats import HEADER_BYTES, is_image
 
 
-def open_up(paths: Iterable[str], empty: list[str] | None = None) -> Iterator[str | bytes]:
-    """Files as they are, folders and patterns opened up, `-` as the paths or the one picture that stdin holds.
+def list_inputs(paths: Iterable[str], empty: list[str] | None = None) -> Iterator[str | bytes]:
+    """Yield the images of paths: files, those in folders, those that match patterns, and, for `-`, those of stdin.
 
-    empty: is given the folders in which there are none.
+    Stdin holds a path a line, or one picture, which is given as bytes. empty: a list that gets the folders without files.
     """
     for path in paths:
         if path == "-":
@@ -29,10 +29,10 @@ def open_up(paths: Iterable[str], empty: list[str] | None = None) -> Iterator[st
             if file is None and empty is not None:
                 empty.append(path)
         elif not os.path.exists(path) and glob.has_magic(path):
-            found = sorted(glob.glob(path, recursive=True))
-            if not found:
+            matches = sorted(glob.glob(path, recursive=True))
+            if not matches:
                 yield path
-            yield from open_up(found, empty)
+            yield from list_inputs(matches, empty)
         else:
             yield path
 
@@ -43,9 +43,9 @@ def _from_stdin(stdin: Any, empty: list[str] | None) -> Iterator[str | bytes]:
         return
     for line in stdin:
         if path := os.fsdecode(line.rstrip(b"\r\n")):
-            yield from open_up([path] if path != "-" else [], empty)
+            yield from list_inputs([path] if path != "-" else [], empty)
 
 
-def count(paths: Sequence[str]) -> int:
-    """How many images there will be, for the time left; 0 where only the end of stdin will tell."""
-    return 0 if "-" in paths else sum(1 for _ in open_up(paths))
+def count_inputs(paths: Sequence[str]) -> int:
+    """Count the images, for a progress bar; 0 where stdin is among the paths, whose number only its end tells."""
+    return 0 if "-" in paths else sum(1 for _ in list_inputs(paths))

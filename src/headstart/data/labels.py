@@ -63,7 +63,7 @@ def only(labels: np.ndarray, is_kept: np.ndarray) -> np.ndarray:
     return labels[:, is_kept] if are_many(labels) else (np.cumsum(is_kept) - 1)[labels]
 
 
-def named(label: np.ndarray, classes: Sequence[str]) -> str:
+def label_text(label: np.ndarray, classes: Sequence[str]) -> str:
     """Write one image's label, or its labels with SEPARATOR between them, as a table has them."""
     if np.ndim(label) == 0:
         return classes[int(label)]

@@ -1,6 +1,6 @@
-"""A budget of pixels: how many may be decoded at once, over all threads of the process.
+"""Bounds the memory of decoding: a budget of pixels for all threads of the process.
 
-It decides how much memory decoding takes, whatever the number of threads: a PNG of half a megabyte may hold 200 megapixels.
+A PNG of half a megabyte may hold 200 megapixels, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOST_PIXELS = 256_000_000  # in flight: 16 threads have 16 megapixels each; at 3
 
 
 class PixelBudget:
-    """Lets threads decode so many pixels at once; who comes first is served first, and a larger image goes alone."""
+    """Bounds the pixels that threads decode at once; first come, first served, and an image above the bound goes alone."""
 
     def __init__(self, most: int = MOST_PIXELS) -> None:
         self._most = most
@@ -35,7 +35,7 @@ class PixelBudget:
 
     @contextmanager
     def of_one_image(self) -> Iterator[PixelLease]:
-        """What one image may take of the budget, until it is decoded and no longer needed at its full size."""
+        """Lease pixels for one image, until it is decoded and no longer needed at its full size."""
         lease = PixelLease(self)
         try:
             yield lease
@@ -43,7 +43,7 @@ class PixelBudget:
             lease.give_back()
 
     def take(self, n_pixels: int) -> None:
-        """Wait until so many pixels fit beside those in flight, or none are."""
+        """Wait until so many pixels fit beside those in flight, or none are in flight."""
         if not self._is_watching:
             self._watch_forks()
         turn = object()
@@ -61,26 +61,26 @@ class PixelBudget:
         return not self._n_in_flight or self._n_in_flight + n_pixels <= self._most
 
     def give_back(self, n_pixels: int) -> None:
-        """Let others take so many pixels."""
+        """Return pixels to the budget."""
         with self._changed:
             self._n_in_flight -= n_pixels
             self._changed.notify_all()
 
 
 class PixelLease:
-    """What one image has taken of a budget."""
+    """The pixels that one image has taken of a budget."""
 
     def __init__(self, budget: PixelBudget) -> None:
         self._budget, self._n_pixels = budget, 0
 
     def take(self, n_pixels: int) -> None:
-        """Wait for the image's pixels; again, it has them already."""
+        """Wait for the image's pixels, once: a second call changes nothing."""
         if not self._n_pixels:
             self._budget.take(n_pixels)
             self._n_pixels = n_pixels
 
     def give_back(self) -> None:
-        """Be done with the image."""
+        """Return the image's pixels to the budget."""
         if self._n_pixels:
             self._budget.give_back(self._n_pixels)
             self._n_pixels = 0

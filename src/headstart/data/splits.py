@@ -1,7 +1,6 @@
-"""Splits: which images are learnt from, chosen by, and tested with.
+"""Deals images into train, validation and test splits and into cross-validation folds, by their content and a seed.
 
-It decides by an image's content and the seed alone, so that adding, moving or renaming photos never moves another, and
-byte-identical images always share a split.
+So adding, moving or renaming photos never moves another, and byte-identical images always share a split.
 """
 
 from __future__ import annotations
@@ -26,48 +25,48 @@ SPLIT_NAMES = {
 
 
 def assign_splits(
-    given: np.ndarray, digests: Sequence[bytes], labels: np.ndarray, *, seed: int, validation: float, test: float
+    assigned: np.ndarray, digests: Sequence[bytes], labels: np.ndarray, *, seed: int, validation: float, test: float
 ) -> np.ndarray:
-    """Complete the splits: (n,) int8, positions in SPLITS, from the (n,) given ones and each image's sha256.
+    """Assign a split to each image that has none: (n,) int8, positions in SPLITS.
 
-    Each image draws a number in [0, 1) from its content and the seed; the lowest `test` of them are the test split, the
-    next `validation` the validation split. A split that the data gives is not drawn for. So shares are met on average
-    in every class, and nothing that happens to one photo moves another. The one exception: a class whose every image
-    drew the test split keeps the image of the highest number in train, with its likes in other classes, for it could
-    not be learnt at all.
+    assigned: (n,) the splits that the data gives, UNASSIGNED where it gives none. Each image draws a number in [0, 1) from
+    its sha256 and the seed; the lowest `test` of them are the test split, the next `validation` the validation split. A
+    split that the data gives gets no others. So shares are met on average in every class, and nothing that happens to one
+    photo moves another. The one exception: of a class whose every image drew the test split, which could not be learnt at
+    all, the image of the highest number is in train, with its copies in other classes.
     """
-    splits = given.astype(np.int8).copy()
-    drawn = np.isin(splits, (UNASSIGNED, TRAIN) if _given(given, TRAIN) else (UNASSIGNED,))
-    test_share = 0.0 if _given(given, TEST) else test
-    validation_share = 0.0 if _given(given, VALIDATION) else validation
-    numbers = np.array([_draw(digest, seed) for digest in digests])
-    splits[drawn] = TRAIN
-    splits[drawn & (numbers < test_share + validation_share)] = VALIDATION
-    splits[drawn & (numbers < test_share)] = TEST
+    splits = assigned.astype(np.int8).copy()
+    is_drawn = np.isin(splits, (UNASSIGNED, TRAIN) if _has_split(assigned, TRAIN) else (UNASSIGNED,))
+    test_share = 0.0 if _has_split(assigned, TEST) else test
+    validation_share = 0.0 if _has_split(assigned, VALIDATION) else validation
+    numbers = np.array([_draw_number(digest, seed) for digest in digests])
+    splits[is_drawn] = TRAIN
+    splits[is_drawn & (numbers < test_share + validation_share)] = VALIDATION
+    splits[is_drawn & (numbers < test_share)] = TEST
     for of_class in members(labels, n_classes=int(labels.max(initial=0)) + 1):
-        lost = of_class[drawn[of_class]]
-        if len(lost) and (splits[of_class] == TEST).all():
-            splits[drawn & (numbers == numbers[lost].max())] = TRAIN
+        unlearnable = of_class[is_drawn[of_class]]
+        if len(unlearnable) and (splits[of_class] == TEST).all():
+            splits[is_drawn & (numbers == numbers[unlearnable].max())] = TRAIN
     return splits
 
 
-def _given(splits: np.ndarray, split: int) -> bool:
+def _has_split(splits: np.ndarray, split: int) -> bool:
     return bool((splits == split).any())
 
 
-def _draw(digest: bytes, seed: int) -> float:
+def _draw_number(digest: bytes, seed: int) -> float:
     return int.from_bytes(hashlib.sha256(f"split {seed} ".encode() + digest).digest()[:8], "big") / 2**64
 
 
 def leaks(splits: np.ndarray, digests: Sequence[bytes]) -> np.ndarray:
-    """Positions of images outside the test split whose very bytes stand in it too: (m,) int64."""
+    """Find the images outside the test split whose very bytes are in it too: their positions, (m,) int64."""
     tested = {digest for digest, split in zip(digests, splits.tolist(), strict=True) if split == TEST}
     others = np.flatnonzero(splits != TEST)
     return np.array([i for i in others.tolist() if digests[i] in tested], np.int64)
 
 
 def contradictions(labels: np.ndarray, digests: Sequence[bytes]) -> list[list[int]]:
-    """Images that stand, byte for byte the same, under more than one label: the positions of each."""
+    """Find the images that have, byte for byte the same, more than one label: the positions of each."""
     places: dict[bytes, list[int]] = {}
     for i, digest in enumerate(digests):
         places.setdefault(digest, []).append(i)

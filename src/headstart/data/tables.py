@@ -1,4 +1,4 @@
-"""Labelled tables: CSV, and Parquet with the images' paths or their very bytes.
+"""Reads labelled tables, CSV and Parquet; and tells by its sha256 whether an image is still the same photo.
 
 Takes a table; gives a TableRow for each of its rows. It decides which columns are meant; what the rows mean together is
 for datasets.py to say.
@@ -52,7 +52,7 @@ ImageRef: TypeAlias = "ImageSource | TableImage"
 
 
 def content_of(image: ImageRef) -> Any:
-    """An image's bytes where it has them (a file's, a table row's), or why not; else the picture or array itself."""
+    """Read an image's bytes, of a file or of a table's row, or a Failure; a picture or an array is given as it is."""
     if isinstance(image, TableImage):
         return image.read()
     if isinstance(image, (str, os.PathLike)):
@@ -61,15 +61,15 @@ def content_of(image: ImageRef) -> Any:
 
 
 def digest_of(content: Any) -> bytes:
-    """The sha256 of bytes, else of the pixels and of everything that changes how they are seen."""
+    """Compute the sha256 of an image's bytes; of one without bytes, of the pixels and of all that changes their meaning."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).digest()
     if isinstance(content, np.ndarray):
-        about, pixels = f"array {content.shape} {content.dtype} ", content.tobytes()
+        description, pixels = f"array {content.shape} {content.dtype} ", content.tobytes()
     else:
-        seen = content.convert("RGBA") if content.mode == "P" or content.has_transparency_data else content
-        about, pixels = f"{seen.mode} {seen.size} {_orientation(content)} ", seen.tobytes()
-    return hashlib.sha256(about.encode() + pixels).digest()
+        picture = content.convert("RGBA") if content.mode == "P" or content.has_transparency_data else content
+        description, pixels = f"{picture.mode} {picture.size} {_orientation(content)} ", picture.tobytes()
+    return hashlib.sha256(description.encode() + pixels).digest()
 
 
 def _orientation(image: Image.Image) -> int | None:
@@ -80,19 +80,19 @@ def _orientation(image: Image.Image) -> int | None:
 
 
 def same_content_of(image: ImageRef, digest: bytes) -> Any:
-    """As content_of, of an image that was read before, with this sha256; a Failure as well if it is another one by now."""
+    """Read an image again, as content_of does; a Failure as well if its sha256 is no longer this one."""
     content = content_of(image)
     if isinstance(content, Failure) or digest_of(content) == digest:
         return content
     return Failure("missing", "it is another photo by now")
 
 
-def check_same(images: Sequence[ImageRef], digests: Sequence[bytes], again: Sequence[bytes], doing: str) -> None:
-    """Raise DataError, naming the first, where images that were read again are others by their sha256 than before.
+def check_same(images: Sequence[ImageRef], digests: Sequence[bytes], new_digests: Sequence[bytes], doing: str) -> None:
+    """Raise DataError, naming the first, where the sha256 of images has changed between two readings.
 
-    doing: what went on meanwhile, as in "the training ran".
+    doing: what happened between them, as in "the training ran".
     """
-    changed = [display_name(image) for image, before, now in zip(images, digests, again, strict=True) if before != now]
+    changed = [display_name(image) for image, before, now in zip(images, digests, new_digests, strict=True) if before != now]
     if changed:
         more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
         raise DataError(
@@ -102,7 +102,7 @@ def check_same(images: Sequence[ImageRef], digests: Sequence[bytes], again: Sequ
 
 
 class TableRow(NamedTuple):
-    """A row as it stands in the table; None or empty where it says nothing."""
+    """A row of a table, as text; None or empty where a cell is."""
 
     where: str  # for messages
     image: str | TableImage | None
@@ -115,23 +115,23 @@ def read_table(table: Path, split: str | None = None) -> list[TableRow]:
     return _read_parquet(table, split) if table.suffix.lower() == ".parquet" else _read_csv(table)
 
 
-def _columns(found: Sequence[str], image_columns: Sequence[str], table: Path) -> tuple[str, str, str | None]:
-    """The table's own names for its columns of images, labels and splits, found whatever their case."""
-    split = _column(found, ("split",), table) if "split" in map(_plain, found) else None
-    return _column(found, image_columns, table), _column(found, LABEL_COLUMNS, table), split
+def _columns(names: Sequence[str], image_columns: Sequence[str], table: Path) -> tuple[str, str, str | None]:
+    """Find the columns of images, labels and splits by their names, in upper or lower case."""
+    split = _column(names, ("split",), table) if "split" in map(_normalised, names) else None
+    return _column(names, image_columns, table), _column(names, LABEL_COLUMNS, table), split
 
 
-def _column(found: Sequence[str], wanted: Sequence[str], table: Path) -> str:
-    for name in wanted:
-        matching = [f for f in found if _plain(f) == name]
+def _column(names: Sequence[str], accepted: Sequence[str], table: Path) -> str:
+    for name in accepted:
+        matching = [f for f in names if _normalised(f) == name]
         if len(matching) > 1:
             raise DataError(f"{table} has {len(matching)} columns called {name}; which one counts? rename the others")
         if matching:
             return matching[0]
-    raise DataError(f"{table} has no column {wanted[0]} or {wanted[1]}; its columns: {', '.join(found) or 'none'}")
+    raise DataError(f"{table} has no column {accepted[0]} or {accepted[1]}; its columns: {', '.join(names) or 'none'}")
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     return name.strip().casefold()
 
 
@@ -141,12 +141,12 @@ def _read_csv(table: Path) -> list[TableRow]:
             header = file.readline()
             file.seek(0)
             reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
-            found = [name for name in reader.fieldnames or [] if name]
-            image, label, split = _columns(found, IMAGE_COLUMNS, table)
+            names = [name for name in reader.fieldnames or [] if name]
+            image, label, split = _columns(names, IMAGE_COLUMNS, table)
             return [
                 TableRow(
                     f"line {reader.line_num}",
-                    _beside(table, row[image]),
+                    _resolve_path(table, row[image]),
                     (row[label] or "").strip(),
                     (row[split] or "").strip() if split else None,
                 )
@@ -156,7 +156,7 @@ def _read_csv(table: Path) -> list[TableRow]:
         raise DataError(f"{table} cannot be read: {error}; expected text in UTF-8, with commas between columns") from error
 
 
-def _beside(table: Path, path: str | None) -> str | None:
+def _resolve_path(table: Path, path: str | None) -> str | None:
     path = (path or "").strip()
     return os.path.join(table.parent, path) if path else None
 
@@ -164,42 +164,45 @@ def _beside(table: Path, path: str | None) -> str | None:
 def _read_parquet(table: Path, split: str | None) -> list[TableRow]:
     images = ParquetImages(table)
     image, label, split_column = _columns(images.schema.names, ("image", *IMAGE_COLUMNS), table)
-    labels = _named(images.column_values(label), label, images.schema.metadata)
+    labels = _names_of_labels(images.column_values(label), label, images.schema.metadata)
     splits = images.column_values(split_column) if split_column else [split] * len(labels)
     refs: list[str | TableImage | None]
     if images.hold_bytes(image):
         images.column = image
         refs = [TableImage(images, i) for i in range(len(labels))]
     else:
-        refs = [_beside(table, path) for path in images.column_values(image)]
+        refs = [_resolve_path(table, path) for path in images.column_values(image)]
     return [
-        TableRow(f"row {i}", ref, _text(name), _text(s))
+        TableRow(f"row {i}", ref, _stripped(name), _stripped(s))
         for i, (ref, name, s) in enumerate(zip(refs, labels, splits, strict=True), start=1)
     ]
 
 
-def outside(rows: Sequence[TableRow], folder: Path) -> list[str]:
-    """The files that rows name, or that their tables' rows name instead of holding bytes, outside a folder."""
+def files_outside(rows: Sequence[TableRow], folder: Path) -> list[str]:
+    """List the files outside a folder that rows name, or that rows of Parquet name instead of holding bytes."""
     images = [row.image for row in rows]
     tables = dict.fromkeys(image.table for image in images if isinstance(image, TableImage))
-    paths = [*(image for image in images if isinstance(image, str)), *(path for table in tables for path in table.named())]
-    start, whole = os.path.join(folder, ""), Path(os.path.abspath(folder))
+    paths = [
+        *(image for image in images if isinstance(image, str)),
+        *(path for table in tables for path in table.paths_in_rows()),
+    ]
+    start, inside = os.path.join(folder, ""), Path(os.path.abspath(folder))
     likely = (path for path in paths if os.pardir in path or not path.startswith(start) or os.path.isabs(path[len(start) :]))
-    return [path for path in likely if not Path(os.path.abspath(path)).is_relative_to(whole)]
+    return [path for path in likely if not Path(os.path.abspath(path)).is_relative_to(inside)]
 
 
-def _text(value: Any) -> str | None:
+def _stripped(value: Any) -> str | None:
     return None if value is None else str(value).strip()
 
 
 def split_of_name(table: Path) -> str | None:
-    """`train.parquet`, `cifar10_test.parquet` and `test-00000-of-00001.parquet` say which split they hold."""
+    """Read the split from a file's name, as of `cifar10_test.parquet` or `test-00000-of-00001.parquet`."""
     words = set(re.split(r"[^a-z]+", table.stem.casefold())) & set(SPLIT_NAMES)
     return words.pop() if len(words) == 1 else None
 
 
-def _named(labels: list[Any], column: str, metadata: dict[bytes, bytes] | None) -> list[Any]:
-    """Give whole numbers their names from Hugging Face's metadata, where the file has it; there, -1 means no label."""
+def _names_of_labels(labels: list[Any], column: str, metadata: dict[bytes, bytes] | None) -> list[Any]:
+    """Replace whole numbers by their names in Hugging Face's metadata, where the file has it; there, -1 means no label."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
     except (ValueError, KeyError, TypeError):
@@ -263,30 +266,32 @@ class ParquetImages:
         import pyarrow.parquet
 
         try:
-            about = pyarrow.parquet.read_metadata(self.path)
+            metadata = pyarrow.parquet.read_metadata(self.path)
         except self._errors:
             return False
-        parts = [about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns)]
+        parts = [
+            metadata.row_group(i).column(j) for i in range(metadata.num_row_groups) for j in range(metadata.num_columns)
+        ]
         bytes_of = [part.statistics for part in parts if part.path_in_schema == f"{self.column}.bytes"]
         is_whole = all(statistics is not None and statistics.null_count == 0 for statistics in bytes_of)
-        return is_whole and bool(about.equals(self.file.metadata))
+        return is_whole and bool(metadata.equals(self.file.metadata))
 
-    def named(self) -> Iterator[str]:
-        """The files that rows name instead of holding bytes."""
+    def paths_in_rows(self) -> Iterator[str]:
+        """Yield the files that rows name instead of holding bytes."""
         from pyarrow import types
 
         if not types.is_struct(self.schema.field(self.column).type):
             return
-        about = self.file.metadata
-        for group in range(about.num_row_groups):
-            parts = (about.row_group(group).column(j) for j in range(about.num_columns))
+        metadata = self.file.metadata
+        for group in range(metadata.num_row_groups):
+            parts = (metadata.row_group(group).column(j) for j in range(metadata.num_columns))
             counted = [part.statistics for part in parts if part.path_in_schema == f"{self.column}.bytes"]
             if all(statistics is not None and statistics.null_count == 0 for statistics in counted) and counted:
                 continue
             try:
                 values = self.file.read_row_group(group, columns=[self.column]).column(0)
                 paths = [value.get("path") for value in values.to_pylist() if value and value.get("bytes") is None]
-            except self._errors:  # told of each of its images
+            except self._errors:  # each of its images is reported
                 continue
             yield from (os.path.join(self.path.parent, path) for path in paths if path and isinstance(path, str))
 

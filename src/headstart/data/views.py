@@ -1,14 +1,13 @@
-"""Views: one image as it would look mirrored, turned, cropped, brighter ...; more to learn from than was photographed.
+"""Views (augmentation): an image mirrored, rotated, cropped, brightened ..., as more photos to learn from.
 
 Takes the square that a backbone sees, gives another one of the same shape. It decides what may be drawn at random and how
-far; what is drawn depends on the image's content, the view and the seed alone, so that codes of views can be kept.
+far; what is drawn depends on the image's content, the view and the seed alone, so that codes of views can be stored.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from headstart.data.decoding import Failure, ImageSource, read_bytes
+from headstart.data.decoding import Failure, ImageSource
 from headstart.data.images import Preprocess, display_name, load_image
+from headstart.data.tables import content_of, digest_of
 from headstart.errors import DataError, HeadstartError
 
 if TYPE_CHECKING:
@@ -56,49 +56,49 @@ class ViewKind:
         return f"{self.least:g} to {self.most:g} {self.unit}" if self.is_random else "no amount"
 
 
-# ---- what is done to pixels
+# ---- functions of pixels
 
 
-def _mirrored(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def _mirror(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     return np.ascontiguousarray(pixels[:, ::-1])
 
 
-def _upside_down(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def _flip(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     return np.ascontiguousarray(pixels[::-1])
 
 
-def _rotated(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def _rotate(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     angle = math.radians(rng.uniform(-amount, amount))
     cos, sin = math.cos(angle), math.sin(angle)
     return _warp(pixels, np.array([[cos, -sin], [sin, cos]]))
 
 
-def _cropped(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    kept = 1 - amount / 100
+def _crop(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    share = 1 - amount / 100
     height, width = pixels.shape[:2]
-    x, y = rng.uniform(-0.5, 0.5, 2) * (1 - kept)
-    return _warp(pixels, np.eye(2) * kept, (x * width, y * height))
+    x, y = rng.uniform(-0.5, 0.5, 2) * (1 - share)
+    return _warp(pixels, np.eye(2) * share, (x * width, y * height))
 
 
-def _zoomed(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def _zoom(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     most = math.log1p(amount / 100)
     return _warp(pixels, np.eye(2) * math.exp(rng.uniform(-most, most)))
 
 
-def _sheared(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def _shear(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     return _warp(pixels, np.array([[1.0, math.tan(math.radians(rng.uniform(-amount, amount)))], [0.0, 1.0]]))
 
 
-def _brightened(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    return _mapped(pixels, _factor(amount, rng), 0.0)
+def _change_brightness(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    return _stretch_values(pixels, _factor(amount, rng), 0.0)
 
 
-def _contrasted(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    return _mapped(pixels, _factor(amount, rng), float(pixels.mean()))
+def _change_contrast(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    return _stretch_values(pixels, _factor(amount, rng), float(pixels.mean()))
 
 
-def _coloured(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """Scale and turn the chroma plane of YIQ, the brightness stays: both are linear, so that they are one matrix."""
+def _change_colour(pixels: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Scale and rotate the chroma plane of YIQ, at the same brightness: both are linear, so that they are one matrix."""
     import cv2
 
     factor = _factor(amount, rng)
@@ -116,8 +116,8 @@ def _factor(amount: float, rng: np.random.Generator) -> float:
     return 1 + rng.uniform(-amount, amount) / 100
 
 
-def _mapped(pixels: np.ndarray, factor: float, around: float) -> np.ndarray:
-    """Move every value away from, or nearer to, one that stays."""
+def _stretch_values(pixels: np.ndarray, factor: float, around: float) -> np.ndarray:
+    """Move every value away from, or nearer to, one value that stays."""
     import cv2
 
     values = (np.arange(256) - around) * factor + around
@@ -148,15 +148,15 @@ def _warp(pixels: np.ndarray, matrix: np.ndarray, shift: tuple[float, float] = (
 VIEWS = {
     kind.name: kind
     for kind in (
-        ViewKind("mirrored", None, None, None, "", "left and right exchanged", _mirrored),
-        ViewKind("upside-down", None, None, None, "", "top and bottom exchanged, for what has no up", _upside_down),
-        ViewKind("rotation", 15, 1, 180, "degrees", "turned by up to {}, either way", _rotated),
-        ViewKind("crop", 15, 1, 75, "%", "{} of each side cut away, somewhere", _cropped),
-        ViewKind("zoom", 20, 1, 100, "%", "larger or smaller by up to {}, the centre stays", _zoomed),
-        ViewKind("shear", 10, 1, 45, "degrees", "slanted by up to {}, either way", _sheared),
-        ViewKind("brightness", 25, 1, 90, "%", "brighter or darker by up to {}", _brightened),
-        ViewKind("contrast", 30, 1, 90, "%", "more or less contrast by up to {}", _contrasted),
-        ViewKind("colour", 40, 1, 100, "%", "stronger or paler colours by up to {}, their hue a little off", _coloured),
+        ViewKind("mirrored", None, None, None, "", "left and right exchanged", _mirror),
+        ViewKind("upside-down", None, None, None, "", "top and bottom exchanged, for what has no up", _flip),
+        ViewKind("rotation", 15, 1, 180, "degrees", "turned by up to {}, either way", _rotate),
+        ViewKind("crop", 15, 1, 75, "%", "{} of each side cut away, somewhere", _crop),
+        ViewKind("zoom", 20, 1, 100, "%", "larger or smaller by up to {}, the centre stays", _zoom),
+        ViewKind("shear", 10, 1, 45, "degrees", "slanted by up to {}, either way", _shear),
+        ViewKind("brightness", 25, 1, 90, "%", "brighter or darker by up to {}", _change_brightness),
+        ViewKind("contrast", 30, 1, 90, "%", "more or less contrast by up to {}", _change_contrast),
+        ViewKind("colour", 40, 1, 100, "%", "stronger or paler colours by up to {}, their hue a little off", _change_colour),
     )
 }
 
@@ -177,7 +177,7 @@ class View:
     def __post_init__(self) -> None:
         kind = VIEWS.get(self.name)
         if kind is None:
-            raise HeadstartError(f"there is no view {self.name!r}{_nearby(self.name)}; the views: {', '.join(VIEWS)}")
+            raise HeadstartError(f"there is no view {self.name!r}{_suggest_view(self.name)}; the views: {', '.join(VIEWS)}")
         if self.amount is None:
             object.__setattr__(self, "amount", kind.default)
             return
@@ -199,7 +199,7 @@ class View:
 def parse_views(text: str) -> tuple[View, ...]:
     """Read `mirrored,rotation=15,crop`; `none` gives none, and `original`, which is always learnt from, may be left out.
 
-    Raises HeadstartError for what is no view, for an amount out of range and for a view that stands there twice.
+    Raises HeadstartError for what is no view, for an amount out of range and for a view that is named twice.
     """
     names = [part.strip().casefold() for part in text.split(",")]
     if names == ["none"]:
@@ -218,13 +218,13 @@ def _parse_view(text: str) -> View:
     try:
         return View(name, float(amount))
     except ValueError:
-        known = f"; expected {VIEWS[name].range_text()}" if name in VIEWS else ""
-        raise HeadstartError(f"the amount of the view {text!r} is no number{known}, as in rotation=15") from None
+        hint = f"; expected {VIEWS[name].range_text()}" if name in VIEWS else ""
+        raise HeadstartError(f"the amount of the view {text!r} is no number{hint}, as in rotation=15") from None
 
 
-def _nearby(name: str) -> str:
-    near = get_close_matches(name, VIEWS, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def _suggest_view(name: str) -> str:
+    matches = get_close_matches(name, VIEWS, n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 # ---- the views of an image
@@ -238,9 +238,9 @@ def view_pixels(pixels: np.ndarray, view: str, digest: bytes, seed: int) -> np.n
     if view == ORIGINAL:
         return pixels
     parsed = _parse_view(view)
-    about = hashlib.sha256(f"view {parsed} seed {seed} ".encode() + digest).digest()
+    entropy = hashlib.sha256(f"view {parsed} seed {seed} ".encode() + digest).digest()
     # PCG64 by its name: the default of NumPy may change, and with it every view.
-    rng = np.random.Generator(np.random.PCG64(int.from_bytes(about, "big")))
+    rng = np.random.Generator(np.random.PCG64(int.from_bytes(entropy, "big")))
     return VIEWS[parsed.name].draw(pixels, parsed.amount or 0.0, rng)
 
 
@@ -268,9 +268,9 @@ def views_grid(
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    pixels, digest = _load(image, preprocess)
+    pixels, digest = _load_square(image, preprocess)
     views = views or tuple(View(name) for name in VIEWS)
-    rows = [_row(pixels, view, digest, n_columns, seed) for view in views]
+    rows = [_draw_row(pixels, view, digest, n_columns, seed) for view in views]
     height, width = preprocess.size + MARGIN + HEADING, preprocess.size + MARGIN
     canvas = Image.new("RGB", (MARGIN + width * max(2, *map(len, rows)), HEADING + height * len(rows)), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(FONT_PIXELS)
@@ -288,15 +288,15 @@ def views_grid(
     return canvas
 
 
-def _row(pixels: np.ndarray, view: View, digest: bytes, n_columns: int, seed: int) -> list[np.ndarray]:
+def _draw_row(pixels: np.ndarray, view: View, digest: bytes, n_columns: int, seed: int) -> list[np.ndarray]:
     n_draws = max(1, n_columns - 1) if VIEWS[view.name].is_random else 1
     return [pixels, *(view_pixels(pixels, str(view), digest, seed + i) for i in range(n_draws))]
 
 
-def _load(image: ImageSource, preprocess: Preprocess) -> tuple[np.ndarray, bytes]:
-    """The square, and the sha256 that training knows the image by; of an image without bytes, that of the square."""
-    content = read_bytes(image) if isinstance(image, (str, os.PathLike)) else image
+def _load_square(image: ImageSource, preprocess: Preprocess) -> tuple[np.ndarray, bytes]:
+    """Load the square that a backbone sees, and the image's sha256, by which training draws its views."""
+    content = content_of(image)
     pixels = content if isinstance(content, Failure) else load_image(content, preprocess)
     if isinstance(pixels, Failure):
         raise DataError(f"{display_name(image)} cannot be used as an image: {pixels.reason}")
-    return pixels, hashlib.sha256(content if isinstance(content, bytes) else pixels.tobytes()).digest()
+    return pixels, digest_of(content)

@@ -1,4 +1,4 @@
-"""Compiled networks and forked processes: a network is compiled once, and again in a child that was forked."""
+"""Compiles a network when it is first needed, and again in a forked process, where a compiled one cannot run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ E = TypeVar("E", bound=Any)
 
 
 class CompilesOnce(ABC, Generic[E]):
-    """What holds a network that is compiled when it is first needed, and again in a process that was forked after that.
+    """An object with a network that is compiled when it is first needed, and again in a process that is forked after that.
 
-    A copy and a pickle have all but the compiled network, which each compiles for itself.
+    A copy and a pickle leave out the compiled network, which each compiles for itself.
     """
 
     _engine: E | None = None
@@ -45,7 +45,7 @@ class CompilesOnce(ABC, Generic[E]):
         return self._engine
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the compiled network."""
+        """The state without the compiled network."""
         return {**self.__dict__, "_engine": None}
 
 

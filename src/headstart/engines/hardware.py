@@ -1,4 +1,4 @@
-"""Hardware: the device, the number of cores and the precision that networks run with.
+"""Where networks run: device, number of cores and precision; and the cores that this process may use (cgroup limits).
 
 It decides how many cores this process may use, and holds NumPy to them.
 """
@@ -27,7 +27,7 @@ def available_cores() -> int:
 
 
 def _cgroup_quotas() -> Iterator[float]:
-    """The limits, in cores, of this process's control group and of every group around it, in either version of them."""
+    """Yield the limits, in cores, of this process's control group and of every group around it, in cgroup v1 and v2."""
     for line in _text("/proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         is_first_version = controllers != ""
@@ -82,7 +82,7 @@ FEW_NUMBERS = 4_000_000  # codes x images, below which one core learns the head
 
 
 def blas_threads(threads: int | None, n_numbers: int) -> AbstractContextManager[Any]:
-    """Hold NumPy's linear algebra to the cores that we may use: by itself it does not know of cgroup limits.
+    """Limit NumPy's linear algebra to the cores that this process may use: by itself it does not know of cgroup limits.
 
     Small problems get one core. Its threads wait for each other actively, so where another program has a core they lose far
     more than they can gain: 1,457 x 1,280 codes took 1.1 s on two quiet cores and 20 to 40 s on two busy ones; on one core,

@@ -1,4 +1,4 @@
-"""The only file that knows OpenVINO: a network in its standard form is compiled once and fed from many threads.
+"""Runs a network on CPUs with OpenVINO: compiled once, and fed with images from many threads.
 
 Takes image sources of any kind and a function that loads one; gives the network's outputs in the order of the input.
 It decides how many threads work and how far they may run ahead.
@@ -47,7 +47,7 @@ class OpenVINOEngine:
             # process that predicts without pause hung; between predictions none did (250 of Lite0, 400 of a tiny network).
             if AT_FORK["was_busy"]:
                 raise BackboneError(BUSY_FORK)
-            self._compiled, self.outputs = _compiled(network, self.device, self.threads, hardware)
+            self._compiled, self.outputs = _compile(network, self.device, self.threads, hardware)
             try:
                 self.infer(np.zeros(tuple(self._compiled.input(0).shape)[1:], np.uint8))
             except RuntimeError as error:
@@ -84,18 +84,18 @@ class OpenVINOEngine:
     ) -> Iterator[Result[T]]:
         """Load and infer items on all cores; yields a Result each, in order, with memory bounded by a small window.
 
-        load: called with an item's index and the item, in a worker; gives (size, size, 3) uint8 pixels, or anything else
-        (why it cannot be used, codes that are known already), which is passed through as it is. chunk: how many items a
-        worker takes at a time; it loads them all, and then infers one after the other.
+        load: called with an item's index and the item, in a worker; returns (size, size, 3) uint8 pixels, or anything else
+        (a Failure, codes from the store), which is passed through as it is. chunk: how many items a worker takes at a time;
+        it loads them all, and then infers one after the other.
         """
 
-        def work(index: int, taken: Sequence[tuple[int, T]]) -> Result[Any]:
-            loaded = [load(i, item) for i, item in taken]
+        def work(index: int, chunk_of_items: Sequence[tuple[int, T]]) -> Result[Any]:
+            loaded = [load(i, item) for i, item in chunk_of_items]
             results = [
                 Result(i, item, self.infer(pixels))
                 if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
                 else Result(i, item, None, pixels)
-                for (i, item), pixels in zip(taken, loaded, strict=True)
+                for (i, item), pixels in zip(chunk_of_items, loaded, strict=True)
             ]
             return Result(index, None, None, results)
 
@@ -121,8 +121,8 @@ class OpenVINOEngine:
         return n / seconds
 
 
-def _compiled(network: bytes, device: str, threads: int, hardware: Hardware) -> tuple[Any, list[str]]:
-    """A network compiled for a device, and the names of its outputs as the file has them."""
+def _compile(network: bytes, device: str, threads: int, hardware: Hardware) -> tuple[Any, list[str]]:
+    """Compile a network for a device; gives it with the names of its outputs as the file has them."""
     openvino = _openvino()
     properties = openvino.properties
     options: dict[Any, Any] = {properties.hint.performance_mode: properties.hint.PerformanceMode.THROUGHPUT}
@@ -131,7 +131,7 @@ def _compiled(network: bytes, device: str, threads: int, hardware: Hardware) -> 
     if device == "CPU":
         options[properties.inference_num_threads] = threads
     core = openvino.Core()
-    kinds = {found.split(".")[0] for found in core.available_devices}
+    kinds = {device_name.split(".")[0] for device_name in core.available_devices}
     if device.split(":")[0].split(".")[0] not in {*kinds, "AUTO", "MULTI", "HETERO", "CPU"}:
         raise BackboneError(
             f"there is no device {hardware.device!r} here; OpenVINO finds: {', '.join(core.available_devices)}"
@@ -146,7 +146,7 @@ def _compiled(network: bytes, device: str, threads: int, hardware: Hardware) -> 
 
 
 def _openvino() -> Any:
-    """Import OpenVINO without its telemetry: left alone, the import itself tells Google Analytics, and asks nobody."""
+    """Import OpenVINO without its telemetry: by itself, the import reports to Google Analytics without asking."""
     modules: dict[str, Any] = sys.modules
     is_ours = modules.setdefault("openvino_telemetry", None) is None  # its import fails, which OpenVINO allows for
     try:

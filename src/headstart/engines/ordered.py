@@ -1,4 +1,4 @@
-"""Many threads, one order: maps a function over items in threads and yields the results in the order of the items."""
+"""Maps a function over items in many threads, and yields the results in the order of the items."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WINDOW = 32  # images a worker that may be taken ahead of the reader
 
 @dataclass(frozen=True, slots=True)
 class Result(Generic[T]):
-    """One item on its way out: the network's outputs for it, or what `load` gave instead of pixels."""
+    """The result for one item: the network's outputs for it, or what `load` returned instead of pixels."""
 
     index: int
     item: T
@@ -31,6 +31,7 @@ class Result(Generic[T]):
 
 
 def numbered_chunks(items: Iterable[T], n: int) -> Iterator[list[tuple[int, T]]]:
+    """Split items into chunks of n, each item with its number."""
     numbered = enumerate(items)
     while chunk := list(itertools.islice(numbered, n)):
         yield chunk
@@ -69,7 +70,7 @@ def in_order(
             thread = threading.Thread(target=run, name=f"headstart-{i}", daemon=True)
             thread.start()
             started.append(thread)
-        yield from _reordered(done, room, workers)
+        yield from _in_item_order(done, room, workers)
     finally:
         stopped.set()
         room.release(workers)
@@ -81,9 +82,9 @@ def in_order(
                 thread.join()
 
 
-def _reordered(done: queue.SimpleQueue[Any], room: threading.Semaphore, workers: int) -> Iterator[Any]:
+def _in_item_order(done: queue.SimpleQueue[Any], room: threading.Semaphore, workers: int) -> Iterator[Any]:
     waiting: dict[int, Any] = {}
-    wanted, process = 0, os.getpid()
+    next_index, process = 0, os.getpid()
     while workers:
         if os.getpid() != process:
             raise HeadstartError(f"a stream of predictions ends with the process that began it; here it was forked: {SPAWN}")
@@ -94,7 +95,7 @@ def _reordered(done: queue.SimpleQueue[Any], room: threading.Semaphore, workers:
             workers -= 1
             continue
         waiting[result.index] = result
-        while wanted in waiting:
-            yield waiting.pop(wanted)
+        while next_index in waiting:
+            yield waiting.pop(next_index)
             room.release()
-            wanted += 1
+            next_index += 1

@@ -1,6 +1,6 @@
-"""The engine on NVIDIA GPUs: the same network in batches, the same order and the same codes within tolerance.
+"""Runs a network on NVIDIA GPUs with torch, in batches: the order of the items, and the CPU's codes within tolerance.
 
-Takes what engine.py takes, a network in standard form and a function that loads one image; gives the same results. It
+Takes what OpenVINOEngine takes, a network in standard form and a function that loads one image; gives the same results. It
 decides how many images a batch has, what is computed in 16 bits, and when the CPU's engine has to do instead.
 
 Cores decode, as they do for the CPU; uint8 images cross over to the GPU from pinned memory, and the normalisation, which is
@@ -52,7 +52,7 @@ class TorchEngine:
     _first_in: ClassVar[int | None] = None  # the process that made the first one
 
     def __init__(self, network: bytes, hardware: Hardware, *, batch: int | None = None) -> None:
-        """Bring a network in standard form to a device.
+        """Load a network in standard form onto a device.
 
         batch: images at a time. Raises BackboneError where there is no such device, UnknownOperation where torch cannot run
         the network.
@@ -103,8 +103,8 @@ class TorchEngine:
         if isinstance(items, Sized) and len(items) >= COMPILE_FROM:
             self.compile()
 
-        def work(index: int, taken: Sequence[tuple[int, T]]) -> Result[Any]:
-            return Result(index, None, None, [Result(i, item, None, load(i, item)) for i, item in taken])
+        def work(index: int, group: Sequence[tuple[int, T]]) -> Result[Any]:
+            return Result(index, None, None, [Result(i, item, None, load(i, item)) for i, item in group])
 
         chunk = max(chunk, CHUNK) if self.batch > 1 else chunk
         ahead = max(2, 2 * self.batch // (self.threads * chunk))
@@ -141,7 +141,7 @@ class TorchEngine:
         return self._modules[self.batch] is not plain
 
     def _can_batch(self) -> bool:
-        """Whether a network gives two rows for two images; some have the one image of their export written into them."""
+        """Whether a network gives two rows for two images; some are fixed to the one image of their export."""
         from headstart.engines.torch_graph import UnknownOperation, output_shapes, to_torch
 
         with contextlib.suppress(UnknownOperation):
@@ -156,7 +156,7 @@ class TorchEngine:
         return self._modules[batch]
 
     def _in_batches(self, loaded: Iterable[Result[T]]) -> Iterator[Result[T]]:
-        """Put answers into a stream of loaded items, which stays in order; other items than pixels pass through."""
+        """Run the pixels in a stream of loaded items in batches; the stream stays in order, and other items pass through."""
         waiting: deque[Result[T]] = deque()
         flights: deque[_Flight] = deque()
         pixels: list[np.ndarray] = []
@@ -168,11 +168,11 @@ class TorchEngine:
                 flights.append(self._run(pixels, self.batch))
                 pixels = []
             if len(flights) > IN_FLIGHT or not (flights or pixels):
-                yield from _answered(waiting, flights.popleft().rows() if flights else [])
+                yield from _match_outputs(waiting, flights.popleft().rows() if flights else [])
         if pixels:
             flights.append(self._run(pixels, self.batch))
         while flights:
-            yield from _answered(waiting, flights.popleft().rows())
+            yield from _match_outputs(waiting, flights.popleft().rows())
 
     def _run(self, pixels: Sequence[np.ndarray], batch: int) -> _Flight:
         """Send images off in batches of one size, halved for good where there is not enough memory for so many."""
@@ -213,8 +213,8 @@ class TorchEngine:
             if not on_gpu:
                 return tuple(result[: len(pixels)] for result in results), None
             host = tuple(torch.empty(r.shape, dtype=r.dtype, pin_memory=True) for r in results)
-            for there, here in zip(results, host, strict=True):
-                here.copy_(there, non_blocking=True)
+            for device_tensor, host_tensor in zip(results, host, strict=True):
+                host_tensor.copy_(device_tensor, non_blocking=True)
             event = torch.cuda.Event()
             event.record()
         return tuple(result[: len(pixels)] for result in host), event
@@ -233,7 +233,7 @@ class TorchEngine:
 
 
 class _Flight(NamedTuple):
-    """Images on their way: the outputs of each batch, and the events that tell when they are there."""
+    """Batches that the GPU works on: the outputs of each, and the events that are set when they are ready."""
 
     outputs: list[tuple[torch.Tensor, ...]]
     ready: list[Any]
@@ -282,8 +282,8 @@ def _is_pixels(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == np.uint8
 
 
-def _answered(waiting: deque[Result[T]], rows: Sequence[Outputs]) -> Iterator[Result[T]]:
-    """Take what can be answered now from the front of the queue: pixels with their rows, and all that needs none."""
+def _match_outputs(waiting: deque[Result[T]], rows: Sequence[Outputs]) -> Iterator[Result[T]]:
+    """Yield from the front of the queue what is finished: pixels with their rows of outputs, and items that need none."""
     remaining = deque(rows)
     while waiting and (remaining or not _is_pixels(waiting[0].instead)):
         result = waiting.popleft()

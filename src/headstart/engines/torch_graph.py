@@ -1,4 +1,4 @@
-"""A network in standard form as a torch module: the same graph, operation for operation.
+"""Translates an ONNX network in standard form into a torch module, operation for operation.
 
 Takes the ONNX network and a batch size; gives a torch.fx module from `image` uint8 (batch, S, S, 3) to its outputs. It
 decides what is computed beforehand, and in which type each weight is kept.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class UnknownOperation(Exception):
-    """An operation of a network, or a form of it, that is not in OPERATIONS."""
+    """A network has an operation, or a form of one, that is not in OPERATIONS."""
 
 
 def to_torch(network: onnx.ModelProto, batch: int, dtype: torch.dtype) -> fx.GraphModule:
@@ -42,16 +42,16 @@ def to_torch(network: onnx.ModelProto, batch: int, dtype: torch.dtype) -> fx.Gra
 
 
 def output_shapes(module: fx.GraphModule) -> list[torch.Size]:
-    """The shape of each output of a module that to_torch gave."""
+    """The shape of each output of a module that to_torch wrote."""
     (shapes,) = (node.meta["shapes"] for node in module.graph.nodes if node.op == "output")
     return list(shapes)
 
 
 class _Writer:
-    """Walks through a network's nodes, with what is known of every value.
+    """Walks through a network's nodes and writes the torch graph.
 
-    known: values that do not depend on the image's content: weights, shapes, and all that is computed from those. meta: the
-    others, without their content, as torch's meta device computes them; nodes: the same values in the graph that is written.
+    constants: values that do not depend on the image's content: weights, shapes, and all that is computed from those. meta:
+    the others, without their content, as torch's meta device computes them; nodes: the same in the graph that is written.
     """
 
     def __init__(self, network: onnx.ModelProto, batch: int, dtype: torch.dtype) -> None:
@@ -62,7 +62,7 @@ class _Writer:
         self.dtype = dtype
         self.opset = network.opset_import[0].version
         self.graph, self.weights = fx.Graph(), nn.Module()
-        self.known = {w.name: numpy_helper.to_array(w) for w in network.graph.initializer}
+        self.constants = {w.name: numpy_helper.to_array(w) for w in network.graph.initializer}
         self.meta = {image.name: torch.empty(batch, *sides, dtype=torch.uint8, device="meta")}
         self.nodes = {image.name: self.graph.placeholder("image")}
         self._buffers: dict[tuple[str, torch.dtype, bool], fx.Node] = {}
@@ -73,15 +73,15 @@ class _Writer:
 
         if node.op_type == "Shape" and node.input[0] in self.meta:
             first, last = (next((a.i for a in node.attribute if a.name == name), None) for name in ("start", "end"))
-            self.known[node.output[0]] = np.array(self.meta[node.input[0]].shape[first:last], np.int64)
+            self.constants[node.output[0]] = np.array(self.meta[node.input[0]].shape[first:last], np.int64)
             return
         if not any(name in self.meta for name in node.input):
-            self.known.update(zip(node.output, _computed(node, self.known, self.opset), strict=True))
+            self.constants.update(zip(node.output, _run_reference(node, self.constants, self.opset), strict=True))
             return
         operation = OPERATIONS.get(node.op_type)
         if operation is None or node.domain not in ("", "ai.onnx"):
             raise UnknownOperation(node.op_type)
-        options = {a.name: _plain(helper.get_attribute_value(a)) for a in node.attribute}
+        options = {a.name: _decode(helper.get_attribute_value(a)) for a in node.attribute}
         if node.op_type in BY_OPSET:
             options["opset"] = self.opset
         if node.op_type == "Split":
@@ -104,26 +104,26 @@ class _Writer:
             self.meta[name], self.nodes[name] = part, self.graph.call_function(operator.getitem, (written, i))
 
     def _input(self, node: onnx.NodeProto, i: int, operation: Operation) -> tuple[Any, Any]:
-        """An input as the graph names it, and as the meta device has it; plain numbers where the operation wants those."""
+        """An input as the graph names it, and as the meta device has it; Python numbers where the operation takes those."""
         name = node.input[i]
         if not name:
             return None, None
         if i in operation.numbers:
-            if name not in self.known:
+            if name not in self.constants:
                 raise UnknownOperation(f"{node.op_type} (whose {name} depends on the image)")
-            numbers = self.known[name].tolist()
+            numbers = self.constants[name].tolist()
             return numbers, numbers
         if name in self.meta:
             return self.nodes[name], self.meta[name]
         floats = [self.meta[n].dtype for n in node.input if n in self.meta and self.meta[n].is_floating_point()]
-        dtype = {"matrix": self.dtype, "exact": torch.float32, "like": (*floats, torch.float32)[0]}[operation.constants]
+        dtype = {"matrix": self.dtype, "exact": torch.float32, "like": (*floats, torch.float32)[0]}[operation.weight_type]
         written = self._buffer(name, dtype, node.op_type == "Conv")
         return written, getattr(self.weights, str(written.target)).to("meta")
 
     def _buffer(self, name: str, dtype: torch.dtype, is_kernel: bool) -> fx.Node:
         key = name, dtype, is_kernel
         if key not in self._buffers:
-            tensor = torch.from_numpy(np.array(self.known[name]))
+            tensor = torch.from_numpy(np.array(self.constants[name]))
             if tensor.is_floating_point():
                 tensor = tensor.to(dtype)
             if is_kernel and tensor.ndim == 4:
@@ -134,16 +134,16 @@ class _Writer:
         return self._buffers[key]
 
 
-def _computed(node: onnx.NodeProto, known: dict[str, np.ndarray], opset: int) -> list[np.ndarray]:
-    """By ONNX's own reference, in NumPy."""
+def _run_reference(node: onnx.NodeProto, constants: dict[str, np.ndarray], opset: int) -> list[np.ndarray]:
+    """Compute a node with ONNX's own reference implementation, in NumPy."""
     from onnx.reference import ReferenceEvaluator
 
     try:
         evaluator = ReferenceEvaluator(node, opsets={"": opset})
-        return list(evaluator.run(None, {name: known[name] for name in node.input if name}))
+        return list(evaluator.run(None, {name: constants[name] for name in node.input if name}))
     except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
         raise UnknownOperation(node.op_type) from error
 
 
-def _plain(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value

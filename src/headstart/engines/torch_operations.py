@@ -18,13 +18,13 @@ from torch.nn import functional
 class Operation(NamedTuple):
     """How torch computes an operation: run(*inputs, **attributes).
 
-    numbers: which inputs are given as Python numbers. constants: what type weights are brought to: `like` the other inputs,
-    `matrix` the type that products are computed in, or `exact`.
+    numbers: which inputs are passed as Python numbers. weight_type: what weights are cast to: `like` the other inputs,
+    `matrix` the type that products are computed in, or `exact`, float32.
     """
 
     run: Callable[..., Any]
     numbers: tuple[int, ...] = ()
-    constants: str = "like"
+    weight_type: str = "like"
 
 
 def apply(operation: str, *inputs: Any, **options: Any) -> Any:
@@ -78,8 +78,10 @@ def _max_pool(x: Tensor, *, ceil_mode: int = 0, storage_order: int = 0, **window
 
 def _average_pool(x: Tensor, *, ceil_mode: int = 0, count_include_pad: int = 0, **window_options: Any) -> Tensor:
     window = _Window(**window_options)
-    if ceil_mode or tuple(window.dilations) != (1, 1):
-        raise NotImplementedError("ceil_mode or dilations")
+    if ceil_mode:
+        raise NotImplementedError("ceil_mode")
+    if tuple(window.dilations) != (1, 1):
+        raise NotImplementedError("dilations")
 
     def pool(image: Tensor) -> Tensor:
         image, padding = _pad_for_window(image, window)
@@ -130,11 +132,16 @@ def _softmax(x: Tensor, *, axis: int | None = None, opset: int) -> Tensor:
     return torch.softmax(x.flatten(first), -1).reshape(x.shape)
 
 
-def _reduced(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _reduce_with(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def run(
-        x: Tensor, given: Sequence[int] = (), *, axes: Sequence[int] = (), keepdims: int = 1, noop_with_empty_axes: int = 0
+        x: Tensor,
+        given_axes: Sequence[int] = (),
+        *,
+        axes: Sequence[int] = (),
+        keepdims: int = 1,
+        noop_with_empty_axes: int = 0,
     ) -> Tensor:
-        over = tuple(given or axes)
+        over = tuple(given_axes or axes)
         if not over and noop_with_empty_axes:
             return x
         return reduce(x, over or tuple(range(x.ndim)), bool(keepdims))
@@ -143,7 +150,7 @@ def _reduced(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _mean(x: Tensor, axes: Sequence[int], keepdim: bool = True) -> Tensor:
-    """In float32: a mean is what codes are, and 16 bits would cost it half its digits."""
+    """Average in float32: codes are means, and 16 bits would cost them half their digits."""
     return x.mean(tuple(axes), keepdim, dtype=torch.float32)
 
 
@@ -156,13 +163,13 @@ def _flatten(x: Tensor, *, axis: int = 1) -> Tensor:
     return x.flatten(axis) if axis == 1 and x.ndim > 1 else x.reshape(int(np.prod(x.shape[:axis])), -1)
 
 
-def _squeeze(x: Tensor, given: Sequence[int] = (), *, axes: Sequence[int] = ()) -> Tensor:
-    return torch.squeeze(x, tuple(given or axes)) if given or axes else torch.squeeze(x)
+def _squeeze(x: Tensor, given_axes: Sequence[int] = (), *, axes: Sequence[int] = ()) -> Tensor:
+    return torch.squeeze(x, tuple(given_axes or axes)) if given_axes or axes else torch.squeeze(x)
 
 
-def _unsqueeze(x: Tensor, given: Sequence[int] = (), *, axes: Sequence[int] = ()) -> Tensor:
-    n = x.ndim + len(given or axes)
-    for axis in sorted(axis % n for axis in given or axes):
+def _unsqueeze(x: Tensor, given_axes: Sequence[int] = (), *, axes: Sequence[int] = ()) -> Tensor:
+    n = x.ndim + len(given_axes or axes)
+    for axis in sorted(axis % n for axis in given_axes or axes):
         x = x.unsqueeze(axis)
     return x
 
@@ -194,7 +201,7 @@ def _slice(
 
 def _pad(
     x: Tensor,
-    given: Sequence[int] = (),
+    given_pads: Sequence[int] = (),
     constant: float | None = None,
     along: Sequence[int] | None = None,
     *,
@@ -202,7 +209,7 @@ def _pad(
     mode: str = "constant",
     value: float = 0.0,
 ) -> Tensor:
-    ends = list(given or pads)
+    ends = list(given_pads or pads)
     sides = [(0, 0)] * x.ndim
     axes = along or range(x.ndim)
     for i, axis in enumerate(axes):
@@ -223,14 +230,14 @@ def _gather(x: Tensor, indices: Any, *, axis: int = 0) -> Tensor:
 
 
 def _split(
-    x: Tensor, given: Sequence[int] = (), *, axis: int = 0, split: Sequence[int] = (), num_outputs: int = 1
+    x: Tensor, given_sizes: Sequence[int] = (), *, axis: int = 0, split: Sequence[int] = (), num_outputs: int = 1
 ) -> tuple[Tensor, ...]:
-    sizes = list(given or split)
+    sizes = list(given_sizes or split)
     return tuple(torch.split(x, sizes or -(-x.shape[axis] // num_outputs), axis))
 
 
 def _cast(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
-    """Among floats nothing changes: what type a network is computed in is our choice, not the file's."""
+    """Cast, but not from float to float: which float type a network is computed in is our choice, not the file's."""
     floats = (1, 10, 11, 16)  # TensorProto: FLOAT, FLOAT16, DOUBLE, BFLOAT16
     if to in floats:
         return x if x.is_floating_point() else x.float()
@@ -241,7 +248,7 @@ def _expand(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x.expand(torch.broadcast_shapes(x.shape, tuple(shape)))
 
 
-def _all(combine: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+def _combine_all(combine: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     def run(first: Tensor, *others: Tensor) -> Tensor:
         for other in others:
             first = combine(first, other)
@@ -255,11 +262,11 @@ OPERATIONS = {
     "Abs": Operation(torch.abs),
     "Add": Operation(torch.add),
     "AveragePool": Operation(_average_pool),
-    "BatchNormalization": Operation(_batch_norm, constants="exact"),
+    "BatchNormalization": Operation(_batch_norm, weight_type="exact"),
     "Cast": Operation(_cast),
     "Clip": Operation(_clip, numbers=(1, 2)),
     "Concat": Operation(lambda *x, axis: torch.cat(x, axis)),
-    "Conv": Operation(_conv, constants="matrix"),
+    "Conv": Operation(_conv, weight_type="matrix"),
     "Div": Operation(torch.div),
     "Dropout": Operation(lambda x, *_, **__: x),
     "Einsum": Operation(lambda *x, equation: torch.einsum(equation, *x)),
@@ -271,25 +278,25 @@ OPERATIONS = {
     "Flatten": Operation(_flatten),
     "Gather": Operation(_gather, numbers=(1,)),
     "Gelu": Operation(lambda x, approximate="none": functional.gelu(x, approximate=approximate)),
-    "Gemm": Operation(_gemm, constants="matrix"),
+    "Gemm": Operation(_gemm, weight_type="matrix"),
     "Greater": Operation(torch.gt),
     "GlobalAveragePool": Operation(lambda x: _mean(x, range(2, x.ndim))),
     "GlobalMaxPool": Operation(lambda x: x.amax(tuple(range(2, x.ndim)), True)),
     "HardSigmoid": Operation(lambda x, alpha=0.2, beta=0.5: torch.clamp(alpha * x + beta, 0, 1)),
     "HardSwish": Operation(functional.hardswish),
     "Identity": Operation(lambda x: x),
-    "InstanceNormalization": Operation(_instance_norm, constants="exact"),
+    "InstanceNormalization": Operation(_instance_norm, weight_type="exact"),
     "LRN": Operation(
         lambda x, *, size, alpha=1e-4, beta=0.75, bias=1.0: functional.local_response_norm(x, size, alpha, beta, bias)
     ),
-    "LayerNormalization": Operation(_layer_norm, constants="exact"),
+    "LayerNormalization": Operation(_layer_norm, weight_type="exact"),
     "LeakyRelu": Operation(lambda x, alpha=0.01: functional.leaky_relu(x, alpha)),
     "Less": Operation(torch.lt),
     "Log": Operation(torch.log),
-    "MatMul": Operation(_matmul, constants="matrix"),
-    "Max": Operation(_all(torch.maximum)),
+    "MatMul": Operation(_matmul, weight_type="matrix"),
+    "Max": Operation(_combine_all(torch.maximum)),
     "MaxPool": Operation(_max_pool),
-    "Min": Operation(_all(torch.minimum)),
+    "Min": Operation(_combine_all(torch.minimum)),
     "Mish": Operation(functional.mish),
     "Mul": Operation(torch.mul),
     "Neg": Operation(torch.neg),
@@ -297,11 +304,13 @@ OPERATIONS = {
     "Pad": Operation(_pad, numbers=(1, 2, 3)),
     "Pow": Operation(torch.pow),
     "Reciprocal": Operation(torch.reciprocal),
-    "ReduceL2": Operation(_reduced(lambda x, axes, keep: torch.linalg.vector_norm(x.float(), dim=axes, keepdim=keep)), (1,)),
-    "ReduceMax": Operation(_reduced(lambda x, axes, keep: x.amax(axes, keep)), (1,)),
-    "ReduceMean": Operation(_reduced(_mean), (1,)),
-    "ReduceMin": Operation(_reduced(lambda x, axes, keep: x.amin(axes, keep)), (1,)),
-    "ReduceSum": Operation(_reduced(lambda x, axes, keep: x.sum(axes, keep, dtype=torch.float32)), (1,)),
+    "ReduceL2": Operation(
+        _reduce_with(lambda x, axes, keep: torch.linalg.vector_norm(x.float(), dim=axes, keepdim=keep)), (1,)
+    ),
+    "ReduceMax": Operation(_reduce_with(lambda x, axes, keep: x.amax(axes, keep)), (1,)),
+    "ReduceMean": Operation(_reduce_with(_mean), (1,)),
+    "ReduceMin": Operation(_reduce_with(lambda x, axes, keep: x.amin(axes, keep)), (1,)),
+    "ReduceSum": Operation(_reduce_with(lambda x, axes, keep: x.sum(axes, keep, dtype=torch.float32)), (1,)),
     "Relu": Operation(torch.relu),
     "Reshape": Operation(_reshape, numbers=(1,)),
     "Round": Operation(torch.round),
@@ -314,7 +323,7 @@ OPERATIONS = {
     "Sqrt": Operation(torch.sqrt),
     "Squeeze": Operation(_squeeze, numbers=(1,)),
     "Sub": Operation(torch.sub),
-    "Sum": Operation(_all(torch.add)),
+    "Sum": Operation(_combine_all(torch.add)),
     "Tanh": Operation(torch.tanh),
     "Transpose": Operation(lambda x, perm=None: x.permute(tuple(perm) if perm else tuple(reversed(range(x.ndim))))),
     "Unsqueeze": Operation(_unsqueeze, numbers=(1,)),

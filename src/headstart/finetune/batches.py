@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from headstart.backbones.torch_modules import normalised
+from headstart.backbones.torch_modules import normalise
 from headstart.data.decoding import Failure
 from headstart.data.images import Preprocess, display_name, load_image
 from headstart.data.tables import ImageRef, TableImage, same_content_of
@@ -89,7 +89,7 @@ class Batches:
             yield from (_float(self.validation_activations[torch.from_numpy(batch)]) for batch in batches)
             return
         for squares in self._squares(self.validation_images, batches):
-            yield self._through_trunk(normalised(squares.to(self.group.device), self.preprocess))
+            yield self._through_trunk(normalise(squares.to(self.group.device), self.preprocess))
 
     def _run_frozen_layers(self, progress: Progress) -> tuple[Any, Any]:
         """Run the frozen layers once: over each view of each image of train, the first the one that prediction sees."""
@@ -110,7 +110,7 @@ class Batches:
             progress("frozen layers", int(batch[-1]) + 1, n)
         stored = stored.flatten(0, 1)
         pixels = self._squares(self.validation_images, _split(len(self.validation_images), self.recipe.batch))
-        of_validation = [self._through_trunk(normalised(x.to(self.group.device), self.preprocess)).half() for x in pixels]
+        of_validation = [self._through_trunk(normalise(x.to(self.group.device), self.preprocess)).half() for x in pixels]
         return stored, torch.cat(of_validation) if of_validation else stored[:0]
 
     def _through_trunk(self, x: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Intervals: how far a share that was counted on n photos can be trusted, copies among them or not.
+"""95 % intervals of a share that was counted on n photos (Wilson 1927), with copies of a photo among them or not.
 
-Numbers in, numbers out. It decides what copies of a photo say: together as much as one photo.
+Numbers in, numbers out. It decides that copies of a photo count together as one photo.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ Z95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
 
 def wilson_interval(n_correct: float, n: float) -> tuple[float, float]:
-    """The 95 % interval of a share that was n_correct of n (Wilson 1927, eq. 4); (0, 1) where n is 0.
+    """The 95 % interval of a share, n_correct of n (Wilson 1927, eq. 4); (0, 1) where n is 0.
 
-    Of photos with copies among them both are scaled to effective_size.
+    Where there are copies among the photos, scale both to effective_size.
     """
     if n == 0:
         return 0.0, 1.0
@@ -29,7 +29,7 @@ def wilson_interval(n_correct: float, n: float) -> tuple[float, float]:
 
 
 def share_interval(n_correct: float, n: int, n_effective: float) -> tuple[float, float]:
-    """The 95 % interval of n_correct of n photos that say as much as n_effective independent ones."""
+    """The 95 % interval of n_correct of n photos that count as n_effective independent ones."""
     return wilson_interval(n_correct * n_effective / n if n else 0, n_effective)
 
 
@@ -41,9 +41,9 @@ def group_numbers(groups: Sequence[bytes] | Sequence[int]) -> np.ndarray:
 
 
 def one_of_each(groups: Sequence[bytes] | Sequence[int], rows: np.ndarray | None = None) -> np.ndarray:
-    """The positions of one photo of each group, the groups in ascending order: (g,) int64.
+    """Choose one photo of each group: their positions, (g,) int64, the groups in ascending order.
 
-    rows: (n, ...) numbers of each photo, by whose hash the one is chosen, so that neither names nor order matter.
+    rows: (n, ...) numbers of each photo, by whose hash the photo is chosen, so that neither names nor order matter.
     """
     group = group_numbers(groups)
     if rows is None or len(group) == group.max(initial=-1) + 1:
@@ -53,18 +53,18 @@ def one_of_each(groups: Sequence[bytes] | Sequence[int], rows: np.ndarray | None
 
 
 def effective_number(weights: np.ndarray) -> float:
-    """How many images that all count the same say as much about a mean as images of these weights: (sum w)² / sum w².
+    """The effective sample size of weighted images, (sum w)² / sum w² (Kish 1965, section 8.2); 0 for no images.
 
-    Kish 1965, section 8.2; 0 for no images.
+    A mean over so many images of equal weight is as exact as one over these.
     """
     weights = weights.astype(np.float64)
     return float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-12))
 
 
 def effective_size(groups: Sequence[bytes] | Sequence[int] | None, n: int) -> float:
-    """How many independent photos say as much as n photos, of which those of a group are right or wrong together.
+    """The effective sample size of n photos, of which those of a group are right or wrong together.
 
-    groups: the same for photos that are one; None where no two are. Each group is one photo that weighs as many as it has.
+    groups: the same for copies of a photo; None where there are none. A group counts as one photo with the weight of all.
     """
     if groups is None or n == 0:
         return float(n)

@@ -1,4 +1,4 @@
-"""Scores, probabilities and losses: softmax and sigmoid, cross entropy, what counts as right, and weights of images.
+"""Softmax and sigmoid, cross entropy, which predictions are right, and weights of images.
 
 Arrays in, arrays out. It decides how scores become probabilities, and how images of rare classes are weighted.
 """
@@ -14,7 +14,7 @@ SMALLEST_LENGTH = 1e-6  # of a row of codes; a shorter one is divided by this
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Rows of scores to rows of probabilities, without overflow."""
+    """Turn rows of scores into rows of probabilities, without overflow."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -46,7 +46,7 @@ def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def is_right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether each image's highest score is that of its label; with several labels, whether each of them is told rightly."""
+    """Whether each image's highest score is that of its label; with several labels, whether every one of them is right."""
     return ((logits > 0) == labels).all(axis=1) if labels.ndim == 2 else logits.argmax(axis=1) == labels
 
 
@@ -57,7 +57,7 @@ def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def counted_weights(labels: np.ndarray, *, is_balanced: bool) -> np.ndarray:
-    """How much each image counts, (n,) float32: all the same or, balanced and of one label each, every class the same."""
+    """The weight of each image, (n,) float32: 1, or, balanced and of one label each, equal sums for all classes."""
     if not is_balanced or labels.ndim == 2 or not len(labels):
         return np.ones(len(labels), np.float32)
     return balanced_weights(labels, int(labels.max()) + 1)

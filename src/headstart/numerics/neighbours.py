@@ -34,18 +34,18 @@ def most_similar(
 
     def search(start: int) -> tuple[np.ndarray, np.ndarray]:
         part = slice(start, start + block)
-        asked = queries[part]
-        products = np.full((len(asked), width * LANES), -np.inf, np.float32)
-        np.matmul(asked, rows.T, out=products[:, :n])
+        some_queries = queries[part]
+        products = np.full((len(some_queries), width * LANES), -np.inf, np.float32)
+        np.matmul(some_queries, rows.T, out=products[:, :n])
         if own is not None:
-            products[np.arange(len(asked)), own[part]] = -np.inf
+            products[np.arange(len(some_queries)), own[part]] = -np.inf
         if groups is not None:
             products[:, :n][groups[0][part, None] == groups[1]] = -np.inf
         # In two steps, for partitioning whole rows takes five times as long as the products: the highest of LANES columns
         # each, then all columns of the best of those.
-        highest = products.reshape(len(asked), LANES, width).max(axis=1)
+        highest = products.reshape(len(some_queries), LANES, width).max(axis=1)
         best = np.argpartition(highest, width - k, axis=1)[:, width - k :]
-        columns = (best[:, :, None] + width * np.arange(LANES)).reshape(len(asked), -1)
+        columns = (best[:, :, None] + width * np.arange(LANES)).reshape(len(some_queries), -1)
         candidates = np.take_along_axis(products, columns, axis=1)
         nearest = np.argpartition(candidates, -k, axis=1)[:, -k:]
         nearest = np.take_along_axis(

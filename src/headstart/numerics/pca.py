@@ -1,6 +1,6 @@
-"""Axes: the directions that rows of codes differ most along.
+"""Principal axes: the directions along which codes differ most, by randomised subspace iteration.
 
-Rows in, orthogonal axes out, the longest first. It decides how exactly they are found: all eigenvectors of 1,280 x 1,280
+Rows in, orthogonal axes out, the longest first. It decides how exactly they are computed: all eigenvectors of 1,280 x 1,280
 take 0.4 s, the first 128 so a twentieth.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from headstart.numerics.losses import unit_rows
 
 PASSES = 4
-EXTRA = 10  # axes that are found besides, so that those which are wanted come out right
+EXTRA = 10  # axes that are computed in addition, so that the first n_axes are exact
 
 
 def first_axes(rows: np.ndarray, n_axes: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -41,12 +41,12 @@ def principal_axes(
 
     codes: (n, d) of any float type; each of their parts (all as one, by default) is brought to length 1. e is n_axes, or
     fewer where there are fewer codes or photos. The axes are those of at most 10,000 photos, drawn by the seed
-    (axes.first_axes); an axis that nothing differs along is 0.
+    (first_axes); an axis along which nothing differs is 0.
     """
     n, d = codes.shape
     rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.choice(n, min(n, ROWS_FOR_AXES), replace=False))
-    rows = _unit(codes[drawn], parts)
+    sample = np.sort(rng.choice(n, min(n, ROWS_FOR_AXES), replace=False))
+    rows = _unit(codes[sample], parts)
     rows -= rows.mean(axis=0) if n else 0
     axes, lengths = first_axes(rows, n_axes, seed=seed)
     axes[:, lengths <= 1e-6 * np.sqrt(max(1, n))] = 0
@@ -61,7 +61,7 @@ def principal_axes(
 
 
 def along_axes(codes: np.ndarray, mean: np.ndarray, axes: np.ndarray, *, parts: Sequence[int] = ()) -> np.ndarray:
-    """Bring codes of other photos, (m, d), into the space of principal_axes: (m, e) float32."""
+    """Project codes of other photos, (m, d), into the space of principal_axes: (m, e) float32."""
     blocks = [(_unit(codes[i : i + BLOCK], parts) - mean) @ axes for i in range(0, len(codes), BLOCK)]
     return np.concatenate(blocks) if blocks else np.empty((0, axes.shape[1]), np.float32)
 

@@ -19,7 +19,7 @@ from headstart.codes.image_stats import compute_image_stats
 from headstart.codes.store import Store
 from headstart.data.decoding import Failure
 from headstart.data.images import load_image
-from headstart.data.labels import named
+from headstart.data.labels import label_text
 from headstart.data.tables import ImageRef, same_content_of
 from headstart.errors import BackboneError
 from headstart.files import write_output
@@ -124,7 +124,7 @@ def _predict_probe(classifier: Classifier, explainer: Explainer, name: str, pixe
     outputs = explainer.outputs(square)
     p = outputs["probabilities"]
     thresholds = classifier.thresholds
-    prediction = named(np.asarray(p.argmax() if thresholds is None else p >= thresholds), classifier.classes)
+    prediction = label_text(np.asarray(p.argmax() if thresholds is None else p >= thresholds), classifier.classes)
     unfamiliarity = outputs.get("unfamiliarity")
     return {
         "name": name,

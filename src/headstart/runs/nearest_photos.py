@@ -10,7 +10,7 @@ import numpy as np
 
 from headstart.classifier.classifier import Classifier
 from headstart.data.decoding import Failure
-from headstart.data.labels import named
+from headstart.data.labels import label_text
 from headstart.data.splits import TEST
 from headstart.data.tables import ImageRef, content_of, digest_of
 from headstart.numerics.pca import along_axes
@@ -46,4 +46,4 @@ def nearest_training_photos(
     digest = b"\0" * 32 if isinstance(content, Failure) else digest_of(content)
     are_others = (findings.digests != np.frombuffer(digest, np.uint8)).any(axis=1)
     rows = findings.nearest_to(place, n, np.flatnonzero((findings.splits != TEST) & are_others))
-    return tuple(NearPhoto(findings.names[row], named(findings.labels[row], about["classes"])) for row in rows)
+    return tuple(NearPhoto(findings.names[row], label_text(findings.labels[row], about["classes"])) for row in rows)

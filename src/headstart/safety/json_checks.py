@@ -1,7 +1,7 @@
-"""Checks of JSON that anybody may have written, before anything of it is used.
+"""Checks JSON of unknown origin against types, before anything of it is used.
 
-A check takes a value and where it stands, and raises ValueError, which names both, where the value does not fit. It decides
-how deep JSON may be, and how large its numbers.
+A check takes a value and its place in the file, and raises ValueError, which names both, where the value does not fit. It
+decides how deep JSON may be nested, and how large its numbers may be.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ MOST_SHOWN = 60  # characters of a value in a message
 
 
 def read_json(content: bytes | str) -> Any:
-    """Parse JSON that anybody may have written: finite numbers of usual size, text that can be written, not too deep.
+    """Parse JSON of unknown origin: finite numbers of usual size, text that can be written, not too deeply nested.
 
-    Raises ValueError with the reason.
-    """
+    Raises ValueError with the reason."""
     try:
         value = json.loads(content, parse_constant=_refuse_constant)
     except RecursionError:
@@ -42,9 +41,9 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _parts(value: Any) -> list[Any]:
-    """What stands within a value, the names of an object's entries too; raises ValueError for a value that is no good."""
+    """List the values within a value, the names of an object's entries too; raises ValueError for one that is refused."""
     if isinstance(value, str):
-        value.encode("utf-8", "surrogateescape")  # half of a character cannot be written anywhere
+        value.encode("utf-8", "surrogateescape")  # half of a character cannot be written to any file
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError("it holds a number that is too large")
     elif isinstance(value, int) and abs(value) > MOST:
@@ -56,8 +55,8 @@ def _parts(value: Any) -> list[Any]:
 
 def _refuse(value: Any, where: str, expected: str) -> None:
     text = json.dumps(value)
-    shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
-    raise ValueError(f"{where or 'all of it'} is {shown}; expected {expected}")
+    excerpt = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+    raise ValueError(f"{where or 'all of it'} is {excerpt}; expected {expected}")
 
 
 def _within(where: str, name: str) -> str:
@@ -154,7 +153,7 @@ def mapping(inner: Check) -> Check:
 
 
 def fields(needed: Mapping[str, Check], others: Mapping[str, Check] | None = None) -> Check:
-    """Make a check: an object with these entries, perhaps with those others, and with any that nothing is said of."""
+    """Make a check: an object with these entries, perhaps some of those others, and any further ones, unchecked."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
@@ -185,8 +184,8 @@ Path: TypeAlias = Annotated[str, path]
 def check_of(kind: Any) -> Check:
     """Make the check of a type: a TypedDict of str, bool, int, float, lists, dicts and None, and of other TypedDicts.
 
-    A type that is Annotated with a check of this module is checked by that; entries that are NotRequired may lack. Raises
-    TypeError for a type that JSON has no values of.
+    A type that is Annotated with a check of this module is checked by that; entries that are NotRequired may be missing.
+    Raises TypeError for a type that JSON has no values of.
     """
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:

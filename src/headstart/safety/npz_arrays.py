@@ -1,6 +1,6 @@
-"""Arrays from an .npz file that anybody may have written: no pickle, no more bytes than the file can be worth.
+"""Reads arrays from an .npz file of unknown origin: no pickle, no zip bomb, no shapes but those that are expected.
 
-Takes the file's bytes and what is expected of each array; gives the arrays. It decides how far a file may unfold.
+Takes the file's bytes and what is expected of each array; gives the arrays. It decides how many bytes a file may unpack to.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Expected = tuple[str, tuple[int | str, ...]]
 
 
 def read_arrays(content: bytes, expected: Mapping[str, tuple[Expected, ...]]) -> dict[str, np.ndarray]:
-    """Read the arrays of an .npz file; each must be as one of those that are expected under its name.
+    """Read the arrays of an .npz file; each must have one of the kinds and shapes that are expected under its name.
 
     Raises one of DAMAGE, with the reason, for a file that is not whole, or not as expected.
     """
@@ -54,7 +54,9 @@ def _read(
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(array, MOST_HEADER)  # type: ignore[no-untyped-call]
         _check(member.filename, shape, dtype, expected, sizes)
         n_bytes = math.prod(shape) * dtype.itemsize
-        values = np.frombuffer(array.read(n_bytes + 1), np.uint8)  # one more, so that what is too long is seen, and its CRC
+        values = np.frombuffer(
+            array.read(n_bytes + 1), np.uint8
+        )  # one more, so that an array that is too long is noticed, and the CRC is checked
         if len(values) != n_bytes:
             raise ValueError(f"{member.filename} holds not so many bytes as it says, {n_bytes:,}")
     return values.view(dtype).reshape(shape, order="F" if is_fortran else "C")
@@ -63,7 +65,7 @@ def _read(
 def _check(
     name: str, shape: tuple[int, ...], dtype: np.dtype, expected: tuple[Expected, ...], sizes: dict[str, int]
 ) -> None:
-    """Compare an array's header with what is expected, and note the sizes of named dimensions."""
+    """Compare an array's header with what is expected, and record the sizes of named dimensions."""
     for kinds, dimensions in expected:
         if dtype.kind not in kinds or dtype.itemsize > 8 or len(shape) != len(dimensions):
             continue

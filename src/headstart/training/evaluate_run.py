@@ -270,7 +270,9 @@ def _predictions(findings: Findings, about: RunRecord) -> list[PredictionRow]:
     judged = findings.outcomes(about["thresholds"])
     classes = about["classes"]
     return [
-        PredictionRow(name, SPLITS[TEST], labels.named(label, classes), labels.named(told, classes), float(p.max()))
+        PredictionRow(
+            name, SPLITS[TEST], labels.label_text(label, classes), labels.label_text(told, classes), float(p.max())
+        )
         for name, label, told, p in zip(
             findings.names, judged.labels, judged.predictions, findings.probabilities, strict=True
         )

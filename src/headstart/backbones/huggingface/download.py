@@ -32,11 +32,11 @@ PREPROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A file from the hub, as it was when it was first fetched.
+class HubFile:
+    """A file from the hub, as it was when it was first downloaded.
 
     sha256: of the ONNX file. commit: of its repository. license: as its repository states it, an SPDX name where there is
-    one. note: what must be said of the licence before use. preprocess: what the repository says of the images.
+    one. note: what the user must know of the licence. preprocess: how the repository says that images are preprocessed.
     """
 
     path: Path
@@ -57,17 +57,17 @@ class Address(NamedTuple):
 
 def parse(name: str) -> Address:
     """Read `hf:owner/repo[@revision]/path/file.onnx`; raises BackboneError with the right spelling."""
-    found = ADDRESS.fullmatch(name)
-    if not found or {"", ".", ".."} & set(found["file"].split("/")) or PurePosixPath(found["file"]).suffix != ".onnx":
+    match = ADDRESS.fullmatch(name)
+    if not match or {"", ".", ".."} & set(match["file"].split("/")) or PurePosixPath(match["file"]).suffix != ".onnx":
         raise BackboneError(
             f"{name!r} names no ONNX file on the hub; write hf:OWNER/REPOSITORY/PATH/FILE.onnx, or "
             "hf:OWNER/REPOSITORY@REVISION/PATH/FILE.onnx"
         )
-    return Address(found["repo"], found["revision"] or "main", found["file"])
+    return Address(match["repo"], match["revision"] or "main", match["file"])
 
 
-def fetch(name: str, cache_dir: Path) -> Fetched:
-    """Give the file that a name stands for, from the cache if it was fetched before, else from the hub.
+def fetch(name: str, cache_dir: Path) -> HubFile:
+    """Get the file that a name stands for, from the cache if it was downloaded before, else from the hub.
 
     The first time pins the commit and the sha256 of every file. Raises BackboneError where a file is not what was pinned,
     and where the hub does not give it (no such file, gated, no network); MissingExtra where the hub's package is missing.
@@ -77,25 +77,25 @@ def fetch(name: str, cache_dir: Path) -> Fetched:
     check_owner(cache_dir / "backbones")
     folder = cache_dir / "backbones" / "hub" / address.repo.replace("/", "--")
     record = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
-    about = _read_record(record)
-    if about is None:
-        about = _fetch_and_pin(name, address, folder)
-        with _kept_in(folder):
-            write_atomically(record, json.dumps(about, indent=2).encode())
-    files = folder / about["commit"]
-    missing = [file for file in about["files"] if not (files / file).is_file()]
-    if missing:  # somebody made room: the same commit once more
+    pins = _read_record(record)
+    if pins is None:
+        pins = _fetch_and_pin(name, address, folder)
+        with _writing_to(folder):
+            write_atomically(record, json.dumps(pins, indent=2).encode())
+    files = folder / pins["commit"]
+    missing = [file for file in pins["files"] if not (files / file).is_file()]
+    if missing:  # deleted to make room: download the same commit again
         with _hub(name, address):
-            _download(address.repo, about["commit"], missing, files)
-    for file, expected in about["files"].items():
-        _check(name, files / file, expected, record)
-    pinned = about["preprocess"]
-    return Fetched(
+            _download(address.repo, pins["commit"], missing, files)
+    for file, expected in pins["files"].items():
+        _check_sha256(name, files / file, expected, record)
+    pinned = pins["preprocess"]
+    return HubFile(
         files / address.file,
-        about["files"][address.file],
-        about["commit"],
-        about["license"],
-        license_note(about["license"], is_gated=about["gated"]),
+        pins["files"][address.file],
+        pins["commit"],
+        pins["license"],
+        license_note(pins["license"], is_gated=pins["gated"]),
         Preprocess(**{**pinned, "mean": tuple(pinned["mean"]), "std": tuple(pinned["std"])}) if pinned else None,
     )
 
@@ -105,8 +105,8 @@ def fetch(name: str, cache_dir: Path) -> Fetched:
 
 def _read_record(record: Path) -> dict[str, Any] | None:
     try:
-        about = json.loads(record.read_bytes())
-        return {key: about[key] for key in ("name", "commit", "files", "license", "gated", "preprocess")}
+        record_content = json.loads(record.read_bytes())
+        return {key: record_content[key] for key in ("name", "commit", "files", "license", "gated", "preprocess")}
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -115,14 +115,14 @@ def _read_record(record: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def _check(name: str, path: Path, expected: str, record: Path) -> None:
+def _check_sha256(name: str, path: Path, expected: str, record: Path) -> None:
     try:
-        found = _sha256(path)
+        sha256 = _sha256(path)
     except OSError as error:
         raise BackboneError(f"{path} cannot be read: {error.strerror}") from error
-    if found != expected:
+    if sha256 != expected:
         raise BackboneError(
-            f"{name} is not what was first fetched: {path} has the sha256 {found[:16]}..., pinned was {expected[:16]}...; "
+            f"{name} is not what was first fetched: {path} has the sha256 {sha256[:16]}..., pinned was {expected[:16]}...; "
             f"delete that file to fetch the same again, or {record} as well to take what the hub has now"
         )
 
@@ -133,7 +133,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _kept_in(folder: Path) -> Iterator[None]:
+def _writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -146,7 +146,7 @@ def _kept_in(folder: Path) -> Iterator[None]:
 
 
 def _fetch_and_pin(name: str, address: Address, folder: Path) -> dict[str, Any]:
-    """Fetch a file and what it needs at one commit; gives the record that pins them."""
+    """Download a file and what it needs at one commit; gives the record that pins them."""
     with _hub(name, address) as api:
         info = api.model_info(address.repo, revision=address.revision)
         listed = [sibling.rfilename for sibling in info.siblings or []]
@@ -154,11 +154,11 @@ def _fetch_and_pin(name: str, address: Address, folder: Path) -> dict[str, Any]:
             raise BackboneError(_no_such_file(name, address, listed))
         files = folder / info.sha
         _download(address.repo, info.sha, [address.file], files)
-        weights = _weights_beside(files / address.file, address.file)
+        weights = _weights_files(files / address.file, address.file)
         _download(address.repo, info.sha, weights, files)
         configs = [c for c in (str(PurePosixPath(address.file).with_name(PREPROCESSOR)), PREPROCESSOR) if c in listed][:1]
         _download(address.repo, info.sha, configs, files)
-    preprocess = preprocess_from(_json(files / configs[0])) if configs else None
+    preprocess = preprocess_from(_read_json(files / configs[0])) if configs else None
     return {
         "name": name,
         "commit": info.sha,
@@ -170,14 +170,14 @@ def _fetch_and_pin(name: str, address: Address, folder: Path) -> dict[str, Any]:
 
 
 def _no_such_file(name: str, address: Address, files: Iterable[str]) -> str:
-    known = [file for file in files if file.endswith(".onnx")]
-    near = get_close_matches(address.file, known, n=1, cutoff=0.4)
-    hint = f"did you mean hf:{address.repo}/{near[0]}? " if near else ""
-    return f"there is no {name}; {hint}ONNX files in {address.repo}: {listed(known, most=20) or 'none'}"
+    onnx_files = [file for file in files if file.endswith(".onnx")]
+    matches = get_close_matches(address.file, onnx_files, n=1, cutoff=0.4)
+    hint = f"did you mean hf:{address.repo}/{matches[0]}? " if matches else ""
+    return f"there is no {name}; {hint}ONNX files in {address.repo}: {listed(onnx_files, most=20) or 'none'}"
 
 
 def _download(repo: str, commit: str, files: Iterable[str], folder: Path) -> None:
-    """Into plain files, each there whole or not at all: ONNX refuses weights behind links, as the hub's own cache has."""
+    """Download to plain files, each whole or not at all: ONNX refuses weights behind links, as the hub's own cache has."""
     from huggingface_hub import hf_hub_download
 
     for file in files:
@@ -186,9 +186,9 @@ def _download(repo: str, commit: str, files: Iterable[str], folder: Path) -> Non
 
 @contextlib.contextmanager
 def _hub(name: str, address: Address) -> Iterator[Any]:
-    """The hub's client, without telemetry; what it raises becomes a sentence with the next step.
+    """Open the hub's client, without telemetry; its errors become BackboneErrors with the next step.
 
-    Nobody's token is sent but one that the user gave (HF_TOKEN or `hf auth login`), as the client does by itself.
+    No token is sent but one that the user set (HF_TOKEN or `hf auth login`), as the client does by itself.
     """
     try:
         from huggingface_hub import HfApi, constants, errors
@@ -232,8 +232,8 @@ def _unreachable(name: str, constants: Any, errors: Any, error: Exception) -> st
     )
 
 
-def _weights_beside(path: Path, file: str) -> list[str]:
-    """The files of raw weights that an ONNX file names, as paths in its repository."""
+def _weights_files(path: Path, file: str) -> list[str]:
+    """List the files of raw weights that an ONNX file names, as paths in its repository."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -251,7 +251,7 @@ def _weights_beside(path: Path, file: str) -> list[str]:
     return [str(PurePosixPath(file).with_name(location)) for location in locations]
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except ValueError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# What the hub calls a licence, as SPDX has it: those that allow any use, and ask for no more than to be named.
+# The hub's names of licences to SPDX's: those that allow any use, and ask for no more than attribution.
 PERMISSIVE = {
     "apache-2.0": "Apache-2.0",
     "mit": "MIT",
@@ -18,7 +18,7 @@ PERMISSIVE = {
     "unlicense": "Unlicense",
     "wtfpl": "WTFPL",
 }
-# Words in a licence's name, and what must be said of it before the backbone is used; the first that fits.
+# Words in a licence's name, and the condition that they stand for; the first that fits counts.
 CONDITIONS = {
     "-nc": "forbids commercial use",
     "noncommercial": "forbids commercial use",
@@ -35,7 +35,7 @@ CONDITIONS = {
 
 
 def license_note(license: str, *, is_gated: bool = False) -> str | None:
-    """What must be said before weights under this licence are used; None where it allows any use."""
+    """Write what a user must know of a licence; None where it allows any use."""
     text = license.lower()
     notes = []
     if text in ("", "unknown", "none"):
@@ -49,7 +49,7 @@ def license_note(license: str, *, is_gated: bool = False) -> str | None:
 
 
 def license_of_card(card: Any) -> str:
-    """What a model card's metadata says, as an SPDX name where there is one."""
+    """Read the licence from a model card's metadata, as an SPDX name where there is one."""
     stated = card.get("license") if card else None
     first = (stated[0] if isinstance(stated, list) and stated else stated) or "unknown"
     if first == "other" and card.get("license_name"):

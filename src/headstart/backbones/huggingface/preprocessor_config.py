@@ -10,7 +10,7 @@ from headstart.data.images import Preprocess
 
 
 def preprocess_from(config: Mapping[str, Any]) -> Preprocess | None:
-    """Read a preprocessor_config.json of transformers' or timm's; None where it leaves a doubt.
+    """Read a preprocessor_config.json of transformers' or timm's; None where it is unclear.
 
     Its bilinear and bicubic average over what they make smaller (Pillow's do), which of ours only area does.
     """
@@ -35,7 +35,7 @@ def preprocess_from(config: Mapping[str, Any]) -> Preprocess | None:
 
 
 def _size_and_crop(config: Mapping[str, Any]) -> tuple[int, float]:
-    """The square's side, and what it keeps of the shorter side; raises ValueError or KeyError where they are not told."""
+    """Read the square's side, and its part of the shorter side; raises ValueError or KeyError where they are not stated."""
     resized = config["size"] if config.get("do_resize", True) else config["crop_size"]
     shorter = _side(resized)
     if config.get("do_center_crop") and config.get("do_resize", True):

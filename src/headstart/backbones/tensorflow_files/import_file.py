@@ -59,7 +59,7 @@ def import_file(
     """
     import onnx
 
-    path, kind = recognised(path)
+    path, kind = recognise_kind(path)
     if any(importlib.util.find_spec(package) is None for package in ("tensorflow", "tf2onnx")):
         raise MissingExtra("importing TensorFlow's files", "tensorflow")
     if kind == "keras":
@@ -67,23 +67,25 @@ def import_file(
     with tempfile.TemporaryDirectory(prefix="headstart-import-") as tmp:
         folder = Path(tmp)
         request = {"path": str(path.resolve()), "kind": kind, "size": size, "mean": mean, "std": std, "output": output}
-        about = _run_worker(request, folder, path)
+        report = _run_worker(request, folder, path)
         model = onnx.load(str(folder / "model.onnx"))
         if kind == "tflite":
             model = without_rounding(model)
-        scale_mean, scale_std = SCALES[about["scale"]]
-        preprocess = Preprocess(about["size"], mean=mean or scale_mean, std=std or scale_std)
-        _say(model, PREPROCESS_KEY, asdict(preprocess))
-        difference = _difference(model, preprocess, folder, about, path)
-        told = "as told" if mean or std else f"{about['scale']}, {about['why']}"
-        _say(
-            model, IMPORT_KEY, {"from": path.name, "kind": kind, "scale": told, "difference": difference} | about["versions"]
+        scale_mean, scale_std = SCALES[report["scale"]]
+        preprocess = Preprocess(report["size"], mean=mean or scale_mean, std=std or scale_std)
+        _add_metadata(model, PREPROCESS_KEY, asdict(preprocess))
+        difference = _measure_difference(model, preprocess, folder, report, path)
+        scale = "as told" if mean or std else f"{report['scale']}, {report['why']}"
+        _add_metadata(
+            model,
+            IMPORT_KEY,
+            {"from": path.name, "kind": kind, "scale": scale, "difference": difference} | report["versions"],
         )
     return model
 
 
-def recognised(path: Path) -> tuple[Path, str]:
-    """What kind of TensorFlow file it is, by its content; raises BackboneError where it is none."""
+def recognise_kind(path: Path) -> tuple[Path, str]:
+    """Tell by its content what kind of TensorFlow file it is; raises BackboneError where it is none."""
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return path, "saved_model"
@@ -115,7 +117,7 @@ def recognised(path: Path) -> tuple[Path, str]:
     )
 
 
-def _say(model: onnx.ModelProto, key: str, about: dict[str, Any]) -> None:
+def _add_metadata(model: onnx.ModelProto, key: str, about: dict[str, Any]) -> None:
     model.metadata_props.add(key=key, value=json.dumps(about))
 
 
@@ -134,7 +136,7 @@ def _run_worker(request: dict[str, Any], folder: Path, path: Path) -> dict[str, 
     }
     try:
         # -P: a tensorflow.py that lies in the working directory is not TensorFlow.
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-P", "-m", "headstart.backbones.tensorflow_files.worker", str(folder)],
             env=environment,
             capture_output=True,
@@ -144,23 +146,25 @@ def _run_worker(request: dict[str, Any], folder: Path, path: Path) -> dict[str, 
         )
     except subprocess.TimeoutExpired as error:
         raise BackboneError(f"{path} was not converted within {SECONDS // 60} minutes") from error
-    result = folder / "about.json"
-    about: dict[str, Any] = json.loads(result.read_text()) if result.is_file() else {}
-    if "error" in about:
-        raise BackboneError(f"{path} {_plain(about['error'], folder)}")
-    if not about:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        raise BackboneError(f"{path} cannot be converted: TensorFlow ended with: {_plain(lines[-1], folder)}")
-    return about
+    report_file = folder / "about.json"
+    report: dict[str, Any] = json.loads(report_file.read_text()) if report_file.is_file() else {}
+    if "error" in report:
+        raise BackboneError(f"{path} {_shorten(report['error'], folder)}")
+    if not report:
+        lines = [line for line in process.stderr.splitlines() if line.strip()] or [f"exit code {process.returncode}"]
+        raise BackboneError(f"{path} cannot be converted: TensorFlow ended with: {_shorten(lines[-1], folder)}")
+    return report
 
 
-def _plain(text: str, folder: Path) -> str:
-    """What TensorFlow said, not too long, and without the folder that it worked in."""
+def _shorten(text: str, folder: Path) -> str:
+    """Shorten a message of TensorFlow's, and leave out the folder that it worked in."""
     return text.replace(f"{folder}{os.sep}", "")[:500]
 
 
-def _difference(model: onnx.ModelProto, preprocess: Preprocess, folder: Path, about: dict[str, Any], path: Path) -> float:
-    """How far the converted network is from the original on random images; raises BackboneError where that is too far."""
+def _measure_difference(
+    model: onnx.ModelProto, preprocess: Preprocess, folder: Path, report: dict[str, Any], path: Path
+) -> float:
+    """Compare the converted network with the original on random images; raises BackboneError where they differ too much."""
     import onnx
 
     converted = folder / "converted.onnx"
@@ -174,10 +178,10 @@ def _difference(model: onnx.ModelProto, preprocess: Preprocess, folder: Path, ab
         expected = expected.mean((1, 2)) if expected.ndim == 4 else expected
         backbone = backbone_of_file(converted, size=preprocess.size, mean=preprocess.mean, std=preprocess.std, output=output)
         engine = OpenVINOEngine(backbone.network, Hardware(precision="f32"))
-        found = np.array([engine.infer(pixels)["codes"] for pixels in reference["pixels"]])
-        difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-6))
-        correlation = float(np.corrcoef(found.ravel(), expected.ravel())[0, 1])
-        is_same = correlation >= LEAST_CORRELATION if about["is_8_bit"] else difference <= TOLERANCE
+        actual = np.array([engine.infer(pixels)["codes"] for pixels in reference["pixels"]])
+        difference = float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-6))
+        correlation = float(np.corrcoef(actual.ravel(), expected.ravel())[0, 1])
+        is_same = correlation >= LEAST_CORRELATION if report["is_8_bit"] else difference <= TOLERANCE
         if not is_same:
             raise BackboneError(
                 f"{path} was converted, but gives something else than before (by {difference:.2g} of its largest number), "

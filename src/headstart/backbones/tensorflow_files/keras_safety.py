@@ -22,25 +22,25 @@ def check_keras(path: Path) -> None:
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise BackboneError(f"{path} is no whole .keras file: {error}") from error
-    for name, module in _classes(config):
-        if name in UNSAFE_LAYERS or not _is_kerass(module):
+    for name, module in _class_names(config):
+        if name in UNSAFE_LAYERS or not _is_from_keras(module):
             raise BackboneError(
                 f"{path} has a {name} layer of {module or 'its own'}, and headstart executes no code from a model file; "
                 "replace it by Keras' own layers (a Rescaling for a scaling, say), and save it again"
             )
 
 
-def _is_kerass(module: str | None) -> bool:
+def _is_from_keras(module: str | None) -> bool:
     parts = (module or "keras").replace("keras.src.", "keras.").split(".")
     return parts[0] == "keras" and (len(parts) == 1 or parts[1] in SAFE_MODULES)
 
 
-def _classes(config: Any) -> Iterator[tuple[str, str | None]]:
-    """Each class that a Keras configuration names, with its module."""
+def _class_names(config: Any) -> Iterator[tuple[str, str | None]]:
+    """Yield each class that a Keras configuration names, with its module."""
     if isinstance(config, dict):
         if "class_name" in config and not str(config["class_name"]).startswith("__tuple"):
             yield str(config["class_name"]), config.get("module")
         config = list(config.values())
     if isinstance(config, list):
         for part in config:
-            yield from _classes(part)
+            yield from _class_names(part)

@@ -19,7 +19,7 @@ SAFE = ("ShardedFilename", "ShardedFilespec")  # part of every SavedModel, and o
 
 
 class Refused(Exception):
-    """Why a file is not converted; ends up in about.json, after the file's name."""
+    """A file cannot be converted, with the reason; it ends up in about.json, after the file's name."""
 
 
 class Source(NamedTuple):
@@ -44,7 +44,7 @@ def import_tensorflow() -> Any:
 
 
 def check_operations(operations: Iterable[str]) -> None:
-    """Raise Refused where a graph reaches outside itself."""
+    """Raise Refused where a graph has operations that reach outside it, to files or the network."""
     unsafe = {o for o in operations if o not in SAFE and any(part in o for part in UNSAFE)}
     if unsafe:
         raise Refused(
@@ -53,15 +53,15 @@ def check_operations(operations: Iterable[str]) -> None:
         )
 
 
-def _chosen(outputs: dict[str, Any], wanted: str | None) -> list[Any]:
-    """The outputs of a signature: the one asked for, else TF-Hub's `default`, else all."""
-    if wanted and wanted not in outputs:
-        raise Refused(f"has no output {wanted!r}; its outputs: {', '.join(sorted(outputs))}")
-    name = wanted or ("default" if "default" in outputs else None)
+def _choose_outputs(outputs: dict[str, Any], name: str | None) -> list[Any]:
+    """Choose the outputs of a signature: the one named, else TF-Hub's `default`, else all."""
+    if name and name not in outputs:
+        raise Refused(f"has no output {name!r}; its outputs: {', '.join(sorted(outputs))}")
+    name = name or ("default" if "default" in outputs else None)
     return [outputs[name]] if name else list(outputs.values())
 
 
-def _saved_model(path: Path, output: str | None) -> Source:
+def _open_saved_model(path: Path, output: str | None) -> Source:
     from tensorflow.core.protobuf import saved_model_pb2
 
     tf = import_tensorflow()
@@ -78,15 +78,17 @@ def _saved_model(path: Path, output: str | None) -> Source:
     inputs = signature.structured_input_signature[1] if signature else {}
     if signature and len(inputs) == 1:
         call, ((key, spec),) = signature, inputs.items()
-        return Source(lambda x: _chosen(call(**{key: _typed(x, spec)}), output), _sides(spec), "[0, 1]", why, model)
+        return Source(
+            lambda x: _choose_outputs(call(**{key: _cast_images(x, spec)}), output), _shape_of(spec), "[0, 1]", why, model
+        )
     if not callable(model):
         raise Refused(f"has no function of one image; its inputs: {', '.join(inputs) or 'none'}; export it with one")
     spec = _first_input(model)
-    return Source(lambda x: _called(model, _typed(x, spec), output), _sides(spec), "[0, 1]", why, model)
+    return Source(lambda x: _call(model, _cast_images(x, spec), output), _shape_of(spec), "[0, 1]", why, model)
 
 
 def _first_input(model: Any) -> Any:
-    """What the function of a SavedModel without signatures, as TensorFlow 2's TF-Hub has them, takes first."""
+    """Find the first argument of the function of a SavedModel without signatures, as TF-Hub has them for TensorFlow 2."""
     for function in model.__call__.concrete_functions:
         arguments, _ = function.structured_input_signature
         if arguments and getattr(arguments[0], "shape", None) is not None:
@@ -94,28 +96,28 @@ def _first_input(model: Any) -> Any:
     raise Refused("has a function, but none that takes an image")
 
 
-def _called(model: Any, images: Any, output: str | None) -> Any:
+def _call(model: Any, images: Any, output: str | None) -> Any:
     try:
         results = model(images, training=False)
     except (TypeError, ValueError):  # it was exported without that argument
         results = model(images)
-    return _chosen(results, output) if isinstance(results, dict) else results
+    return _choose_outputs(results, output) if isinstance(results, dict) else results
 
 
-def _typed(images: Any, spec: Any) -> Any:
+def _cast_images(images: Any, spec: Any) -> Any:
     tf = import_tensorflow()
     if spec.dtype.is_floating:
         return tf.cast(images, spec.dtype)
     return tf.cast(tf.round(images * 255), spec.dtype)
 
 
-def _sides(spec: Any) -> tuple[int | None, ...]:
+def _shape_of(spec: Any) -> tuple[int | None, ...]:
     if spec.shape.rank != 4:
         raise Refused(f"takes an input of shape {spec.shape}; expected images, (n, height, width, 3)")
     return tuple(spec.shape)
 
 
-def _keras(path: Path, output: str | None) -> Source:
+def _open_keras(path: Path, output: str | None) -> Source:
     import keras
 
     tf = import_tensorflow()
@@ -136,7 +138,7 @@ def _keras(path: Path, output: str | None) -> Source:
     return Source(run, tuple(model.inputs[0].shape), scale, why)
 
 
-def _frozen(path: Path, output: str | None) -> Source:
+def _open_frozen(path: Path, output: str | None) -> Source:
     from google.protobuf.message import DecodeError
 
     tf = import_tensorflow()
@@ -151,7 +153,7 @@ def _frozen(path: Path, output: str | None) -> Source:
     nodes = {node.name: node for node in graph.node}
     if any(node.op in ("VariableV2", "VarHandleOp", "Variable") for node in graph.node):
         raise Refused("has variables whose values are elsewhere; freeze it first (its checkpoint's values into constants)")
-    image, shape, scale = _image_of(graph)
+    image, shape, scale = _find_image(graph)
     used = {name.split(":")[0].lstrip("^") for node in graph.node for name in node.input}
     ends = [
         name
@@ -160,8 +162,8 @@ def _frozen(path: Path, output: str | None) -> Source:
     ]
     if output and output.split(":")[0] not in nodes:
         raise Refused(f"has no tensor {output!r}; it ends in: {', '.join(ends)}")
-    wanted = [output] if output else ends
-    tensors = [name if ":" in name else f"{name}:0" for name in wanted]
+    names = [output] if output else ends
+    tensors = [name if ":" in name else f"{name}:0" for name in names]
 
     def run(x: Any) -> Any:
         return tf.graph_util.import_graph_def(graph, input_map={image: x}, return_elements=tensors, name="")
@@ -170,24 +172,30 @@ def _frozen(path: Path, output: str | None) -> Source:
     return Source(run, shape, scale, why)
 
 
-def _image_of(graph: Any) -> tuple[str, tuple[int | None, ...], str]:
-    """The tensor of a frozen graph that is the image, its shape, and its scale."""
+def _find_image(graph: Any) -> tuple[str, tuple[int | None, ...], str]:
+    """Find the tensor of a frozen graph that is the image; gives its name, shape and scale."""
     placeholders = [node for node in graph.node if node.op == "Placeholder"]
-    images = [node for node in placeholders if node.attr["dtype"].type == 1 and len(_dims(node) or (0,) * 4) == 4]
+    images = [
+        node for node in placeholders if node.attr["dtype"].type == 1 and len(_placeholder_shape(node) or (0,) * 4) == 4
+    ]
     if len(images) == 1:
-        return f"{images[0].name}:0", _dims(images[0]) or (None, None, None, 3), "[-1, 1]"
+        return f"{images[0].name}:0", _placeholder_shape(images[0]) or (None, None, None, 3), "[-1, 1]"
     resized = [node.name for node in graph.node if node.op == "ResizeBilinear"]
     if not images and resized:  # retrain.py's Inception v3 decodes and resizes JPEGs within the graph: cut after that
         return f"{resized[-1]}:0", (1, None, None, 3), "pixels"
-    found = ", ".join(f"{node.name} {_dims(node)}" for node in placeholders) or "none"
-    raise Refused(f"has no single input of float images; its inputs: {found}")
+    descriptions = ", ".join(f"{node.name} {_placeholder_shape(node)}" for node in placeholders) or "none"
+    raise Refused(f"has no single input of float images; its inputs: {descriptions}")
 
 
-def _dims(node: Any) -> tuple[int | None, ...] | None:
+def _placeholder_shape(node: Any) -> tuple[int | None, ...] | None:
     shape = node.attr["shape"].shape
     if "shape" not in node.attr or shape.unknown_rank:  # as in files of 2015
         return None
     return tuple(d.size if d.size > 0 else None for d in shape.dim)
 
 
-OPENERS: dict[str, Callable[[Path, str | None], Source]] = {"saved_model": _saved_model, "keras": _keras, "frozen": _frozen}
+OPENERS: dict[str, Callable[[Path, str | None], Source]] = {
+    "saved_model": _open_saved_model,
+    "keras": _open_keras,
+    "frozen": _open_frozen,
+}

@@ -29,7 +29,7 @@ RESCALING = ("Rescaling", "Normalization", "TrueDivide", "Divide", "Subtract", "
 
 
 def keras_scale(model: Any) -> tuple[str, str]:
-    """How a Keras model wants its pixels: whatever it does to them itself, else as its application does."""
+    """Tell how a Keras model wants its pixels, and why: unscaled if it scales them itself, else as its application does."""
     first = [layer for layer in model.layers[:5] if not hasattr(layer, "layers")]
     if any(type(layer).__name__ in RESCALING for layer in first):
         return "pixels", "for it scales them itself"

@@ -25,39 +25,39 @@ N_IMAGES = 2
 
 
 def convert(folder: Path) -> dict[str, Any]:
-    """Do what request.json asks; gives what about.json says."""
+    """Convert the file that request.json names; gives the content of about.json."""
     request = json.loads((folder / "request.json").read_text())
     if request["kind"] == "tflite":
-        about, run = _convert_tflite(request, folder)
+        report, run = _convert_tflite(request, folder)
     else:
-        about, run = _convert_function(request, folder)
+        report, run = _convert_function(request, folder)
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (N_IMAGES, 8, 8, 3))
-    cell = -(-about["size"] // 8)
-    blocks = coarse.repeat(cell, 1).repeat(cell, 2)[:, : about["size"], : about["size"]]
+    cell = -(-report["size"] // 8)
+    blocks = coarse.repeat(cell, 1).repeat(cell, 2)[:, : report["size"], : report["size"]]
     pixels = np.clip(blocks + random.normal(0, 20, blocks.shape), 0, 255).astype(np.uint8)
     results = [run(pixels[i : i + 1]) for i in range(N_IMAGES)]
     outputs = {f"output{i}": np.concatenate(parts) for i, parts in enumerate(zip(*results, strict=True))}
     np.savez(folder / "reference.npz", pixels=pixels, **outputs)  # type: ignore[arg-type]  # NumPy names its own argument after them
-    return about | {"versions": {"tf2onnx": version("tf2onnx"), "tensorflow": import_tensorflow().__version__}}
+    return report | {"versions": {"tf2onnx": version("tf2onnx"), "tensorflow": import_tensorflow().__version__}}
 
 
-def _scaled(pixels: np.ndarray, request: dict[str, Any], scale: str) -> np.ndarray:
+def _scale_pixels(pixels: np.ndarray, request: dict[str, Any], scale: str) -> np.ndarray:
     mean, std = SCALES[scale]
     return ((pixels / 255 - np.array(request["mean"] or mean)) / np.array(request["std"] or std)).astype(np.float32)
 
 
-def _size(shape: Iterable[int | None], asked: int | None) -> int:
-    """The side of the square images that a network takes; raises Refused where it takes others, or does not say."""
+def _image_size(shape: Iterable[int | None], requested: int | None) -> int:
+    """Choose the side of the square images that a network takes; raises Refused where it takes others, or does not say."""
     _, height, width, channels = shape
     if channels not in (None, 3) or (height and width and height != width):
         raise Refused(f"takes images of shape {tuple(shape)}; headstart's are square, with three channels that come last")
-    own = height or width
-    if own and asked and own != asked:
-        raise Refused(f"takes images of {own} pixels; leave --size {asked} away")
-    if not own and not asked:
+    stated = height or width
+    if stated and requested and stated != requested:
+        raise Refused(f"takes images of {stated} pixels; leave --size {requested} away")
+    if not stated and not requested:
         raise Refused("does not say how large its images are; tell it with --size, in pixels (often 224)")
-    return int(own or asked or 0)
+    return int(stated or requested or 0)
 
 
 # ---- what TensorFlow can run itself
@@ -71,7 +71,7 @@ def _convert_function(
 
     tf = import_tensorflow()
     source = OPENERS[request["kind"]](Path(request["path"]), request["output"])
-    size = _size(source.shape, request["size"])
+    size = _image_size(source.shape, request["size"])
     specification = tf.TensorSpec((source.shape[0], size, size, 3), tf.float32, name="image")
     function = tf.function(source.run, input_signature=[specification], autograph=False)
     try:
@@ -82,18 +82,22 @@ def _convert_function(
     onnx.save(model, str(folder / "model.onnx"))
 
     def run(pixels: np.ndarray) -> list[np.ndarray]:
-        return [tensor.numpy() for tensor in tf.nest.flatten(function(tf.constant(_scaled(pixels, request, source.scale))))]
+        return [
+            tensor.numpy() for tensor in tf.nest.flatten(function(tf.constant(_scale_pixels(pixels, request, source.scale))))
+        ]
 
     return {"size": size, "scale": source.scale, "why": source.why, "is_8_bit": False}, run
 
 
 def _check_converted(model: Any) -> None:
-    """The converter leaves operations that it does not know as they are."""
+    """Raise Refused for operations that the converter left as they were, for it does not know them."""
     import onnx
 
-    unknown = {n.op_type for n in model.graph.node if n.domain not in ("", "ai.onnx") or not onnx.defs.has(n.op_type, OPSET)}
-    if unknown:
-        raise Refused(f"cannot be converted: ONNX has no equivalent of its operations {', '.join(sorted(unknown))}")
+    unsupported = {
+        n.op_type for n in model.graph.node if n.domain not in ("", "ai.onnx") or not onnx.defs.has(n.op_type, OPSET)
+    }
+    if unsupported:
+        raise Refused(f"cannot be converted: ONNX has no equivalent of its operations {', '.join(sorted(unsupported))}")
 
 
 # ---- TensorFlow Lite
@@ -118,7 +122,7 @@ def _convert_tflite(
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(inputs[0]["shape"]) != 4:
         raise Refused(f"has no single image input; its inputs: {', '.join(str(list(i['shape'])) for i in inputs)}")
-    size = _size([None, *(int(n) if n > 0 else None for n in inputs[0]["shape_signature"][1:])], request["size"])
+    size = _image_size([None, *(int(n) if n > 0 else None for n in inputs[0]["shape_signature"][1:])], request["size"])
     number = inputs[0]["dtype"]
     is_8_bit = any(t["dtype"] in (np.int8, np.uint8) for t in interpreter.get_tensor_details())
     arguments = ["--tflite", request["path"], "--output", str(folder / "model.onnx"), "--opset", str(OPSET)]
@@ -136,28 +140,28 @@ def _convert_tflite(
 
     def run(pixels: np.ndarray) -> list[np.ndarray]:
         if number == np.float32:
-            images = _scaled(pixels, request, scale)
+            images = _scale_pixels(pixels, request, scale)
         else:
             images = pixels if number == np.uint8 else (pixels.astype(np.int16) - 128).astype(np.int8)
         interpreter.set_tensor(inputs[0]["index"], images)
         interpreter.invoke()
-        return [_dequantised(interpreter.get_tensor(o["index"]), o["quantization"]) for o in outputs]
+        return [_dequantise(interpreter.get_tensor(o["index"]), o["quantization"]) for o in outputs]
 
     return {"size": size, "scale": scale, "why": why, "is_8_bit": is_8_bit}, run
 
 
-def _dequantised(numbers: np.ndarray, quantization: tuple[float, int]) -> np.ndarray:
+def _dequantise(numbers: np.ndarray, quantization: tuple[float, int]) -> np.ndarray:
     step, zero = quantization
     return (numbers.astype(np.float32) - zero) * step if step else numbers.astype(np.float32)
 
 
 def main(folder: Path) -> None:
-    """Convert, and write what came of it."""
+    """Convert, and write the outcome to about.json."""
     try:
-        about = convert(folder)
+        report = convert(folder)
     except Refused as error:
-        about = {"error": str(error)}
-    (folder / "about.json").write_text(json.dumps(about))
+        report = {"error": str(error)}
+    (folder / "about.json").write_text(json.dumps(report))
 
 
 if __name__ == "__main__":

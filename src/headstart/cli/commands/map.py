@@ -89,7 +89,7 @@ def _new_photos(options: argparse.Namespace, saved: SavedRun, findings: Findings
     if not options.add:
         return NO_NEW_PHOTOS
     empty: list[str] = []
-    images, n_images = inputs.open_up(options.add, empty), inputs.count(options.add)
+    images, n_images = inputs.list_inputs(options.add, empty), inputs.count_inputs(options.add)
     classifier = saved.classifier(arguments.hardware_of(options))
     try:
         new, skipped = place_new_photos(classifier, findings, images, n_images=n_images, progress=progress)

@@ -64,9 +64,9 @@ def run(options: argparse.Namespace) -> int:
     if "sets" in chosen and "coverage" not in chosen:
         raise DataError("--sets says how the sets of --coverage are made; add --coverage 0.95")
     is_quiet = options.quiet or (form is None and sys.stdout.isatty())
-    total = 0 if is_quiet else inputs.count(options.paths)
+    total = 0 if is_quiet else inputs.count_inputs(options.paths)
     empty: list[str] = []
-    images = inputs.open_up(options.paths, empty)
+    images = inputs.list_inputs(options.paths, empty)
     if (first := next(images, None)) is None:
         raise DataError(f"there are no files in {', '.join(options.paths)}")
     with (

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.labels import are_many, named
+from headstart.data.labels import are_many, label_text
 from headstart.data.splits import SPLITS
 from headstart.record import IssueRecord, RunRecord
 from headstart.report.colours import page_colours
@@ -58,7 +58,7 @@ class NewPhotos:
         return [
             {
                 "path": name,
-                "prediction": named(prediction, classes),
+                "prediction": label_text(prediction, classes),
                 "probability": float(probability),
                 "unfamiliar": bool(unfamiliarity > 1) if np.isfinite(unfamiliarity) else None,
                 "unfamiliarity": float(unfamiliarity) if np.isfinite(unfamiliarity) else None,

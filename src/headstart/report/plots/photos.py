@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from headstart.data.labels import are_many, counts, named
+from headstart.data.labels import are_many, counts, label_text
 from headstart.data.splits import TEST, TRAIN
 from headstart.errors import DataError
 from headstart.record import RunRecord
@@ -135,7 +135,7 @@ def predictions(record: RunRecord, findings: Findings, pictures: Pictures, kind:
     outcomes = findings.outcomes(record.get("thresholds"))
     titles = []
     for j in np.searchsorted(findings.held_out, rows).tolist():
-        prediction, label = (named(array[j], names) or "(none)" for array in (outcomes.predictions, outcomes.labels))
+        prediction, label = (label_text(array[j], names) or "(none)" for array in (outcomes.predictions, outcomes.labels))
         sure = "" if are_many(findings.labels) else f" ({whole_percent(outcomes.confidence[j])})"
         is_right = outcomes.is_right[j]
         first = f"{'✓' if is_right else '✗'} {prediction}{sure}"

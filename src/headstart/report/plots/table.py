@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headstart.data.labels import named
+from headstart.data.labels import label_text
 from headstart.record import RunRecord
 from headstart.report.plots.curves import curves
 from headstart.report.plots.photos import Pictures, held_out_rows, map_, mistake_rows, photos, predictions, training_rows
@@ -35,7 +35,7 @@ class Plot:
 
 def _preview(record: RunRecord, findings: Findings, pictures: Pictures) -> Figure:
     rows = training_rows(record, findings)
-    labels = [named(findings.labels[i], record["classes"]) or "(none)" for i in rows]
+    labels = [label_text(findings.labels[i], record["classes"]) or "(none)" for i in rows]
     return photos(labels, [pictures.get(i) for i in rows])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.labels import are_many, named
+from headstart.data.labels import are_many, label_text
 from headstart.data.splits import SPLITS
 from headstart.files import write_output
 from headstart.heads.head import Head
@@ -88,7 +88,7 @@ def write_events(
 
 
 def _label_text(label: np.ndarray, classes: Sequence[str]) -> str:
-    return named(label, classes) or "(none)"
+    return label_text(label, classes) or "(none)"
 
 
 def _shorten(text: str, *, end: bool = False) -> str:

@@ -106,8 +106,8 @@ def _rows(
         PredictionRow(
             data.names[i],
             SPLITS[data.splits[i]],
-            labels.named(data.labels[i], data.classes),
-            labels.named(prediction, data.classes),
+            labels.label_text(data.labels[i], data.classes),
+            labels.label_text(prediction, data.classes),
             float(p.max()),
         )
         for i, p, prediction in sorted(both, key=lambda row: int(row[0]))

@@ -205,9 +205,12 @@ def _notes_on_fixes(before: Dataset, after: Dataset, data: TrainingSet) -> Itera
     """What fixes did, and to the photos that judge: their like proposed the fixes, so they judge the more kindly."""
     if before is after:
         return
-    was = dict(zip(map(display_name, before.images), (labels.named(x, before.classes) for x in before.labels), strict=True))
+    was = dict(
+        zip(map(display_name, before.images), (labels.label_text(x, before.classes) for x in before.labels), strict=True)
+    )
     is_new = [
-        was.get(name) not in (None, labels.named(x, data.classes)) for name, x in zip(data.names, data.labels, strict=True)
+        was.get(name) not in (None, labels.label_text(x, data.classes))
+        for name, x in zip(data.names, data.labels, strict=True)
     ]
     n_tested = int((np.array(is_new) & (data.splits == TEST)).sum())
     n_excluded = len(before.images) - len(after.images)
