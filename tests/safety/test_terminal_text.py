@@ -24,7 +24,14 @@ from headstart.data.datasets import load_dataset
 from headstart.errors import DataError
 from headstart.runs.folder import PredictionRow, write_tables
 from headstart.safety.csv_cells import from_cell, to_cell
-from headstart.safety.terminal_text import HarmlessBytes, HarmlessFormatter, HarmlessStream, as_it_is, harmless, sentence
+from headstart.safety.terminal_text import (
+    HarmlessBytes,
+    HarmlessFormatter,
+    HarmlessStream,
+    harmless,
+    harmless_line,
+    raw_stream,
+)
 from support.photos import COLOURS, picture, write_photos
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2Jx\r\x9b31my\u202egnp\u2066z\u2028"
@@ -43,7 +50,7 @@ def test_what_moves_the_cursor_or_turns_words_round_is_a_question_mark():
     assert harmless("two\nlines\tand \U0001f469\u200d\U0001f680 日本 وردة caf\udce9") == (
         "two\nlines\tand \U0001f469\u200d\U0001f680 日本 وردة caf\udce9"
     )
-    assert sentence("a.jpg\nheadstart: all is well") == "a.jpg?headstart: all is well"
+    assert harmless_line("a.jpg\nheadstart: all is well") == "a.jpg?headstart: all is well"
 
 
 def test_a_stream_is_itself_but_for_what_is_harmful():
@@ -52,7 +59,7 @@ def test_a_stream_is_itself_but_for_what_is_harmful():
     print(HOSTILE, file=stream)
     stream.writelines([HOSTILE, "\n"])
     assert is_harmless(text.getvalue()) and text.getvalue().count("owned") == 2
-    assert stream.isatty() is False and as_it_is(HarmlessStream(stream)) is text
+    assert stream.isatty() is False and raw_stream(HarmlessStream(stream)) is text
     HarmlessBytes(content).write(f"{HOSTILE},b\n".encode())
     assert is_harmless(content.getvalue().decode()) and content.getvalue().endswith(b",b\n")
 

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from headstart.codes.database import NOT_KEPT
 from headstart.files import Output, output_file
-from headstart.safety.terminal_text import STDOUT, HarmlessBytes, as_it_is, one_line, sentence
+from headstart.safety.terminal_text import STDOUT, HarmlessBytes, harmless_line, printable, raw_stream
 
 LIVE_SECONDS, PLAIN_SECONDS = 0.1, 5.0  # between two showings, on a terminal and in a log
 QUICK_SECONDS = 1.0  # what is over by then needs no line in a log; where nothing is counted, not before PLAIN_SECONDS
@@ -139,7 +139,7 @@ class Progress:
 
         if self._bars is None:
             columns = (TextColumn("{task.description:<8}"), BarColumn(BAR_WIDTH), DoneColumn())
-            self._bars = Bars(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True)
+            self._bars = Bars(*columns, console=Console(file=raw_stream(sys.stderr)), transient=True)
             self._bars.start()
         return self._bars.add_task(name, total=None, stage=stage)
 
@@ -162,7 +162,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
     """Align columns by the width of characters on a terminal: the first `left` ones and those of `text` to the left."""
     from rich.cells import cell_len
 
-    cells = [[one_line(c) for c in row] for row in (header, *rows)]
+    cells = [[printable(c) for c in row] for row in (header, *rows)]
     widths = [max(cell_len(row[i]) for row in cells) for i in range(len(header))]
     lines = []
     for row in cells:
@@ -177,7 +177,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
 def print_note(note: object) -> None:
     """Print a note, a line on stderr, unless the log said it when it happened."""
     if not str(note).startswith(NOT_KEPT):
-        print(f"headstart: {sentence(note)}", file=sys.stderr)
+        print(f"headstart: {harmless_line(note)}", file=sys.stderr)
 
 
 def print_notes(notes: Iterable[object]) -> None:

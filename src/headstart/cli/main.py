@@ -16,7 +16,7 @@ from headstart.cli.commands import map as map_command
 from headstart.cli.parser import Parser
 from headstart.errors import HeadstartError
 from headstart.files import writing
-from headstart.safety.terminal_text import STDOUT, HarmlessFormatter, harmless_streams, sentence
+from headstart.safety.terminal_text import STDOUT, HarmlessFormatter, harmless_line, harmless_streams
 
 COMMANDS = (
     *(train, predict, explain),
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _print_error(message: str, error: BaseException) -> None:
     """Print what went wrong, and what the notes of the error say is kept."""
-    print(f"headstart: {sentence('; '.join([message, *getattr(error, '__notes__', ())]))}", file=sys.stderr)
+    print(f"headstart: {harmless_line('; '.join([message, *getattr(error, '__notes__', ())]))}", file=sys.stderr)
 
 
 def is_helper_process() -> bool:

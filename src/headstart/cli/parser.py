@@ -50,9 +50,9 @@ class Parser(argparse.ArgumentParser):
         self._end(f"there is no {name} {value!r}; {advice}")
 
     def _end(self, message: str) -> NoReturn:
-        from headstart.safety.terminal_text import sentence
+        from headstart.safety.terminal_text import harmless_line
 
-        self.exit(WRONG_USAGE, f"headstart: {sentence(message)}\n")
+        self.exit(WRONG_USAGE, f"headstart: {harmless_line(message)}\n")
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from headstart.evaluation.multilabel import MultiLabelEvaluation
 from headstart.record import FineTuningRecord, LearningCurveRecord, RungRecord, RunRecord
 from headstart.report.sentences import numbers
 from headstart.runs.photo_paths import is_remote
-from headstart.safety.terminal_text import one_line
+from headstart.safety.terminal_text import printable
 from headstart.wording import counted, percent
 
 if TYPE_CHECKING:
@@ -34,20 +34,20 @@ def run_text(run: Run, *, is_curve_asked: bool) -> str:
     from headstart.checks.kinds import kind_title
 
     about, images, seconds = run.about, run.about["images"], run.about["seconds"]
-    n_learnt = images["train"] + images["validation"]
+    n_train = images["train"] + images["validation"]
     parts = [
-        f"{images['used']:,} photos of {len(about['classes'])} classes: {n_learnt:,} to learn from, "
+        f"{images['used']:,} photos of {len(about['classes'])} classes: {n_train:,} to learn from, "
         f"{images['test']:,} to test with\n" + evaluation_text(run.evaluation, is_balanced=numbers.is_balanced(about))
     ]
     if len(about["ladder"]) > 1:
-        parts.append(ladder_text(about["ladder"], n_learnt))
+        parts.append(ladder_text(about["ladder"], n_train))
     if (tuning := about["fine_tuning"]) is not None:
         parts.append(_fine_tuning_text(tuning))
     if (curve := about["learning_curve"]) is not None and (is_curve_asked or curve["forecast"]):
         parts.append("\n".join([curve["sentence"], *([curve_text(curve)] if is_curve_asked else [])]))
     is_tuned = about["choice"]["head"] == "fine-tuned"  # then what was held out has chosen the epoch
     if run.evaluation.split == "test" and not is_tuned and about["cross_validation"]["n_images"]:
-        parts.append(_cross_validation_text(about, n_learnt))
+        parts.append(_cross_validation_text(about, n_train))
     lines = [
         f"seconds: {', '.join(f'{stage} {s:.1f}' for stage, s in seconds.items())}; together {sum(seconds.values()):.1f}"
     ]
@@ -71,10 +71,10 @@ def _fine_tuning_text(tuning: FineTuningRecord) -> str:
     )
 
 
-def _cross_validation_text(about: RunRecord, n_learnt: int) -> str:
+def _cross_validation_text(about: RunRecord, n_train: int) -> str:
     cv = about["cross_validation"]
     low, high = cv["interval"] or (0.0, 1.0)
-    share = f"{'all' if cv['n_images'] == n_learnt else format(cv['n_images'], ',')} of the {n_learnt:,} photos"
+    share = f"{'all' if cv['n_images'] == n_train else format(cv['n_images'], ',')} of the {n_train:,} photos"
     balanced = f"; balanced accuracy {percent(cv['balanced_accuracy'])}" if numbers.is_balanced(about) else ""
     return (
         f"what was chosen, cross-validated on {share} to learn from: "
@@ -93,7 +93,7 @@ def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation, *, is_balance
     where = "test photos, seen for the first time" if evaluation.split == "test" else "photos, each held out in turn"
     lines = [
         f"accuracy {percent(evaluation.accuracy)} on {evaluation.n_images:,} {where} "
-        f"(95 % interval: {percent(low)} to {percent(high)}{_copies(evaluation)})",
+        f"(95 % interval: {percent(low)} to {percent(high)}{_copies_text(evaluation)})",
     ]
     if is_balanced:
         low, high = evaluation.balanced_interval
@@ -105,15 +105,15 @@ def evaluation_text(evaluation: Evaluation | MultiLabelEvaluation, *, is_balance
     if evaluation.top5 is not None:
         lines.append(f"the right class is among the first five for {percent(evaluation.top5)}")
     scores = sorted(evaluation.classes, key=lambda c: c.f1 if c.f1 is not None else 2.0)
-    shown = evaluation.classes if len(evaluation.classes) <= MOST_CLASSES else tuple(scores[:WORST_CLASSES])
-    rows = [(c.label, percent(c.precision), percent(c.recall), percent(c.f1), f"{c.support:,}") for c in shown]
+    in_table = evaluation.classes if len(evaluation.classes) <= MOST_CLASSES else tuple(scores[:WORST_CLASSES])
+    rows = [(c.label, percent(c.precision), percent(c.recall), percent(c.f1), f"{c.support:,}") for c in in_table]
     lines += ["", table(("class", "precision", "recall", "F1", "photos"), rows)]
-    if len(shown) < len(evaluation.classes):
-        lines.append(f"  ... the {len(shown)} worst of {len(evaluation.classes)} classes; all of them are in run.json")
+    if len(in_table) < len(evaluation.classes):
+        lines.append(f"  ... the {len(in_table)} worst of {len(evaluation.classes)} classes; all of them are in run.json")
     return "\n".join([*lines, *_confusion_matrix(evaluation), *_confusions(evaluation)])
 
 
-def _copies(evaluation: Evaluation | MultiLabelEvaluation) -> str:
+def _copies_text(evaluation: Evaluation | MultiLabelEvaluation) -> str:
     """How many photos the interval counts, where some are copies."""
     n_different = evaluation.n_different
     return f"; {n_different:,} different photos, copies count as one" if n_different < evaluation.n_images else ""
@@ -124,12 +124,12 @@ def _multilabel_text(evaluation: MultiLabelEvaluation) -> str:
     where = "test photos, seen for the first time" if evaluation.split == "test" else "photos, each held out in turn"
     lines = [
         f"all labels right for {percent(evaluation.accuracy)} of {evaluation.n_images:,} {where} "
-        f"(95 % interval: {percent(low)} to {percent(high)}{_copies(evaluation)})",
+        f"(95 % interval: {percent(low)} to {percent(high)}{_copies_text(evaluation)})",
         f"mean average precision {percent(evaluation.mean_average_precision)}; F1 of all decisions together (micro) "
         f"{percent(evaluation.f1_micro)}, mean of the labels (macro) {percent(evaluation.f1_macro)}",
     ]
     scores = sorted(evaluation.classes, key=lambda c: c.f1 if c.f1 is not None else 2.0)
-    shown = evaluation.classes if len(evaluation.classes) <= MOST_CLASSES else tuple(scores[:WORST_CLASSES])
+    in_table = evaluation.classes if len(evaluation.classes) <= MOST_CLASSES else tuple(scores[:WORST_CLASSES])
     rows = [
         (
             c.label,
@@ -137,28 +137,28 @@ def _multilabel_text(evaluation: MultiLabelEvaluation) -> str:
             f"{c.threshold:.2f}",
             f"{c.support:,}",
         )
-        for c in shown
+        for c in in_table
     ]
     header = ("label", "precision", "recall", "F1", "average precision", "threshold", "photos")
     lines += ["", table(header, rows)]
-    if len(shown) < len(evaluation.classes):
-        lines.append(f"  ... the {len(shown)} worst of {len(evaluation.classes)} labels; all of them are in run.json")
+    if len(in_table) < len(evaluation.classes):
+        lines.append(f"  ... the {len(in_table)} worst of {len(evaluation.classes)} labels; all of them are in run.json")
     return "\n".join(lines)
 
 
 def people_row(prediction: Prediction, width: int) -> str:
     """A prediction as a line: the answer, how sure, of what, and what else it might be; width: of the longest class name."""
-    path = one_line(prediction.path)
+    path = printable(prediction.path)
     if prediction.prediction is None:
-        return f"{'-':<{width}}  {'-':>7}  {path}  ({prediction.status}: {one_line(str(prediction.reason))})"
+        return f"{'-':<{width}}  {'-':>7}  {path}  ({prediction.status}: {printable(str(prediction.reason))})"
     answers = {prediction.prediction, *prediction.prediction.split(SEPARATOR)}  # a class may have a | in its own name
-    others = [f"{one_line(name)} {percent(p)}" for name, p in prediction.top if p >= 0.01 and name not in answers]
+    others = [f"{printable(name)} {percent(p)}" for name, p in prediction.top if p >= 0.01 and name not in answers]
     also = f"  ({', '.join(others)})" if others else ""
     if prediction.set is not None:
-        also = f"  {{{', '.join(map(one_line, prediction.set))}}}"
+        also = f"  {{{', '.join(map(printable, prediction.set))}}}"
     if prediction.unfamiliar:
         also += f"  unfamiliar ({prediction.unfamiliarity:.1f}): like nothing it was shown"
-    return f"{one_line(prediction.prediction) or '(none)':<{width}}  {percent(prediction.probability):>7}  {path}{also}"
+    return f"{printable(prediction.prediction) or '(none)':<{width}}  {percent(prediction.probability):>7}  {path}{also}"
 
 
 def missing_photos_notes(saved: SavedRun) -> Iterator[str]:
@@ -178,15 +178,15 @@ def unfamiliar_lines(added: Sequence[dict[str, Any]]) -> list[str]:
         return []
     of = f"{len(strange):,} of the {counted(len(added), 'photo')} that {'was' if len(added) == 1 else 'were'} added"
     lines = [f"{of} {'is' if len(strange) == 1 else 'are'} unfamiliar, like nothing it was shown:"]
-    lines += [one_line(f"  {row['path']} ({row['unfamiliarity']:.1f})") for row in strange[:MOST_UNFAMILIAR]]
+    lines += [printable(f"  {row['path']} ({row['unfamiliarity']:.1f})") for row in strange[:MOST_UNFAMILIAR]]
     rest = len(strange) - MOST_UNFAMILIAR
     return [*lines, f"  ... and {rest:,} more: --json lists all"] if rest > 0 else lines
 
 
-def ladder_text(rungs: Sequence[RungRecord], n_learnt: int) -> str:
+def ladder_text(rungs: Sequence[RungRecord], n_train: int) -> str:
     """The rungs that were tried, each with what it gave on held-out photos and what became of it.
 
-    n_learnt: photos that are learnt from in all, of which rungs may have seen a sample.
+    n_train: photos that are learnt from in all, of which rungs may have seen a sample.
     """
     rows = []
     for rung in rungs:
@@ -195,7 +195,7 @@ def ladder_text(rungs: Sequence[RungRecord], n_learnt: int) -> str:
             continue
         low, high = (percent(share).removesuffix(" %") for share in rung.get("interval") or ())
         accuracy = f"{percent(rung['accuracy'])} ({low} to {high})"
-        seen = f"{rung['look']}: {rung['why']}"
+        outcome = f"{rung['look']}: {rung['why']}"
         rows.append(
             (
                 rung["name"],
@@ -203,11 +203,11 @@ def ladder_text(rungs: Sequence[RungRecord], n_learnt: int) -> str:
                 f"{rung['cross_entropy']:z.3f}",
                 f"{rung['seconds']:.1f}",
                 "yes" if rung["is_taken"] else "no",
-                seen,
+                outcome,
             )
         )
     n, is_balanced = rungs[0]["n_images"], rungs[0].get("is_balanced")
-    among = f"a sample of {n:,} of the {n_learnt:,} to learn from" if n < n_learnt else f"{n:,}"
+    among = f"a sample of {n:,} of the {n_train:,} to learn from" if n < n_train else f"{n:,}"
     header = ("rung", "balanced accuracy" if is_balanced else "cross-validated", "cross entropy", "s", "taken", "")
     alike = ", every class counted alike" if is_balanced else ""
     return f"the ladder, each rung judged on held-out photos among {among}{alike}:\n{table(header, rows, text=(0, 5))}"
@@ -245,4 +245,4 @@ def _confusions(evaluation: Evaluation, most: int = 3) -> list[str]:
     worst = sorted(pairs, key=lambda pair: -pair[0])[:most]
     if not worst:
         return []
-    return ["", "most confused: " + ", ".join(f"{one_line(a)} taken for {one_line(b)} ({n})" for n, a, b in worst)]
+    return ["", "most confused: " + ", ".join(f"{printable(a)} taken for {printable(b)} ({n})" for n, a, b in worst)]

@@ -1,7 +1,7 @@
-"""Printing: what reaches a terminal is text, and nothing that moves the cursor, colours the screen or turns words round.
+"""Text for terminals: replaces escape sequences, control characters and bidirectional overrides, whatever prints them.
 
-Names of files, folders and classes are strangers' text, and stand in results, notes and error messages. So everything that a
-command prints passes here. It decides what is harmless.
+Names of files, folders and classes are strangers' text, and stand in results, notes and error messages: they could move the
+cursor, colour the screen or turn words round. So everything that a command prints passes here. It decides what is harmless.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ STDOUT, STDERR = "the standard output", "the standard error output"  # in messag
 
 
 def harmless(text: str) -> str:
-    """Text as it may be printed: each character that would do something to a terminal is a question mark."""
+    """Replace each character that would do something to a terminal by a question mark."""
     return HARMFUL.sub("?", text)
 
 
-def sentence(text: object) -> str:
-    """The same in one line: a name with a line's end in it cannot look like a message of its own."""
+def harmless_line(text: object) -> str:
+    """Make a text harmless, in one line: a name with a line's end in it cannot look like a message of its own."""
     return harmless(str(text)).replace("\n", "?")
 
 
-def one_line(text: str) -> str:
-    """A name in a column of a table: nothing in it may be wider or narrower than it looks."""
+def printable(text: str) -> str:
+    """Replace what cannot be printed, for a name in a table's column: nothing is wider or narrower than it looks."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -61,7 +61,7 @@ class HarmlessStream:
 
 
 class HarmlessBytes:
-    """The same for a stream of UTF-8, to which whole rows are written: what prints bytes to a terminal."""
+    """A stream of UTF-8 bytes to which nothing harmful is written, for whole rows that are printed to a terminal."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -92,6 +92,6 @@ def harmless_streams() -> Iterator[None]:
         yield
 
 
-def as_it_is(stream: Any) -> Any:
-    """The stream behind a harmless one, for progress bars, which move the cursor on purpose and show no names."""
-    return as_it_is(stream.stream) if isinstance(stream, HarmlessStream) else stream
+def raw_stream(stream: Any) -> Any:
+    """Give the stream behind a harmless one, for progress bars, which move the cursor on purpose and show no names."""
+    return raw_stream(stream.stream) if isinstance(stream, HarmlessStream) else stream

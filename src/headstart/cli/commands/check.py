@@ -42,34 +42,34 @@ def run(options: argparse.Namespace) -> int:
 
     for file in filter(None, (options.fix_list, options.csv)):
         check_output(file, overwrite=options.overwrite)
-    chosen = arguments.options_for(check_photos, options)
+    keywords = arguments.options_for(check_photos, options)
     with console.Progress(quiet=options.quiet) as progress:
-        checked = check_photos(options.photos, progress=progress, **chosen)
-    console.print_notes(checked.notes)
-    answer = checked.to_json()
+        result = check_photos(options.photos, progress=progress, **keywords)
+    console.print_notes(result.notes)
+    answer = result.to_json()
     if options.csv:
         write_issue_table(options.csv, answer["issues"])
     if options.fix_list:
-        write_fixes(options.fix_list, checked.issues, overwrite=options.overwrite)
+        write_fixes(options.fix_list, result.issues, overwrite=options.overwrite)
     if options.json:
         return console.print_json(answer)
-    print("\n".join(_issues_text(checked, answer["kinds"])))
+    print("\n".join(_issues_text(result, answer["kinds"])))
     if options.fix_list:
-        print("\n".join(_fixes_text(checked, options)))
-    elif checked.issues:
+        print("\n".join(_fixes_text(result, options)))
+    elif result.issues:
         print("\nNothing was changed. To relabel or leave out some of them: --fix-list fixes.csv")
     return 0
 
 
-def _issues_text(checked: Checked, n_of_kind: dict[str, Any]) -> Iterator[str]:
+def _issues_text(result: Checked, n_of_kind: dict[str, Any]) -> Iterator[str]:
     """How many issues of each kind there are, and the worst of them."""
     from headstart.checks.issue import MAX_SCORE
     from headstart.checks.kinds import KINDS
     from headstart.cli.console import table
     from headstart.wording import counted
 
-    n_issues, n_classes = len(checked.issues), len(checked.classes)
-    yield f"{checked.n_images:,} photos of {n_classes:,} classes: {counted(n_issues, 'issue')}"
+    n_issues, n_classes = len(result.issues), len(result.classes)
+    yield f"{result.n_images:,} photos of {n_classes:,} classes: {counted(n_issues, 'issue')}"
     if not n_issues:
         return
     rows = [(kind, f"{n_of_kind[kind]:,}", KINDS[kind].meaning) for kind in KINDS if n_of_kind[kind]]
@@ -77,7 +77,7 @@ def _issues_text(checked: Checked, n_of_kind: dict[str, Any]) -> Iterator[str]:
     yield f"\nthe worst first (0: certain harm, {MAX_SCORE}: none worth telling):"
     worst = [
         (f"{issue.score:.2f}", issue.kind, _paths_text(issue.paths), f"{issue.sentence}: {issue.suggestion}")
-        for issue in checked.issues[:MOST_ROWS]
+        for issue in result.issues[:MOST_ROWS]
     ]
     yield table(("score", "kind", "photo", ""), worst, left=0, text=(1, 2, 3))
     if n_issues > MOST_ROWS:
@@ -90,14 +90,14 @@ def _paths_text(paths: tuple[str, ...]) -> str:
     return f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
 
 
-def _fixes_text(checked: Checked, options: argparse.Namespace) -> Iterator[str]:
+def _fixes_text(result: Checked, options: argparse.Namespace) -> Iterator[str]:
     """What the list of fixes proposes, and what to do with it."""
     from collections import Counter
 
     from headstart.checks.fixes import ACTIONS, REVIEW, propose
     from headstart.cli.console import program, quoted
 
-    n_of = Counter(fix.action for fix in propose(checked.issues))
+    n_of = Counter(fix.action for fix in propose(result.issues))
     actions = ", ".join(f"{n_of[action]:,} {action}" for action in ACTIONS if n_of[action]) or "nothing"
     yield f"\n{options.fix_list} lists what could be done, a row a photo: {actions}."
     if n_of[REVIEW]:

@@ -34,13 +34,14 @@ def run(options: argparse.Namespace) -> int:
     n = write_digits(digits)
     print(f"{n:,} handwritten digits are in {digits}, a folder for each: look at them. Now:\n")
     names = ("run" if i == 1 else f"run-{i}" for i in range(1, MOST_RUNS))
-    finished = next(folder / name for name in names if not (folder / name).exists())
-    shared = {"cache": options.cache} if "cache" in options else {}
-    words = ["train", str(digits), "-o", str(finished), *(["--cache", shared["cache"]] if shared else [])]
+    run_folder = next(folder / name for name in names if not (folder / name).exists())
+    cache = {"cache": options.cache} if "cache" in options else {}
+    words = ["train", str(digits), "-o", str(run_folder), *(word for name in cache for word in (f"--{name}", cache[name]))]
     print(f"$ headstart {' '.join(map(quoted, words))}")
-    status = train.run(argparse.Namespace(photos=str(digits), run=str(finished), quiet=options.quiet, json=False, **shared))
+    its_options = {"photos": str(digits), "run": str(run_folder), "quiet": options.quiet, "json": False}
+    status = train.run(argparse.Namespace(**its_options, **cache))
     a_seven = next(iter(sorted((digits / "7").iterdir())))
-    print(f"\nTry it:\n  {program()} predict {quoted(finished)} {quoted(a_seven)}")
+    print(f"\nTry it:\n  {program()} predict {quoted(run_folder)} {quoted(a_seven)}")
     print(f"Then your own, a folder of photos for each class:\n  {program()} train PHOTOS")
     print(f"Or no training at all:\n  {program()} predict imagenet PHOTO")
     return status

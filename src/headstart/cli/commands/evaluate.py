@@ -28,14 +28,14 @@ def run(options: argparse.Namespace) -> int:
     from headstart.runs.record_file import FORMAT
     from headstart.training.evaluate_run import evaluate_run
 
-    chosen = arguments.options_for(evaluate_run, options)
+    keywords = arguments.options_for(evaluate_run, options)
     with console.Progress(quiet=options.quiet) as progress:
-        evaluated = evaluate_run(options.run, options.photos, progress=progress, **chosen)
-    console.print_notes(evaluated.about["notes"])
+        result = evaluate_run(options.run, options.photos, progress=progress, **keywords)
+    console.print_notes(result.about["notes"])
     if options.json:
-        return console.print_json({"folder": str(evaluated.folder), "format": FORMAT, **evaluated.about})
-    print(summaries.evaluation_text(evaluated.evaluation, is_balanced=is_balanced(evaluated.about)))
-    if evaluated.comparison is not None:
-        print(f"\n{evaluated.comparison.sentence}")
-    print(f"\nThe report is {evaluated.folder}/report.html; open it in a browser")
+        return console.print_json({"folder": str(result.folder), "format": FORMAT, **result.about})
+    print(summaries.evaluation_text(result.evaluation, is_balanced=is_balanced(result.about)))
+    if result.comparison is not None:
+        print(f"\n{result.comparison.sentence}")
+    print(f"\nThe report is {result.folder}/report.html; open it in a browser")
     return 0

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from headstart.files import check_output
     from headstart.report.heat_image import write_heat
     from headstart.runs.nearest_photos import nearest_training_photos
-    from headstart.safety.terminal_text import one_line
+    from headstart.safety.terminal_text import printable
 
     classifier, output = arguments.classifier_of(options), options.output
     if output is not None:
@@ -57,10 +57,10 @@ def run(options: argparse.Namespace) -> int:
         return console.print_json({**prediction.to_json(), **explanation})
     print(summaries.people_row(prediction, max(len(str(prediction.prediction)), 1)))
     for near in nearest:
-        print(one_line(f"  like {near.path} ({near.label})"))
+        print(printable(f"  like {near.path} ({near.label})"))
     if output is not None:
         how = "it adds up to the score" if heat.is_exact else "by covering the photo piece by piece"
-        print(one_line(f"{output}: where the evidence for {classifier.classes[heat.label]} lies ({how})"))
+        print(printable(f"{output}: where the evidence for {classifier.classes[heat.label]} lies ({how})"))
     return 0
 
 

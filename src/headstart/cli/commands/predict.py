@@ -60,8 +60,8 @@ def run(options: argparse.Namespace) -> int:
 
     form = _format(options)
     classifier = arguments.classifier_of(options)
-    chosen = arguments.options_for(Classifier.stream, options)
-    if "sets" in chosen and "coverage" not in chosen:
+    keywords = arguments.options_for(Classifier.stream, options)
+    if "sets" in keywords and "coverage" not in keywords:
         raise DataError("--sets says how the sets of --coverage are made; add --coverage 0.95")
     is_quiet = options.quiet or (form is None and sys.stdout.isatty())
     total = 0 if is_quiet else inputs.count_inputs(options.paths)
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         _rows(form, file, classifier.classes) as write,
     ):
         progress("predict", 0, total)
-        stream = classifier.stream(itertools.chain([first], images), **chosen)
+        stream = classifier.stream(itertools.chain([first], images), **keywords)
         n, n_failed = _write_all(stream, write, lambda n: progress("predict", n, total))
     if options.output:
         print(f"{options.output}: {counted(n, 'row')}", file=sys.stderr)

@@ -101,13 +101,13 @@ def run(options: argparse.Namespace) -> int:
     from headstart.training.train import train
     from headstart.wording import counted
 
-    chosen = arguments.options_for(train, options)
+    keywords = arguments.options_for(train, options)
     with console.Progress(quiet=options.quiet) as progress:
-        finished = train(options.photos, options.run, progress=progress, **chosen)
-    console.print_notes(finished.about["notes"])
-    if n_skipped := finished.about["images"]["skipped"]:
-        console.print_note(f"left out: {counted(n_skipped, 'file')}; the reasons: {finished.folder}/skipped.csv")
+        result = train(options.photos, options.run, progress=progress, **keywords)
+    console.print_notes(result.about["notes"])
+    if n_skipped := result.about["images"]["skipped"]:
+        console.print_note(f"left out: {counted(n_skipped, 'file')}; the reasons: {result.folder}/skipped.csv")
     if options.json:
-        return console.print_json({"run": str(finished.folder), "format": FORMAT, **finished.about})
-    print(summaries.run_text(finished, is_curve_asked="learning_curve" in chosen))
+        return console.print_json({"run": str(result.folder), "format": FORMAT, **result.about})
+    print(summaries.run_text(result, is_curve_asked="learning_curve" in keywords))
     return 0
