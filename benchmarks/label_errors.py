@@ -103,7 +103,7 @@ RANKINGS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def _by_head_alone(codes: np.ndarray, labels: np.ndarray, n_classes: int, digests: Sequence[bytes]) -> np.ndarray:
-    """One head, cross-validated once: what select.choose_head gives, or its like where that holds out one fold of five."""
+    """One head, cross-validated once: what choose_head gives, or its like where that holds out one fold of five."""
     choice = choose_head(LabelledCodes(codes, labels, n_classes, digests))
     probabilities = np.eye(n_classes, dtype=np.float32)[labels]
     probabilities[choice.held_out] = choice.probabilities

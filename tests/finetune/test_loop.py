@@ -27,10 +27,8 @@ from headstart.finetune import (
     partial,
     processes,
     recipe,
-    steps,
 )
 from headstart.finetune import loop as finetuning
-from headstart.finetune.best_weights import BestWeights, Epoch
 from headstart.finetune.loop import finetune
 from headstart.finetune.recipe import FineTuning
 from headstart.finetune.task import Task, pack, unpack
@@ -175,12 +173,6 @@ def test_more_photos_unfreeze_more(n, unfreeze):
     assert recipe.default_unfreeze(n) == unfreeze
 
 
-def test_the_rate_rises_and_falls():
-    rates = [steps.rate_share(step, 100) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 == rates[10] and 0 <= rates[-1] < 0.001
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-
-
 def test_parts_of_a_batch_learn_what_the_batch_learns(data, last_training):
     ends = []
     for accumulate in (1, 3):
@@ -318,24 +310,6 @@ def test_a_gain_that_is_none_gives_back_what_was_given(data):
         spoiled = data.finetuned(network, good.head, lr=1.0, epochs=6, judged_from=judged_from)
         assert (spoiled.best_epoch, spoiled.epochs) == (0, epochs)
         assert np.array_equal(spoiled.head.layers[0][0], good.head.layers[0][0])
-
-
-def test_part_of_the_way_is_gone_where_all_of_it_is_too_far(data, last_training):
-    data.finetuned(epochs=1)
-    start, end = torch.zeros(1), torch.ones(1)
-    for best_at, expected in ((0.6, 0.5), (0.2, 0.25), (0.98, 1.0)):
-
-        def loss_at(place, best_at=best_at):
-            return (place - best_at) ** 2
-
-        best = BestWeights(
-            last_training().recipe, {"w": start}, lambda weights, loss=loss_at: (loss(float(weights["w"])), 0.0)
-        )
-        for n, weight in enumerate((start, end)):
-            best.add(Epoch(n, 0.0, loss_at(n), 0.0, 0.0, 0.0, 0.0), {"w": weight})
-        assert best.epoch == (1 if best_at > 0.5 else 0)
-        best.choose_blend({"w": end})
-        assert best.blend == expected == float(best.weights["w"])
 
 
 def good_module(data):

@@ -80,12 +80,12 @@ def first(backbone) -> Candidate:
     return Candidate(Representation((backbone,)), "softmax")
 
 
-def taken(learned) -> list[str]:
-    return [rung.name for rung in learned.rungs if rung.is_taken]
+def taken(selection) -> list[str]:
+    return [rung.name for rung in selection.rungs if rung.is_taken]
 
 
-def of_name(learned, name):
-    return [rung for rung in learned.rungs if rung.name == name]
+def of_name(selection, name):
+    return [rung for rung in selection.rungs if rung.name == name]
 
 
 # ---- depth
@@ -94,27 +94,27 @@ def of_name(learned, name):
 def test_a_deeper_layer_that_holds_the_label_is_taken(backbone):
     photos = Photos()
     photos.shows("first", 0.3, 1, 0)
-    learned = photos.ladder(views=()).learn(first(backbone()))
-    assert learned.representation.depth == 2 and taken(learned) == ["last layer", "deeper codes"]
-    before, two, three = learned.rungs
+    selection = photos.ladder(views=()).learn(first(backbone()))
+    assert selection.representation.depth == 2 and taken(selection) == ["last layer", "deeper codes"]
+    before, two, three = selection.rungs
     assert two.accuracy > before.accuracy + 0.1 and not three.is_taken  # the third is noise
-    assert learned.choice.head.parts == (6, 20)
+    assert selection.choice.head.parts == (6, 20)
     assert "2 layers" in two.look and "more right" in two.why and two.interval[0] < two.accuracy <= two.interval[1]
 
 
 def test_deeper_layers_of_noise_are_left(backbone):
     photos = Photos()
     photos.shows("first", 1, 0, 0)
-    learned = photos.ladder().learn(first(backbone()))
-    assert learned.representation == Representation((backbone(),)) and taken(learned) == ["last layer"]
-    assert len(of_name(learned, "deeper codes")) == 2
+    selection = photos.ladder().learn(first(backbone()))
+    assert selection.representation == Representation((backbone(),)) and taken(selection) == ["last layer"]
+    assert len(of_name(selection, "deeper codes")) == 2
 
 
 def test_a_backbone_of_one_layer_has_no_deeper_rung(backbone):
     photos = Photos()
     photos.shows("first", 1)
-    learned = photos.ladder().learn(first(backbone(widths=(6,))))
-    assert of_name(learned, "deeper codes") == []
+    selection = photos.ladder().learn(first(backbone(widths=(6,))))
+    assert of_name(selection, "deeper codes") == []
 
 
 def test_a_rung_can_be_written_down(backbone):
@@ -135,9 +135,9 @@ def test_a_rung_can_be_written_down(backbone):
 def test_ties_go_to_the_simpler(backbone):
     photos = Photos()
     photos.shows("first", 1, 0, 0)  # its mirror images have the very same codes
-    learned = photos.ladder(heads=["softmax"]).learn(first(backbone()))
-    (mirrored,), (again,) = of_name(learned, "mirrored"), of_name(learned, "head softmax")
-    assert not mirrored.is_taken and not again.is_taken and not learned.representation.is_mirrored
+    selection = photos.ladder(heads=["softmax"]).learn(first(backbone()))
+    (mirrored,), (again,) = of_name(selection, "mirrored"), of_name(selection, "head softmax")
+    assert not mirrored.is_taken and not again.is_taken and not selection.representation.is_mirrored
     assert again.why.startswith("0 more right, 0 more wrong; calibrated cross entropy")
 
 
@@ -145,9 +145,9 @@ def test_where_nothing_can_be_held_out_nothing_is_taken(backbone):
     photos = Photos()
     photos.shows("first", 0.1, 2, 2)
     photos.digests = [b"the same"] * len(photos.labels)
-    learned = photos.ladder().learn(first(backbone()))
-    assert taken(learned) == ["last layer"] and learned.rungs[0].accuracy is None
-    assert {rung.why for rung in learned.rungs[1:]} == {"too few images to judge by"}
+    selection = photos.ladder().learn(first(backbone()))
+    assert taken(selection) == ["last layer"] and selection.rungs[0].accuracy is None
+    assert {rung.why for rung in selection.rungs[1:]} == {"too few images to judge by"}
 
 
 def test_the_same_photos_lead_to_the_same_place_in_any_order(backbone):
@@ -157,8 +157,8 @@ def test_the_same_photos_lead_to_the_same_place_in_any_order(backbone):
     order = np.random.default_rng(9).permutation(len(one.labels))
     other.labels, other.digests = other.labels[order], [other.digests[i] for i in order]
     other.layers = {key: [layer[order] for layer in layers] for key, layers in other.layers.items()}
-    learned = [photos.ladder().learn(first(backbone())) for photos in (one, one, other)]
-    facts = [[(r.name, r.look, r.accuracy, r.is_taken) for r in each.rungs] for each in learned]
+    selection = [photos.ladder().learn(first(backbone())) for photos in (one, one, other)]
+    facts = [[(r.name, r.look, r.accuracy, r.is_taken) for r in each.rungs] for each in selection]
     assert facts[0] == facts[1] == facts[2]
 
 
@@ -170,18 +170,18 @@ def test_looking_wider_is_taken_where_it_helps(clarity, is_taken, backbone):
     photos = Photos()
     photos.shows("first", 0.5, 0, 0)
     photos.shows("first", clarity, 0, 0, size=64)
-    learned = photos.ladder(wider=lambda b: backbone(b.name, size=64)).learn(first(backbone()))
-    one, two = [rung for rung in learned.rungs if "64 pixels" in rung.look][:2]  # of one layer, and of two
+    selection = photos.ladder(wider=lambda b: backbone(b.name, size=64)).learn(first(backbone()))
+    one, two = [rung for rung in selection.rungs if "64 pixels" in rung.look][:2]  # of one layer, and of two
     assert (one.is_taken, two.is_taken) == (is_taken, False) and "2 layers" in two.look
-    assert learned.representation.backbones[0].preprocess.size == (64 if is_taken else 32)
+    assert selection.representation.backbones[0].preprocess.size == (64 if is_taken else 32)
 
 
 def test_mirroring_is_taken_where_it_helps(backbone):
     photos = Photos()
     photos.shows("first", 0.5, 0, 0)
     photos.shows("first", 2, 0, 0, mirrored=True)
-    learned = photos.ladder().learn(first(backbone()))
-    assert learned.representation.is_mirrored and "mirrored" in taken(learned)
+    selection = photos.ladder().learn(first(backbone()))
+    assert selection.representation.is_mirrored and "mirrored" in taken(selection)
 
 
 @pytest.mark.parametrize("views", [(), ("rotation=15",)])
@@ -189,17 +189,17 @@ def test_who_does_not_ask_for_mirroring_gets_none(views, backbone):
     photos = Photos()
     photos.shows("first", 0.5, 0, 0)
     photos.shows("first", 2, 0, 0, mirrored=True)
-    learned = photos.ladder(views=views).learn(first(backbone()))
-    assert not any(look.is_mirrored for look, _ in photos.asked) and not of_name(learned, "mirrored")
-    assert [rung.name for rung in learned.rungs if rung.name.startswith("views")] == [f"views {v}" for v in views]
+    selection = photos.ladder(views=views).learn(first(backbone()))
+    assert not any(look.is_mirrored for look, _ in photos.asked) and not of_name(selection, "mirrored")
+    assert [rung.name for rung in selection.rungs if rung.name.startswith("views")] == [f"views {v}" for v in views]
 
 
 def test_mirroring_is_never_tried_with_a_network_of_one_image_at_a_time(backbone):
     photos = Photos()
     photos.shows("first", 0.5, 0, 0)
     photos.shows("first", 2, 0, 0, mirrored=True)
-    learned = photos.ladder().learn(first(backbone(batch=1)))
-    assert not learned.representation.is_mirrored and not any(look.is_mirrored for look, _ in photos.asked)
+    selection = photos.ladder().learn(first(backbone(batch=1)))
+    assert not selection.representation.is_mirrored and not any(look.is_mirrored for look, _ in photos.asked)
 
 
 # ---- other backbones
@@ -210,9 +210,9 @@ def test_a_better_backbone_takes_the_place_of_the_first(backbone):
     photos.shows("first", 0)
     photos.shows("second", 1.5)
     one_layer = {"widths": WIDTHS[:1]}
-    learned = photos.ladder(others=[backbone("second", seed=1, **one_layer)]).learn(first(backbone(**one_layer)))
-    assert learned.representation.name == "second" and taken(learned) == ["last layer", "second"]
-    assert [rung.look.split(",")[0] for rung in of_name(learned, "second")] == ["second", "first+second"]
+    selection = photos.ladder(others=[backbone("second", seed=1, **one_layer)]).learn(first(backbone(**one_layer)))
+    assert selection.representation.name == "second" and taken(selection) == ["last layer", "second"]
+    assert [rung.look.split(",")[0] for rung in of_name(selection, "second")] == ["second", "first+second"]
 
 
 def test_backbones_that_complete_each_other_are_joined(backbone):
@@ -221,24 +221,24 @@ def test_backbones_that_complete_each_other_are_joined(backbone):
     photos.shows("second", 2, 0, 0)
     for name, known in (("first", photos.labels % 2), ("second", photos.labels // 2)):  # each knows half of the answer
         photos.layers[name, 32, False][0] = np.eye(2, 6)[known] * 4 + photos.rng.normal(0, 1, (400, 6))
-    learned = photos.ladder(others=[backbone("second", seed=1)]).learn(first(backbone()))
-    assert learned.representation.name == "first+second" and learned.choice.head.parts == (6, 6)
-    assert of_name(learned, "second")[1].accuracy > learned.rungs[0].accuracy + 0.3
+    selection = photos.ladder(others=[backbone("second", seed=1)]).learn(first(backbone()))
+    assert selection.representation.name == "first+second" and selection.choice.head.parts == (6, 6)
+    assert of_name(selection, "second")[1].accuracy > selection.rungs[0].accuracy + 0.3
 
 
 def test_the_same_network_is_not_compared_with_itself(backbone):
     photos = Photos()
     photos.shows("first", 1, 0, 0)
-    learned = photos.ladder(others=[backbone("first")]).learn(first(backbone()))
-    assert of_name(learned, "first") == []
+    selection = photos.ladder(others=[backbone("first")]).learn(first(backbone()))
+    assert of_name(selection, "first") == []
 
 
 def test_networks_that_see_other_pixels_are_not_joined(backbone):
     photos = Photos()
     photos.shows("first", 1, 0, 0)
     photos.shows("second", 1, 0, 0, size=64)
-    learned = photos.ladder(others=[backbone("second", seed=1, size=64)]).learn(first(backbone()))
-    assert [rung.look.split(",")[0] for rung in of_name(learned, "second")] == ["second"]
+    selection = photos.ladder(others=[backbone("second", seed=1, size=64)]).learn(first(backbone()))
+    assert [rung.look.split(",")[0] for rung in of_name(selection, "second")] == ["second"]
 
 
 def test_a_network_that_cannot_be_mirrored_is_not_joined_to_one_that_is(backbone):
@@ -246,8 +246,8 @@ def test_a_network_that_cannot_be_mirrored_is_not_joined_to_one_that_is(backbone
     photos.shows("first", 0.5, 0, 0)
     photos.shows("first", 0.8, 0, 0, mirrored=True)
     photos.shows("second", 2, 0, 0)
-    learned = photos.ladder(others=[backbone("second", seed=1, batch=1)]).learn(first(backbone()))
-    assert not learned.representation.is_mirrored or all(b.can_mirror for b in learned.representation.backbones)
+    selection = photos.ladder(others=[backbone("second", seed=1, batch=1)]).learn(first(backbone()))
+    assert not selection.representation.is_mirrored or all(b.can_mirror for b in selection.representation.backbones)
 
 
 # ---- heads
@@ -264,8 +264,8 @@ def test_the_nearest_class_mean_is_tried_where_there_are_few(backbone):
 def test_heads_that_are_named_are_tried(backbone):
     photos = Photos()
     photos.shows("first", 1, 0, 0)
-    learned = photos.ladder(heads=["nearest", "class-mean"]).learn(first(backbone()))
-    assert [rung.name for rung in learned.rungs][-2:] == ["head nearest", "head class-mean"]
+    selection = photos.ladder(heads=["nearest", "class-mean"]).learn(first(backbone()))
+    assert [rung.name for rung in selection.rungs][-2:] == ["head nearest", "head class-mean"]
 
 
 def xor(photos, n) -> None:
@@ -282,9 +282,9 @@ def test_a_hidden_layer_is_tried_on_all_of_many_images(budget, is_tried, backbon
     monkeypatch.setattr(mlp, "STEPS", 200)
     photos = Photos(n=400)
     xor(photos, 400)
-    learned = photos.ladder(budget=budget).learn(first(backbone(widths=(6,))))
-    assert learned.choice.kind == ("hidden" if is_tried else "softmax")
-    (rung,) = of_name(learned, "head hidden")
+    selection = photos.ladder(budget=budget).learn(first(backbone(widths=(6,))))
+    assert selection.choice.kind == ("hidden" if is_tried else "softmax")
+    (rung,) = of_name(selection, "head hidden")
     assert (rung.n_images == 400 and rung.accuracy > 0.9) if is_tried else rung.why.startswith("not tried: about")
 
 
@@ -297,8 +297,8 @@ def test_several_labels_an_image_climb_too(backbone):
         labels @ photos.rng.normal(0, 3, (3, 20)) + photos.rng.normal(0, 0.5, (200, 20)),
         photos.rng.normal(0, 1, (200, 30)),
     ]
-    learned = photos.ladder().learn(Candidate(Representation((backbone(),)), "sigmoid"))
-    assert learned.representation.depth == 2 and learned.choice.head.output == "sigmoid"
+    selection = photos.ladder().learn(Candidate(Representation((backbone(),)), "sigmoid"))
+    assert selection.representation.depth == 2 and selection.choice.head.output == "sigmoid"
 
 
 # ---- the budget
@@ -318,19 +318,19 @@ def clock(monkeypatch):
 def test_no_budget_leaves_it_at_the_first_rung(backbone):
     photos = Photos()
     photos.shows("first", 0.1, 2, 2)
-    learned = photos.ladder(budget=0).learn(first(backbone()))
-    assert learned.representation == Representation((backbone(),)) and len(photos.asked) == 1
-    assert {rung.why for rung in learned.rungs[1:]} <= {"not tried: the budget is 0"}
-    assert all(rung.accuracy is None for rung in learned.rungs[1:])
+    selection = photos.ladder(budget=0).learn(first(backbone()))
+    assert selection.representation == Representation((backbone(),)) and len(photos.asked) == 1
+    assert {rung.why for rung in selection.rungs[1:]} <= {"not tried: the budget is 0"}
+    assert all(rung.accuracy is None for rung in selection.rungs[1:])
 
 
 def test_what_would_take_too_long_is_not_tried_and_told(clock, backbone):
     photos = clock(Photos(n=600, seconds=10))
     photos.shows("first", 0.3, 1, 0)
     photos.shows("first", 2, 2, 2, mirrored=True)
-    learned = photos.ladder(budget=25).learn(first(backbone()))
-    assert learned.representation.depth == 2  # the deeper codes were computed with the first
-    (mirrored,) = of_name(learned, "mirrored")
+    selection = photos.ladder(budget=25).learn(first(backbone()))
+    assert selection.representation.depth == 2  # the deeper codes were computed with the first
+    (mirrored,) = of_name(selection, "mirrored")
     assert mirrored.why == "not tried: about 20 s, of the budget's 25 s 15 s are left"
     assert photos.now == pytest.approx(10 + 20 * 72 / 600)  # a few were timed
     again = clock(Photos(n=600, seconds=10))
@@ -355,8 +355,8 @@ def test_one_new_photo_among_many_that_are_kept_does_not_make_the_others_seem_de
     photos.shows("first", 0.3, 1, 0)
     for is_mirrored in (False, True):
         photos.computed |= {("first", 32, is_mirrored, (), row) for row in range(599)}
-    learned = photos.ladder(budget=25).learn(first(backbone()))
-    assert of_name(learned, "mirrored")[0].accuracy is not None
+    selection = photos.ladder(budget=25).learn(first(backbone()))
+    assert of_name(selection, "mirrored")[0].accuracy is not None
 
 
 def test_a_backbone_that_fails_where_it_is_only_tried_does_not_end_the_run(backbone):
@@ -370,16 +370,16 @@ def test_a_backbone_that_fails_where_it_is_only_tried_does_not_end_the_run(backb
         return original(look, rows)
 
     photos.codes_of = codes_of
-    learned = photos.ladder().learn(first(backbone()))
-    assert of_name(learned, "mirrored")[0].why == "not possible: codes of red.png are not finite"
-    assert learned.representation.depth == 2
+    selection = photos.ladder().learn(first(backbone()))
+    assert of_name(selection, "mirrored")[0].why == "not possible: codes of red.png are not finite"
+    assert selection.representation.depth == 2
 
 
 def test_a_network_without_weights_can_climb(backbone):
     photos = Photos()
     photos.shows("first", 1, 0, 0)
-    learned = photos.ladder().learn(first(replace(backbone(), n_parameters=0)))
-    assert of_name(learned, "mirrored")[0].accuracy is not None
+    selection = photos.ladder().learn(first(replace(backbone(), n_parameters=0)))
+    assert of_name(selection, "mirrored")[0].accuracy is not None
 
 
 # ---- the images to choose by
@@ -390,12 +390,12 @@ def test_choosing_sees_the_sample_and_the_end_sees_all(backbone, monkeypatch):
     monkeypatch.setattr(ladder, "MANY_IMAGES", 80)
     photos = Photos()
     photos.shows("first", 0.3, 1, 0)
-    learned = photos.ladder().learn(first(backbone()))
+    selection = photos.ladder().learn(first(backbone()))
     chosen_by = set(sample(photos.digests, photos.labels, 3).tolist())
     *tried, (look, last) = photos.asked
     assert len(chosen_by) < 100 and all(set(rows.tolist()) == chosen_by for _, rows in tried)
-    assert last.tolist() == list(range(240)) and look == learned.representation
-    assert len(learned.choice.held_out) == 240 and {rung.n_images for rung in learned.rungs} == {len(chosen_by)}
+    assert last.tolist() == list(range(240)) and look == selection.representation
+    assert len(selection.choice.held_out) == 240 and {rung.n_images for rung in selection.rungs} == {len(chosen_by)}
 
 
 def test_the_sample_holds_all_of_a_few_and_a_fifth_of_many(monkeypatch):

@@ -10,7 +10,7 @@ from typing import Any
 class Prediction:
     """The answer for one image, or the reason why there is none.
 
-    status: `ok`, else one of images.FAILURES, with the reason. prediction: of a classifier with several labels an
+    status: `ok`, else one of decoding.FAILURES, with the reason. prediction: of a classifier with several labels an
     image, all that apply, with | between them, perhaps none; probability is the highest in any case. top: the likeliest
     classes with their probabilities, highest first. unfamiliarity: 0.5 for a typical photo, above 1 where it looks like
     nothing in the training images, which is then what `unfamiliar` says; None of a classifier that cannot tell. set: with a

@@ -73,8 +73,8 @@ def calibrate(
     """Choose the temperature that fits held-out scores best (Guo et al. 2017), and measure what it changes.
 
     logits: (n, k) of images that the fits had not seen. labels: (n,), or (n, k) of 0 and 1, where each of the n · k
-    decisions counts by itself. output: of the head, a key of head.OUTPUTS. is_balanced: let every class count the same, (n,)
-    labels only. None where there is no image to judge by.
+    decisions counts by itself. output: of the head, a key of losses.OUTPUTS. is_balanced: let every class count the same,
+    (n,) labels only. None where there is no image to judge by.
     """
     if not len(logits):
         return None
