@@ -273,7 +273,8 @@ def test_the_class_that_is_noticed_least_is_named_with_its_share():
         {"label": "roses", "n": 20, "auroc": 0.7, "auroc_max_probability": 0.9, "flagged": 0.34},
     ]
     (found,) = to_do(about_of(f, unfamiliar={"left_out": rows}))
-    assert found.section == "unfamiliar" and "of “\u2068daisy\u2069”, left out for a trial, it noticed 9.0 %." in found.text
+    assert found.section == "unfamiliar"
+    assert "trained without “\u2068daisy\u2069” for a trial, it flagged 9.0 % of these photos." in found.text
     for row in rows:
         row["flagged"] = 0.7
     assert not to_do(about_of(f, unfamiliar={"left_out": rows}))

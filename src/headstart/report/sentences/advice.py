@@ -138,8 +138,8 @@ def _about_trust(record: RunRecord) -> Iterator[ToDo]:
     for share, row in sorted(shares, key=lambda pair: pair[0])[:1]:
         if share < MIN_FLAGGED:
             text = (
-                f"It hardly notices photos that are much like those it knows: of {quote_name(row['label'])}, left out for a "
-                f"trial, it noticed {percent(share)}."
+                "It hardly notices photos of new classes that look much like its own: trained without "
+                f"{quote_name(row['label'])} for a trial, it flagged {percent(share)} of these photos."
             )
             yield ToDo("unfamiliar", text, (MIN_FLAGGED - share) / 10)
     if is_overfitting(record):

@@ -127,8 +127,8 @@ const headstartMap = (() => {
     // admits that it is so (headless Chromium does not), so the name of what draws is looked at as well.
     const gl = canvas.getContext("webgl", { antialias: false, alpha: true, failIfMajorPerformanceCaveat: true });
     if (!gl) return null;
-    const told = gl.getExtension("WEBGL_debug_renderer_info");
-    if (told && /swiftshader|llvmpipe|softpipe|software|basic render/i.test(gl.getParameter(told.UNMASKED_RENDERER_WEBGL))) return null;
+    const info = gl.getExtension("WEBGL_debug_renderer_info");
+    if (info && /swiftshader|llvmpipe|softpipe|software|basic render/i.test(gl.getParameter(info.UNMASKED_RENDERER_WEBGL))) return null;
     const program = gl.createProgram();
     for (const [type, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
       const shader = gl.createShader(type);
@@ -243,8 +243,8 @@ const headstartMap = (() => {
     for (const [key, mode] of Object.entries(modes)) make("option", "", by, mode.title).value = key;
     const search = make("input", "hs-map-search", bar);
     search.type = "search"; search.placeholder = "Search name or class"; search.setAttribute("aria-label", "Search name or class");
-    const found = make("span", "hs-map-found", bar);
-    found.setAttribute("role", "status");
+    const matchCount = make("span", "hs-map-found", bar);
+    matchCount.setAttribute("role", "status");
     const tool = (text, title) => { const b = make("button", "hs-map-tool", bar, text); b.title = title; return b; };
     const showPhotos = tool("Photos", "Show the photos themselves at any zoom"), lasso = tool("Lasso", "Draw around photos to list them (or Shift and drag)");
     const zoomOut = tool("−", "Zoom out"), zoomIn = tool("+", "Zoom in"), reset = tool("Reset view", "Show everything (0)");
@@ -521,12 +521,12 @@ const headstartMap = (() => {
     }
     function seek() {
       const words = search.value.trim().toLowerCase();
-      if (!words) { matches = null; found.textContent = ""; repaint(); return; }
+      if (!words) { matches = null; matchCount.textContent = ""; repaint(); return; }
       haystack = haystack || d.names.map((_, i) => [path(i), textOf(d.labels[i]), textOf(d.predictions[i])].join("\n").toLowerCase());
       matches = new Uint8Array(d.n);
       let n = 0;
       for (let i = 0; i < d.n; i++) if (d.isPlaced[i] && haystack[i].includes(words)) { matches[i] = 1; n++; }
-      found.textContent = n ? `${photos(n)} found${n ? "; Enter shows them" : ""}` : "No photo found";
+      matchCount.textContent = n ? `${photos(n)} found${n ? "; Enter shows them" : ""}` : "No photo found";
       repaint();
     }
     function choose(indices) {
@@ -565,7 +565,7 @@ const headstartMap = (() => {
       }
       return result;
     }
-    // An apostrophe before what a spreadsheet would run as a formula, as in cells.py.
+    // An apostrophe before what a spreadsheet would run as a formula, as in safety/csv_cells.py.
     const harmless = (text) => text.replace(/(^|[;\t\r\n])('*[ \u00a0]*[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1'$2");
     const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
     const csv = () => ["path,label,prediction", ...chosen.map((i) => [path(i), d.labels[i], d.predictions[i]]

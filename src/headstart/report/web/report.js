@@ -277,14 +277,14 @@
   }
 
   function drawSeries({ points, kind }, x, y) {
-    const known = points.filter((p) => p[1] != null), found = [];
-    if (known.some((p) => p[2] != null)) {
-      const edge = [...known.map((p) => `${x(p[0])},${y(p[2])}`), ...known.toReversed().map((p) => `${x(p[0])},${y(p[3])}`)];
-      found.push(svg("polygon", { points: edge.join(" "), class: "band" }));
+    const measured = points.filter((p) => p[1] != null), shapes = [];
+    if (measured.some((p) => p[2] != null)) {
+      const edge = [...measured.map((p) => `${x(p[0])},${y(p[2])}`), ...measured.toReversed().map((p) => `${x(p[0])},${y(p[3])}`)];
+      shapes.push(svg("polygon", { points: edge.join(" "), class: "band" }));
     }
-    found.push(svg("polyline", { points: known.map((p) => `${x(p[0])},${y(p[1])}`).join(" "), class: kind }));
-    if (known.length <= 15) found.push(...known.map((p) => svg("circle", { cx: x(p[0]), cy: y(p[1]), r: 3.5, class: `dot-${kind}` })));
-    return found;
+    shapes.push(svg("polyline", { points: measured.map((p) => `${x(p[0])},${y(p[1])}`).join(" "), class: kind }));
+    if (measured.length <= 15) shapes.push(...measured.map((p) => svg("circle", { cx: x(p[0]), cy: y(p[1]), r: 3.5, class: `dot-${kind}` })));
+    return shapes;
   }
 
   function drawAhead(ahead, last, bottom, x, y) {
@@ -501,12 +501,12 @@
 
   function showCell(i, j, n, from) {
     for (const b of document.querySelectorAll("#confusion [aria-expanded]")) b.setAttribute("aria-expanded", String(b === from));
-    const found = photosOf(i, j), panel = at("cell");
+    const members = photosOf(i, j), panel = at("cell");
     const title = data.is_many ? el("h3", null, name(classes[i]), `: ${OUTCOMES[j].toLowerCase()}`)
       : i === j ? el("h3", null, name(classes[i]), ", rightly told") : el("h3", null, name(classes[i]), " taken for ", name(classes[j]));
-    const sampled = found.length < n ? `; ${number(found.length)} of them are on this page` : "";
+    const sampled = members.length < n ? `; ${number(members.length)} of them are on this page` : "";
     panel.replaceChildren(title, el("p", { class: "note" }, `${counted(n, "photo")}${sampled}.`));
-    for (const [words, list] of [["Test photos", found.filter(isTest)], [`${OTHERS.replace(/^./, (c) => c.toUpperCase())} photos`, found.filter((p) => !isTest(p))]]) {
+    for (const [words, list] of [["Test photos", members.filter(isTest)], [`${OTHERS.replace(/^./, (c) => c.toUpperCase())} photos`, members.filter((p) => !isTest(p))]]) {
       if (list.length) panel.append(el("h4", null, `${words} (${number(list.length)})`), gallery(surestFirst(list)));
     }
     panel.classList.remove("flash");
