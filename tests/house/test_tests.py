@@ -9,24 +9,20 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES, TESTS = ROOT / "src" / "headstart", ROOT / "tests"
 # Modules that no test imports, and what they are tested through; `*` stands for all of a package. The list only shrinks.
 TESTED_THROUGH = {
-    "backbones.tensorflow_worker": "backbones/test_tensorflow_files.py: a process of its own, with TensorFlow",
+    "backbones.tensorflow_files.*": "backbones/test_tensorflow_files.py: a process of its own, with TensorFlow",
     "checks.classes": "checks/test_kinds.py: every kind of issue by the same door",
     "checks.image_quality": "checks/test_kinds.py",
     "checks.outliers": "checks/test_kinds.py",
-    "cli.looking": "stories/test_run_commands.py: as a user types them",
     "codes.shelf": "codes/test_compute.py: the store's reading and writing",
     "engines.forks": "classifier/test_classifier.py: forked children predict, or say why not",
     "finetune.checkpoint": "finetune/test_loop.py: killed trainings go on",
     "finetune.device": "finetune/test_loop.py",
     "report.plots.curves": "report/plots/test_plots.py: every row of PLOTS by the same door",
     "report.plots.results": "report/plots/test_plots.py",
-    "report.run_card": "report/test_page.py",
+    "report.sentences.run_card": "report/test_page.py",
     "report.tensorboard.graph": "report/tensorboard/test_tensorboard.py: as TensorBoard reads it",
-    "training.held_out": "training/test_train.py: whole trainings",
-    "training.more_photos": "training/test_train.py",
-    "training.notes": "training/test_train.py",
-    "training.options": "training/test_train.py",
-    "training.write_run": "training/test_train.py",
+    "cli.commands.*": "stories/test_commands.py and test_run_commands.py: as a user types them",
+    "training.steps.*": "training/test_train.py: whole trainings, whose every file is looked at",
 }
 
 

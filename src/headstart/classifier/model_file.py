@@ -120,9 +120,7 @@ def _checked_metadata(metadata: str, file: Path) -> ClassifierMetadata:
 
 
 def preprocess_from(fields: PreprocessMetadata) -> Preprocess:
-    """The preprocessing that a file says its pixels need; raises ValueError for more than this release can do."""
-    if unknown := fields.keys() - PreprocessMetadata.__annotations__.keys():
-        raise ValueError(f"preprocess has the unknown {', '.join(sorted(unknown))}")
+    """The preprocessing that a file says its pixels need."""
     usual = Preprocess(fields["size"])
     crop, resample = fields.get("crop", usual.crop), fields.get("resample", usual.resample)
     return Preprocess(fields["size"], crop, resample, _channels(fields["mean"]), _channels(fields["std"]))
