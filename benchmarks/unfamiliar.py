@@ -50,7 +50,7 @@ def coded(shared: Path, name: str, cache: Path) -> Coded:
 
 def scores(learnt: Coded, shown: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
     """How strange each photo looks by each way, and headstart's threshold."""
-    choice = choose_head(learnt.codes, learnt.labels, learnt.n_classes, learnt.digests, parts=(learnt.codes.shape[1],))
+    choice = choose_head(learnt.codes, learnt.labels, learnt.n_classes, learnt.digests, widths=(learnt.codes.shape[1],))
     names = [str(i) for i in range(learnt.n_classes)]
     trust = build_trust(learnt.codes, learnt.labels, names, learnt.digests, choice, n_codes=learnt.codes.shape[1])
     logits = trust.choice.head.logits(shown) / np.float32(trust.choice.head.temperature)

@@ -331,7 +331,7 @@ def clouds(n, k=3, d=8, *, seed=0, apart=3.0):
 
 
 def watched(codes, labels, digests, *, kind="softmax", strength=0.01, n_classes=3):
-    return loss_curve(codes, labels, n_classes, digests, kind=kind, strength=strength, parts=[codes.shape[1]], threads=1)
+    return loss_curve(codes, labels, n_classes, digests, kind=kind, strength=strength, widths=[codes.shape[1]], threads=1)
 
 
 def test_what_can_be_learnt_is_learnt_step_by_step():

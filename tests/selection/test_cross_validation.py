@@ -147,11 +147,11 @@ def test_parts_reach_the_head():
     codes, labels = noisy(150, 20, 3)
     loud = np.hstack([codes, np.random.default_rng(2).normal(0, 3000, (150, 5))]).astype(np.float16)
     accuracy = {
-        parts: max(t.accuracy for t in choose_head(loud, labels, 3, digests(150), parts=parts).trials)
-        for parts in ((), (20, 5))
+        widths: max(t.accuracy for t in choose_head(loud, labels, 3, digests(150), widths=widths).trials)
+        for widths in ((), (20, 5))
     }
     assert accuracy[20, 5] > 0.85
-    assert choose_head(loud, labels, 3, digests(150), parts=(20, 5)).head.parts == (20, 5)
+    assert choose_head(loud, labels, 3, digests(150), widths=(20, 5)).head.widths == (20, 5)
 
 
 def test_several_labels_an_image():

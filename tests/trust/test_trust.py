@@ -181,7 +181,7 @@ def digests(n: int) -> list[bytes]:
 
 def trusted(codes, labels, k, kind="softmax", **options):
     names = [f"class {i}" for i in range(k)]
-    choice = choose_head(codes, labels, k, digests(len(labels)), kind=kind, parts=(codes.shape[1],))
+    choice = choose_head(codes, labels, k, digests(len(labels)), kind=kind, widths=(codes.shape[1],))
     return build_trust(codes, labels, names, digests(len(labels)), choice, n_codes=codes.shape[1], **options)
 
 
@@ -190,7 +190,7 @@ def test_copies_calibrate_as_one_photo():
     codes, labels = clouds(50)
     labels = np.where(np.arange(50) % 5 == 0, (labels + 1) % 3, labels)  # some are labelled wrongly
     alone, groups = digests(50), [digest for digest in digests(50) for _ in range(6)]
-    choice = choose_head(codes, labels, 3, alone, parts=(40,))
+    choice = choose_head(codes, labels, 3, alone, widths=(40,))
     copied = replace(
         choice,
         held_out=np.concatenate([6 * choice.held_out + i for i in range(6)]),
@@ -210,7 +210,7 @@ def test_the_order_of_copies_calibrates_nothing_otherwise():
     codes, labels = clouds(60)
     groups, noisy = [digest for digest in digests(60) for _ in range(4)], codes.repeat(4, axis=0).astype(np.float32)
     noisy, labels = (noisy + rng.normal(0, 0.4, noisy.shape)).astype(np.float16), labels.repeat(4)
-    choice, names = choose_head(noisy, labels, 3, groups, parts=(40,)), list("abc")
+    choice, names = choose_head(noisy, labels, 3, groups, widths=(40,)), list("abc")
     one = build_trust(noisy, labels, names, groups, choice, n_codes=40).calibration
     order = rng.permutation(len(choice.held_out))
     mixed = replace(choice, held_out=choice.held_out[order], fold=choice.fold[order], logits=choice.logits[order])
@@ -296,7 +296,7 @@ def test_nothing_held_out_means_nothing_told():
 def test_several_labels_have_one_mean_and_no_sets():
     codes, _ = clouds(200, k=1)
     labels = (np.random.default_rng(0).random((200, 3)) < 0.5).astype(np.uint8)
-    choice = choose_head(codes, labels, 3, digests(200), kind="sigmoid", parts=(40,))
+    choice = choose_head(codes, labels, 3, digests(200), kind="sigmoid", widths=(40,))
     trust = build_trust(codes, labels, ["a", "b", "c"], digests(200), choice, n_codes=40)
     assert trust.conformal is None and trust.left_out == () and trust.unfamiliarity.distance.bias.shape == (1,)
 
@@ -325,10 +325,10 @@ PICTURES = [picture(colour, seed, (32, 32)) for seed in range(20) for colour in 
 def test_the_file_says_what_the_arrays_say(opset, kind, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     backbone = find_backbone(BackboneSpec(str(write_deep_backbone(tmp_path / "deep.onnx", opset=opset))), tmp_path)
-    look = Representation((backbone,), depth=2, is_mirrored=kind != "nearest")
+    look = Representation((backbone,), n_layers=2, is_mirrored=kind != "nearest")
     codes, labels = represent(PICTURES, look, None).values, np.tile(np.arange(3), 20)
-    choice = choose_head(codes, labels, 3, digests(60), kind=kind, parts=look.parts)
-    trust = build_trust(codes, labels, list(COLOURS), digests(60), choice, n_codes=look.parts[0])
+    choice = choose_head(codes, labels, 3, digests(60), kind=kind, widths=look.widths)
+    trust = build_trust(codes, labels, list(COLOURS), digests(60), choice, n_codes=look.widths[0])
     head = dataclasses.replace(trust.choice.head, temperature=1.7)
     classifier = Classifier.build(
         look, head, list(COLOURS), {"conformal": trust.conformal}, EXACT, unfamiliarity=trust.unfamiliarity
@@ -349,7 +349,7 @@ def test_the_file_says_what_the_arrays_say(opset, kind, tmp_path):
     )
     assert other.shape == (4, 1)
     np.testing.assert_allclose(other[:, 0], expected[:4], rtol=0.02, atol=0.03)
-    again = read_head(onnx.load_from_string(classifier.content), look.parts)
+    again = read_head(onnx.load_from_string(classifier.content), look.widths)
     np.testing.assert_allclose(again.probabilities(exact), head.probabilities(exact), atol=1e-4)
 
 

@@ -61,14 +61,14 @@ def out_of_fold(
     n_classes: int,
     digests: Sequence[bytes],
     *,
-    parts: Sequence[int] = (),
+    widths: Sequence[int] = (),
     threads: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> np.ndarray:
     """Judge every photo by fits that have not seen it: (n, k) float32 probabilities, five folds held out in turn.
 
     codes: (n, d) of any float type. labels: (n,) positions of classes, or (n, k) of 0 and 1. digests: photos of the same one
-    are never held out apart (see copies.find_copies). parts: how many of the codes are of each layer. threads: cores
+    are never held out apart (see copies.find_copies). widths: how many of the codes each layer has. threads: cores
     that linear algebra may use. It is the mean of what a head and the nearest photos say, asked twice: the second time
     nothing is learnt from what clearly is labelled wrong. Above MOST_COMPARED photos a head is asked, once, and as many
     neighbours about those alone that it doubts; of very many classes that head is class means. The strength is chosen once.
@@ -83,7 +83,7 @@ def out_of_fold(
     with blas_threads(threads, codes.size):
         work = min(codes.shape) * len(labels) * n_classes
         kind = "sigmoid" if is_many else "softmax" if work < MOST_WORK else "class-mean"
-        judge = JUDGES[kind](codes, labels, n_classes, parts)
+        judge = JUDGES[kind](codes, labels, n_classes, widths)
         progress("labels", 0, 2)
         strength, logits = _choose(judge, HEADS[kind].strengths, labels, folds)
         probabilities = _where_known(_in_place(logits, folds, is_many), given, folds, is_many)
@@ -145,9 +145,9 @@ def _doubted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 class _SoftmaxFolds(SoftmaxRegression):
     """Several folds learnt at once: a pass over the codes is what costs, and they share it."""
 
-    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, parts: Sequence[int] = ()) -> None:
+    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, widths: Sequence[int] = ()) -> None:
         """As SoftmaxRegression."""
-        super().__init__(codes, labels, n_classes, parts)
+        super().__init__(codes, labels, n_classes, widths)
         self._folds: list[np.ndarray] = []
         self._answers: dict[int, np.ndarray] = {}  # of each fold, by the fold's id
 

@@ -79,8 +79,8 @@ class Classifier(CompilesOnce[Engine]):
             "backbone": {
                 "name": look.name,
                 "sha256": [b.sha256 for b in look.backbones],
-                "n_codes": sum(look.parts),
-                "parts": list(look.parts),
+                "n_codes": sum(look.widths),
+                "parts": list(look.widths),
                 "mirrored": look.is_mirrored,
                 "n_parameters": sum(b.n_parameters for b in look.backbones),
                 "license": ", ".join(dict.fromkeys(b.license for b in look.backbones)),

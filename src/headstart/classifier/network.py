@@ -41,11 +41,11 @@ def join(look: Representation, head: Head, unfamiliarity: Unfamiliarity | None =
     from onnx import helper
 
     networks = [onnx.load_from_string(backbone.network) for backbone in look.backbones]
-    model = assemble(networks, look.depth, is_mirrored=look.is_mirrored)
+    model = assemble(networks, look.n_layers, is_mirrored=look.is_mirrored)
     nodes, weights, logits = _head_nodes(head, opset(model))
     outputs = [("probabilities", head.n_classes)]
     if unfamiliarity is not None:
-        more = _unfamiliarity_nodes(unfamiliarity, logits, opset(model), has_unit=bool(head.parts))
+        more = _unfamiliarity_nodes(unfamiliarity, logits, opset(model), has_unit=bool(head.widths))
         nodes, weights, outputs = nodes + more[0], weights + more[1], [*outputs, ("unfamiliarity", 1)]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(weights)
@@ -63,9 +63,9 @@ def _head_nodes(head: Head, version: int) -> tuple[list[Any], list[Any], str]:
     from onnx import helper, numpy_helper
 
     nodes, rows = [], "codes"
-    if head.parts:
-        units = [f"{name}.unit" for name in part_names(len(head.parts))]
-        pairs = zip(part_names(len(head.parts)), units, strict=True)
+    if head.widths:
+        units = [f"{name}.unit" for name in part_names(len(head.widths))]
+        pairs = zip(part_names(len(head.widths)), units, strict=True)
         nodes = [helper.make_node("LpNormalization", [part], [unit], axis=1, p=2) for part, unit in pairs]
         nodes.append(helper.make_node("Concat", units, ["units"], axis=1))
         rows = "units"
@@ -177,8 +177,8 @@ def _reduce(operation: str, source: str, result: str, version: int) -> Any:
     return helper.make_node(operation, [source], [result], axes=[1], keepdims=1)
 
 
-def read_head(model: Any, parts: tuple[int, ...]) -> Head:
-    """The head of a classifier's network, as `join` wrote it. parts: of the codes."""
+def read_head(model: Any, widths: tuple[int, ...]) -> Head:
+    """The head of a classifier's network, as `join` wrote it. widths: of the codes."""
     from onnx import helper, numpy_helper
 
     weights = {w.name: w for w in model.graph.initializer}
@@ -189,7 +189,7 @@ def read_head(model: Any, parts: tuple[int, ...]) -> Head:
     )
     makers = {output: node for node in model.graph.node for output in node.output}
     has_units, last = "units" in makers, makers[f"head.logits{n_layers - 1}"]
-    kept = parts if has_units else ()
+    kept = widths if has_units else ()
     if "head.shares" in weights:
         n_neighbours = int(numpy_helper.to_array(weights["head.n_neighbours"])[0])
         sharper = float(numpy_helper.to_array(weights["head.sharper"]))

@@ -121,7 +121,7 @@ def packed(job: Job, options: FineTuning) -> bytes:
             "digests": [digest.hex() for digest in job.digests],
             "network": job.network.name,
             "preprocess": asdict(job.network.preprocess),
-            "parts": list(job.head.parts),
+            "parts": list(job.head.widths),
             "output": job.head.output,
             "options": {**asdict(options), "checkpoint_dir": None, "device": None},
         }

@@ -18,7 +18,7 @@ VOTE = 0.05  # what each class has in votes before any neighbour is asked, so th
 class Head:
     """Probabilities from codes.
 
-    layers: (weight (d, m) float32, bias (m,) float32) each, with a ReLU between them. parts: how the d numbers divide into
+    layers: (weight (d, m) float32, bias (m,) float32) each, with a ReLU between them. widths: how the d numbers divide into
     the codes of single layers of the backbone, each of which is brought to length 1 first; () leaves them as they are.
     output: `softmax` (one label an image), `sigmoid` (any number of labels) or `votes`. votes: (n, k) float32, how much
     each of the n images that the layer compares with counts, in the column of its class, and n_neighbours, how many of them
@@ -27,7 +27,7 @@ class Head:
     """
 
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
-    parts: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
     output: str = "softmax"
     votes: np.ndarray | None = None
     n_neighbours: int = 0
@@ -40,7 +40,7 @@ class Head:
 
     def logits(self, codes: np.ndarray) -> np.ndarray:
         """Scores before the output: (n, d) codes of any float type to (n, k) float32."""
-        x = unit_rows(codes.astype(np.float32), self.parts)
+        x = unit_rows(codes.astype(np.float32), self.widths)
         for i, (weight, bias) in enumerate(self.layers):
             x = (np.maximum(x, 0) if i else x) @ weight + bias
         return x if self.votes is None else log_votes(x, self.votes, self.n_neighbours)

@@ -69,7 +69,7 @@ def choose_head(
     digests: Sequence[bytes],
     *,
     kind: str = "softmax",
-    parts: Sequence[int] = (),
+    widths: Sequence[int] = (),
     balance: bool = False,
     threads: int | None = None,
     progress: Progress = lambda *_: None,
@@ -78,7 +78,7 @@ def choose_head(
 
     codes: (n, d), or (n, v, d) with other views of each image beside the one that is judged, which comes first. labels: (n,)
     positions of classes, or (n, k) of 0 and 1. digests: the same for images that are one photo (copies.Copies), which share
-    a fold. kind: a row of heads.HEADS. parts: how many of the d codes are of each depth. balance: let every class count the
+    a fold. kind: a row of heads.HEADS. widths: how many of the d codes each layer has. balance: let every class count the
     same, where an image has one label. threads: cores that linear algebra may use. Five folds are held out in turn; of 2,500
     different photos or more, one, but with balance only where that holds enough of each class.
     """
@@ -87,7 +87,7 @@ def choose_head(
     if labels.ndim == 2 and kind not in MANY_LABELS:
         raise HeadstartError(f"several labels an image are told by the heads {' and '.join(MANY_LABELS)}, not by {kind}")
     with blas_threads(threads, codes.size):
-        return _choose_head(codes, labels, n_classes, digests, kind, parts, balance, progress)
+        return _choose_head(codes, labels, n_classes, digests, kind, widths, balance, progress)
 
 
 def _choose_head(
@@ -96,14 +96,14 @@ def _choose_head(
     n_classes: int,
     digests: Sequence[bytes],
     kind: str,
-    parts: Sequence[int],
+    widths: Sequence[int],
     balance: bool,
     progress: Progress,
 ) -> Choice:
     progress("head", 0, 0)
     n_views = codes.shape[1] if codes.ndim == 3 else 1
     rows, of_row = codes.reshape(-1, codes.shape[-1]), np.repeat(np.arange(len(labels)), n_views)
-    problem: Fitter = HEADS[kind].fitter(rows, labels[of_row], n_classes, parts)
+    problem: Fitter = HEADS[kind].fitter(rows, labels[of_row], n_classes, widths)
     weights = counted_weights(labels, is_balanced=balance)
     fold = content_folds(digests, labels, N_FOLDS)
     folds = [fold == i for i in range(1 if _one_is_enough(fold, labels, digests, n_classes, balance) else N_FOLDS)]

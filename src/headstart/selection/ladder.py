@@ -24,7 +24,11 @@ from headstart.progress import Progress
 from headstart.selection.cross_validation import Choice, choose_head
 from headstart.selection.rungs import Attempt, Candidate, Climb, Learned, Rung, compare_attempts, rung_of
 
-DEPTHS = (2, 5, 8)  # how many layers' codes a head may read: with the last depthwise stage, the last four, the last seven
+LAYER_COUNTS = (
+    2,
+    5,
+    8,
+)  # how many layers' codes a head may read: with the last depthwise stage, the last four, the last seven
 FROM_DEEPEST = 5_000  # images from which on the last of these is tried: of hundreds it is chosen too often (docs/LOG.md)
 FEW_IMAGES, MANY_IMAGES = 1_500, 5_000  # a fifth of the images, within these limits, is chosen by
 FROM_HIDDEN = 20_000  # images from which on a hidden layer is tried; below, it gained less than it cost (docs/LOG.md)
@@ -140,16 +144,23 @@ class Ladder:
 
     def _deeper(self, best: Candidate) -> Sequence[Candidate]:
         most = min(len(backbone.widths) for backbone in best.look.backbones)
-        depths = DEPTHS if len(self.labels) >= FROM_DEEPEST else DEPTHS[:-1]
-        return [_with(best, depth=depth) for depth in sorted({min(depth, most) for depth in depths} - {1, best.look.depth})]
+        layer_counts = LAYER_COUNTS if len(self.labels) >= FROM_DEEPEST else LAYER_COUNTS[:-1]
+        return [
+            _with(best, n_layers=n_layers)
+            for n_layers in sorted({min(n_layers, most) for n_layers in layer_counts} - {1, best.look.n_layers})
+        ]
 
     def _wider(self, best: Candidate) -> Sequence[Candidate]:
         wider = [self.wider(backbone) for backbone in best.look.backbones]
         if None in wider:
             return []
         # One layer may do where several did not: more pixels make the last layers' maps larger.
-        depths = sorted({best.look.depth, 2}) if best.look.depth <= 2 and self._has_deeper(best.look) else [best.look.depth]
-        return [_with(best, backbones=tuple(wider), depth=depth) for depth in depths]
+        layer_counts = (
+            sorted({best.look.n_layers, 2})
+            if best.look.n_layers <= 2 and self._has_deeper(best.look)
+            else [best.look.n_layers]
+        )
+        return [_with(best, backbones=tuple(wider), n_layers=n_layers) for n_layers in layer_counts]
 
     def _has_deeper(self, look: Representation) -> bool:
         return all(len(backbone.widths) > 1 for backbone in look.backbones)
@@ -165,8 +176,8 @@ class Ladder:
         looks: list[tuple[Backbone, ...]] = [(same,)]
         if _fit_together(first, same):
             looks.append((*best.look.backbones, same))
-        depth = min(best.look.depth, len(same.widths))
-        return [_with(best, backbones=backbones, depth=depth) for backbones in looks]
+        n_layers = min(best.look.n_layers, len(same.widths))
+        return [_with(best, backbones=backbones, n_layers=n_layers) for backbones in looks]
 
     def _tried(self, candidate: Candidate) -> Attempt:
         start = time.monotonic()
@@ -187,7 +198,7 @@ class Ladder:
             self.n_classes,
             [self.digests[i] for i in np.arange(len(self.labels))[rows]],
             kind=kind,
-            parts=look.parts,
+            widths=look.widths,
             balance=self.balance,
             threads=self.threads,
             progress=self.progress,

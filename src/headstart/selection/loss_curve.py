@@ -32,7 +32,7 @@ def loss_curve(
     *,
     kind: str,
     strength: float,
-    parts: Sequence[int],
+    widths: Sequence[int],
     balance: bool = False,
     threads: int | None = None,
 ) -> LossCurveRecord | None:
@@ -52,7 +52,7 @@ def loss_curve(
         return None
     steps: list[StepRecord] = []
     with blas_threads(threads, codes.size):
-        fitter: Any = HEADS[kind].fitter(codes, labels, n_classes, parts)
+        fitter: Any = HEADS[kind].fitter(codes, labels, n_classes, widths)
 
         def note(solution: np.ndarray) -> None:
             logits = fitter.logits(solution)

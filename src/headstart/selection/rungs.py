@@ -147,7 +147,7 @@ def rung_of(name: str, trial: Attempt, is_taken: bool, why: str) -> Rung:
     accuracy, interval = trial.accuracy if n else (None, None)
     return Rung(
         name,
-        f"{look.name}, {look.backbones[0].preprocess.size} pixels, {look.depth} layer{'s' * (look.depth > 1)}",
+        f"{look.name}, {look.backbones[0].preprocess.size} pixels, {look.n_layers} layer{'s' * (look.n_layers > 1)}",
         accuracy,
         interval,
         float(np.average(trial.losses, weights=trial.weights)) if n else None,

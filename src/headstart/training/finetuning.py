@@ -135,7 +135,9 @@ def _begun(
 
     def fitted(look: Representation, kind: str) -> Head:
         codes, n_classes = codes_of(look, train), len(data.classes)
-        return choose_head(codes, data.labels[train], n_classes, digests, kind=kind, parts=look.parts, threads=threads).head
+        return choose_head(
+            codes, data.labels[train], n_classes, digests, kind=kind, widths=look.widths, threads=threads
+        ).head
 
     start = fitted(Representation((backbone,)), "sigmoid" if are_many(data.labels) else "softmax")
     network = replace(torch_network(backbone.name), preprocess=backbone.preprocess)

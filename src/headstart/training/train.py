@@ -156,7 +156,7 @@ def train(
             kind = first_head(head, dataset)
         with stages("backbone"):
             network, others = find_backbones(spec, cache_dir)
-            first = Representation((network,), depth=len(network.widths) if budget > 0 else 1)
+            first = Representation((network,), n_layers=len(network.widths) if budget > 0 else 1)
         with stages("codes"):
             codes = represent(dataset.images, first, store, hardware=means.hardware, progress=progress)
         with stages("glance"):
@@ -183,7 +183,7 @@ def train(
                 budget=budget,
                 threads=means.threads,
                 progress=progress,
-            ).learn(Candidate(replace(first, depth=1), kind))
+            ).learn(Candidate(replace(first, n_layers=1), kind))
         data.notes.extend(of_neighbours(data, learned.choice))
         verdict = None
         if tuning is not None:
@@ -200,7 +200,7 @@ def train(
                 data.classes,
                 source.groups,
                 learned.choice,
-                n_codes=look.parts[0],
+                n_codes=look.widths[0],
                 threads=means.threads,
             )
             learned = replace(learned, choice=trust.choice)
@@ -310,8 +310,8 @@ class _Source:
 
     def codes_of(self, look: Representation, rows: np.ndarray) -> np.ndarray:
         """As ladder.CodesOf, of rows of the data."""
-        if replace(look, depth=self.first.depth) == self.first:
-            columns = slice(sum(look.parts))
+        if replace(look, n_layers=self.first.n_layers) == self.first:
+            columns = slice(sum(look.widths))
             return self.data.codes[:, columns] if len(rows) == len(self.data.codes) else self.data.codes[rows, columns]
         images = [self.data.images[i] for i in rows]
         means = self.means
@@ -370,7 +370,7 @@ def _fitting(source: _Source, learned: Learned, learnt: np.ndarray) -> LossCurve
         source.groups,
         kind=learned.choice.kind,
         strength=learned.choice.strength,
-        parts=learned.look.parts,
+        widths=learned.look.widths,
         balance=learned.choice.is_balanced,
         threads=source.means.threads,
     )

@@ -49,7 +49,7 @@ def gather_findings(
     """What the run knows of each photo. learnt, tested: codes of what was learnt from, and of the test split."""
     choice, is_test = learned.choice, data.splits == TEST
     learn, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
-    last = np.empty((len(data.labels), learned.look.parts[0]), np.float16)
+    last = np.empty((len(data.labels), learned.look.widths[0]), np.float16)
     last[learn], last[test] = learnt[:, : last.shape[1]], tested[:, : last.shape[1]]
     held_out = np.concatenate([learn[choice.held_out], test])
     order = np.argsort(held_out)
@@ -110,7 +110,7 @@ def run_record(
         "choice": {
             "backbone": look.name,
             "pixels": look.backbones[0].preprocess.size,
-            "layers": look.depth,
+            "layers": look.n_layers,
             "mirrored": look.is_mirrored,
             "views": list(look.views),
             "head": choice.kind,
