@@ -35,14 +35,14 @@ def rows(shared: Path, cache: Path) -> Iterator[dict[str, object]]:
             data = datasets.load_dataset(folder / "train.parquet" if name == "cifar10" else folder)
             for n in SIZES if name == "cifar10" else (len(data.images),):
                 drawn = np.sort(np.random.default_rng(0).permutation(len(data.images))[:n])
-                look = Representation((backbone,), depth=2)
+                look = Representation((backbone,), n_layers=2)
                 codes = represent([data.images[i] for i in drawn], look, store)
                 labels = data.labels[drawn[codes.index]]
                 for head in HEADS:
                     if head == "hidden" and n != SIZES[1]:  # minutes; it is tried from 20,000 images on
                         continue
                     choice = choose_head(
-                        LabelledCodes(codes.values, labels, len(data.classes), codes.digests, look.parts), kind=head
+                        LabelledCodes(codes.values, labels, len(data.classes), codes.digests, look.widths), kind=head
                     )
                     told = calibrate(choice.logits, labels[choice.held_out], choice.head.output)
                     assert told is not None

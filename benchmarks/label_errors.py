@@ -145,10 +145,10 @@ def run_set(name: str, photos: Photos, seeds: int) -> dict[str, Any]:
     flags: list[dict[str, float]] = []
     for seed in range(seeds):
         given, is_wrong = swapped(photos.labels, k, seed)
-        for source, (codes, parts) in photos.codes.items():
+        for source, (codes, widths) in photos.codes.items():
             if source in ("deeper layers", "both") and len(given) > 1000:
                 continue  # minutes
-            probabilities = out_of_fold(codes, given, k, digests, parts=parts, threads=available_cores())
+            probabilities = out_of_fold(codes, given, k, digests, widths=widths, threads=available_cores())
             ranked = RANKINGS if source == DEFAULT else {"p / (p + q)": RANKINGS["p / (p + q)"]}
             for ranking, quality in ranked.items():
                 rows.setdefault(f"{source}, {ranking}", []).append(judged(quality(probabilities, given), is_wrong))

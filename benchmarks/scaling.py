@@ -30,7 +30,7 @@ class Plain(SoftmaxRegression):
     """Each code to variance 1."""
 
     @staticmethod
-    def scales(variance: np.ndarray, parts: Sequence[int]) -> np.ndarray:
+    def scales(variance: np.ndarray, widths: Sequence[int]) -> np.ndarray:
         return np.sqrt(variance + np.float32(1e-12))
 
 
@@ -38,7 +38,7 @@ class OneScale(SoftmaxRegression):
     """The same scale for all."""
 
     @staticmethod
-    def scales(variance: np.ndarray, parts: Sequence[int]) -> np.ndarray:
+    def scales(variance: np.ndarray, widths: Sequence[int]) -> np.ndarray:
         return np.sqrt(np.full_like(variance, variance.mean() + np.float32(1e-12)))
 
 

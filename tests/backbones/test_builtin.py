@@ -574,7 +574,7 @@ def test_a_real_file_of_somebody_elses(load, shared):
 
 
 def test_a_backbone_says_what_it_can_be_read_at(deep):
-    assert deep.taps == ("depthwise3", "depthwise2", "depthwise1")
+    assert deep.layers == ("depthwise3", "depthwise2", "depthwise1")
     assert (deep.widths, deep.n_codes) == ((24, *DEPTHWISE_WIDTHS), 24)
     outputs = onnx.load_from_string(deep.network).graph.output
     assert [o.name for o in outputs] == ["codes", "tap1", "tap2", "tap3"]
@@ -583,13 +583,13 @@ def test_a_backbone_says_what_it_can_be_read_at(deep):
 
 def test_the_output_that_is_chosen_decides_what_is_deeper(load, deep_onnx):
     backbone = load(str(deep_onnx), output="pointwise2")
-    assert (backbone.output, backbone.taps, backbone.widths) == ("pointwise2", ("depthwise2", "depthwise1"), (16, 12, 8))
+    assert (backbone.output, backbone.layers, backbone.widths) == ("pointwise2", ("depthwise2", "depthwise1"), (16, 12, 8))
     assert backbone.n_parameters < load(str(deep_onnx)).n_parameters
 
 
 def test_a_network_of_two_layers_has_no_depths(load, file):
     backbone = load(save(file))
-    assert (backbone.taps, backbone.widths) == ((), (3,))
+    assert (backbone.layers, backbone.widths) == ((), (3,))
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,7 @@ def test_a_file_with_taps_is_the_same_each_time(load, file):
 def test_the_whole_photo_in_as_many_pixels_or_more(pixels, size, load):
     plain, other = load("efficientnet-lite0"), load("efficientnet-lite0", pixels=pixels)
     assert (other.preprocess.size, other.preprocess.crop, plain.preprocess.crop) == (size, 1.0, 0.875)
-    assert (other.name, other.widths, other.taps) == (plain.name, plain.widths, plain.taps)
+    assert (other.name, other.widths, other.layers) == (plain.name, plain.widths, plain.layers)
     assert (other.sha256 == plain.sha256) == (pixels == WHOLE)
     assert run(other, noise(size)).any()
 

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from headstart.backbones.combine import assemble, part_names
 from headstart.backbones.find import BackboneSpec, find_backbone
-from headstart.backbones.layers import N_TAPS, find_taps
+from headstart.backbones.layers import N_LAYERS, find_layers
 from headstart.backbones.onnx_files import with_shapes
 from headstart.backbones.standard_form import opset, standard_form
 from headstart.data.images import Preprocess
@@ -56,10 +56,10 @@ class Net:
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
 
-    def taps(self, *, size=32, channels_last=False, codes="codes") -> tuple[str, ...]:
+    def layers(self, *, size=32, channels_last=False, codes="codes") -> tuple[str, ...]:
         model = with_shapes(self.model(codes=codes), size, channels_last, "net.onnx")
         onnx.checker.check_model(model)
-        return find_taps(model, codes)
+        return find_layers(model, codes)
 
 
 # ---- where codes of other depths are read
@@ -75,7 +75,7 @@ def test_after_the_depthwise_convolutions_of_a_mobilenet():
         wanted.append(x)
         x = net("Add", net.conv(x, 8, 8, size=1), net.conv(x, 8, 8, size=1))  # its sums are no better
     net.pooled(net("Relu", net.conv(x, 8, 32, size=1)))
-    assert net.taps() == tuple(reversed(wanted[-N_TAPS:]))
+    assert net.layers() == tuple(reversed(wanted[-N_LAYERS:]))
 
 
 def test_normalisation_and_swish_belong_to_their_convolution():
@@ -91,7 +91,7 @@ def test_normalisation_and_swish_belong_to_their_convolution():
         wanted.append(x)
         x = net.conv(net("Mul", x, net("Sigmoid", net("GlobalAveragePool", x))), 8, 8, size=1)  # squeeze and excite
     net.pooled(x)
-    assert net.taps() == tuple(reversed(wanted))
+    assert net.layers() == tuple(reversed(wanted))
 
 
 def test_where_residual_blocks_end():
@@ -104,7 +104,7 @@ def test_where_residual_blocks_end():
         wanted.append(x)
     net.pooled(x)
     # The last sum is what the codes are the mean of.
-    assert net.taps() == tuple(reversed(wanted[:-1]))
+    assert net.layers() == tuple(reversed(wanted[:-1]))
 
 
 def test_the_tokens_of_a_transformer():
@@ -118,7 +118,7 @@ def test_the_tokens_of_a_transformer():
             wanted.append(x)
     first = net("Gather", net("Tanh", x), net.constant(0), axis=1)
     net("Identity", first, name="codes")
-    assert net.taps() == tuple(reversed(wanted))
+    assert net.layers() == tuple(reversed(wanted))
 
 
 def test_where_branches_join():
@@ -129,7 +129,7 @@ def test_where_branches_join():
         x = net("Concat", net("Relu", net.conv(x, 16, 8)), net("Relu", net.conv(x, 16, 8, size=1)), axis=1)
         wanted.append(x)
     net.pooled(net("Relu", net.conv(x, 16, 20)))
-    assert net.taps() == tuple(reversed(wanted))
+    assert net.layers() == tuple(reversed(wanted))
 
 
 def test_plain_convolutions():
@@ -139,7 +139,7 @@ def test_plain_convolutions():
         x, n = net("Relu", net.conv(x, n, n_out, stride=2)), n_out
         wanted.append(x)
     net("Relu", net("Gemm", net("Flatten", x, axis=1), net.weight(64 * 4, 20)), name="codes")
-    assert net.taps() == tuple(reversed(wanted))  # the last too: the codes are not its mean
+    assert net.layers() == tuple(reversed(wanted))  # the last too: the codes are not its mean
 
 
 @pytest.mark.parametrize("pool", ["GlobalAveragePool", "ReduceMean", "AveragePool"])
@@ -149,24 +149,24 @@ def test_what_the_codes_are_the_mean_of_is_not_said_again(pool):
         x, n = net("Relu", net.conv(x, n, n_out, stride=2), name=f"map{n_out}"), n_out
     attributes = {"ReduceMean": {"axes": [2, 3]}, "AveragePool": {"kernel_shape": [2, 2]}}.get(pool, {})
     net("Flatten", net("Identity", net(pool, x, **attributes)), name="codes")
-    assert net.taps() == ("map32", "map16", "map8")
+    assert net.layers() == ("map32", "map16", "map8")
 
 
 def test_a_map_that_is_the_codes_is_no_tap():
     net, x, n = Net(), "pixels", 3
     for n_out in (8, 16, 32):
         x, n = net("Relu", net.conv(x, n, n_out, stride=2), name=f"map{n_out}"), n_out
-    assert net.taps(codes="map32") == ("map16", "map8")
+    assert net.layers(codes="map32") == ("map16", "map8")
 
 
 def test_nothing_suitable():
     tiny = Net()
     tiny("Flatten", tiny("AveragePool", "pixels", kernel_shape=[8, 8], strides=[8, 8]), name="codes")
-    assert tiny.taps() == ()
+    assert tiny.layers() == ()
     narrow = Net()
     narrow.pooled(narrow.conv(narrow.conv(narrow.conv("pixels", 3, 4), 4, 4), 4, 4))  # too few channels to say anything
-    assert narrow.taps() == ()
-    assert find_taps(with_shapes(narrow.model(), 32, False, "net.onnx"), "no such value") == ()
+    assert narrow.layers() == ()
+    assert find_layers(with_shapes(narrow.model(), 32, False, "net.onnx"), "no such value") == ()
 
 
 def test_what_does_not_lead_to_the_codes_is_no_tap():
@@ -175,7 +175,7 @@ def test_what_does_not_lead_to_the_codes_is_no_tap():
         x, n = net("Relu", net.conv(x, n, n_out, stride=2), name=f"map{n_out}"), n_out
     net.pooled(x)
     net("Relu", net.conv(x, 32, 40), name="beside")
-    assert net.taps() == ("map16", "map8")
+    assert net.layers() == ("map16", "map8")
 
 
 # ---- what is read there
@@ -183,8 +183,8 @@ def test_what_does_not_lead_to_the_codes_is_no_tap():
 
 def standard(net, *, size=32, channels_last=False, n=None) -> onnx.ModelProto:
     model = with_shapes(net.model(n), size, channels_last, "net.onnx")
-    taps = find_taps(model, "codes")
-    return standard_form(model, Preprocess(size=size), codes="codes", taps=taps, channels_last=channels_last)
+    layers = find_layers(model, "codes")
+    return standard_form(model, Preprocess(size=size), codes="codes", layers=layers, channels_last=channels_last)
 
 
 def answers(network, pixels) -> dict[str, np.ndarray]:
@@ -231,7 +231,7 @@ def test_codes_of_a_depth_are_the_mean_of_its_map(number):
 
 def test_a_network_of_any_size_has_the_same_taps():
     net = plain(shape=("n", 3, "h", "w"))
-    assert net.taps(size=32) == net.taps(size=48) == ("map32", "map16", "map8")
+    assert net.layers(size=32) == net.layers(size=48) == ("map32", "map16", "map8")
     assert [v.shape for v in answers(standard(net, size=48), noise(size=48)).values()] == [(2, 40), (2, 32), (2, 16), (2, 8)]
 
 
@@ -244,7 +244,7 @@ def test_a_network_whose_channels_come_last():
         x, n = net("Concat", net("Relu", x), x, axis=3), 2 * n_out
         maps.append(x)
     net("Reshape", net("ReduceMean", net("Abs", x), axes=[1, 2]), net.constant([-1, 48]), name="codes")
-    assert net.taps(channels_last=True) == tuple(reversed(maps))
+    assert net.layers(channels_last=True) == tuple(reversed(maps))
     got = answers(standard(net, channels_last=True), noise())
     raw = values(net, maps, noise(), channels_last=True)
     for i, name in enumerate(reversed(maps), start=1):
@@ -269,9 +269,9 @@ def test_lite0_is_read_at_its_last_seven_depthwise_stages(tmp_path):
     producers = {out: node for node in model.graph.node for out in node.output}
     kernels = {w.name: list(w.dims) for w in model.graph.initializer}
     stages = [n.output[0] for n in model.graph.node if n.op_type == "Conv" and kernels[n.input[1]][1:2] == [1]]
-    read = [producers[f"net/{tap}"] for tap in backbone.taps]
+    read = [producers[f"net/{layer}"] for layer in backbone.layers]
     assert {node.op_type for node in read} == {"Clip"}
-    assert [node.input[0] for node in read] == stages[: -N_TAPS - 1 : -1]
+    assert [node.input[0] for node in read] == stages[: -N_LAYERS - 1 : -1]
     assert backbone.widths == (1280, 1152, 1152, 1152, 1152, 672, 672, 672)
 
 

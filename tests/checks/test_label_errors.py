@@ -125,7 +125,7 @@ def test_the_same_whatever_the_photos_order():
 def test_codes_of_several_layers_can_be_learnt_from():
     codes, labels = clusters(120)
     both = np.concatenate([codes, codes * 50], axis=1)
-    probabilities = out_of_fold(both, labels, 3, digests(120), parts=(48, 48))
+    probabilities = out_of_fold(both, labels, 3, digests(120), widths=(48, 48))
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.95
 
 

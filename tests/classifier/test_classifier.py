@@ -473,8 +473,8 @@ LOOKS = {
     "one backbone": lambda deep, other: Representation((deep,)),
     "two backbones": lambda deep, other: Representation((deep, other)),
     "mirrored": lambda deep, other: Representation((deep,), is_mirrored=True),
-    "deep": lambda deep, other: Representation((deep,), depth=3),
-    "all of it": lambda deep, other: Representation((deep, other), depth=9, is_mirrored=True, views=("rotation=15",)),
+    "deep": lambda deep, other: Representation((deep,), n_layers=3),
+    "all of it": lambda deep, other: Representation((deep, other), n_layers=9, is_mirrored=True, views=("rotation=15",)),
 }
 PICTURES = [picture(colour, seed) for seed in range(10) for colour in ((200, 60, 50), (60, 180, 60), (50, 60, 200))]
 LABELS = np.arange(30) % 3
@@ -487,9 +487,9 @@ def kept(tmp_path_factory):
         yield store
 
 
-def learnt(kind, codes, parts) -> Head:
+def learnt(kind, codes, widths) -> Head:
     labels = np.eye(3, dtype=np.float32)[LABELS] if kind == "sigmoid" else LABELS
-    problem = HEADS[kind].fitter(codes, labels, 3, parts)
+    problem = HEADS[kind].fitter(codes, labels, 3, widths)
     return problem.head(problem.fit({"softmax": 0.1, "sigmoid": 0.1, "hidden": 0.5, "class-mean": 0.3, "nearest": 5}[kind]))
 
 
@@ -504,14 +504,14 @@ def in_another_runtime(classifier, images):
 @pytest.mark.parametrize("name", LOOKS)
 def test_every_head_behind_every_look(kind, name, deep, other_deep, kept, few_steps):
     look = LOOKS[name](deep, other_deep)
-    alone = Representation(look.backbones, look.depth, look.is_mirrored)  # views are for learning
+    alone = Representation(look.backbones, look.n_layers, look.is_mirrored)  # views are for learning
     codes = represent(PICTURES, alone, kept, hardware=EXACT).values
-    head = learnt(kind, codes, look.parts)
+    head = learnt(kind, codes, look.widths)
     classifier = Classifier.build(look, head, ["red", "green", "blue"], hardware=EXACT)
     onnx.checker.check_model(onnx.load_from_string(classifier.content), full_check=True)
 
     session, pixels, probabilities, theirs = in_another_runtime(classifier, PICTURES)
-    assert theirs.shape == (30, sum(look.parts)) and probabilities.shape == (30, 3)
+    assert theirs.shape == (30, sum(look.widths)) and probabilities.shape == (30, 3)
     np.testing.assert_allclose(theirs, codes, rtol=1e-3, atol=1e-3)  # but for the rounding to 16 bits
     np.testing.assert_allclose(probabilities, head.probabilities(theirs), atol=1e-4)
     if kind != "nearest":  # where rounding may bring another neighbour
@@ -531,14 +531,14 @@ MERGED = "engine.py asks the compiled network for its outputs' names, which Open
 def test_the_engine_gives_codes_under_their_name(depth, deep):
     look = Representation((deep,), depth)
     codes = represent(PICTURES, look, None, hardware=EXACT).values
-    classifier = Classifier.build(look, learnt("softmax", codes, look.parts), ["a", "b", "c"], hardware=EXACT)
+    classifier = Classifier.build(look, learnt("softmax", codes, look.widths), ["a", "b", "c"], hardware=EXACT)
     outputs = classifier.engine.infer(load_image(PICTURES[0], classifier.preprocess))
     np.testing.assert_allclose(outputs["codes"], codes[0], rtol=1e-3, atol=1e-3)
 
 
 def test_the_file_says_which_look_it_is_of(deep, other_deep, tmp_path):
-    look = Representation((deep, other_deep), depth=2, is_mirrored=True)
-    head = learnt("softmax", represent(PICTURES, look, None).values, look.parts)
+    look = Representation((deep, other_deep), n_layers=2, is_mirrored=True)
+    head = learnt("softmax", represent(PICTURES, look, None).values, look.widths)
     Classifier.build(look, head, ["a", "b", "c"]).save(tmp_path / "model.onnx")
     about = headstart.load(tmp_path).about
     assert (about["format"], about["labels"]) == (3, "one")
@@ -551,14 +551,14 @@ def test_the_file_says_which_look_it_is_of(deep, other_deep, tmp_path):
         "n_parameters": deep.n_parameters + other_deep.n_parameters,
         "license": "unknown",
     }
-    several = learnt("sigmoid", represent(PICTURES, look, None).values, look.parts)
+    several = learnt("sigmoid", represent(PICTURES, look, None).values, look.widths)
     assert Classifier.build(look, several, ["a", "b", "c"]).about["labels"] == "many"
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_the_file_holds_what_its_head_uses_and_nothing_else(depth, deep):
     look = Representation((deep,), depth)
-    head = learnt("softmax", represent(PICTURES, look, None).values, look.parts)
+    head = learnt("softmax", represent(PICTURES, look, None).values, look.widths)
     graph = onnx.load_from_string(Classifier.build(look, head, ["a", "b", "c"]).content).graph
     made = {name for node in graph.node for name in node.output}
     used = {name for node in graph.node for name in node.input}
@@ -574,10 +574,10 @@ def test_codes_that_are_all_zero_are_told_alike_everywhere(deep, tmp_path):
         if weight.name == "depthwise3.bias":
             weight.CopyFrom(numpy_helper.from_array(np.full(16, -100, np.float32), weight.name))
     onnx.save(network, tmp_path / "silent.onnx")
-    look = Representation((find_backbone(BackboneSpec(str(tmp_path / "silent.onnx")), tmp_path),), depth=2)
+    look = Representation((find_backbone(BackboneSpec(str(tmp_path / "silent.onnx")), tmp_path),), n_layers=2)
     codes = represent(PICTURES, look, None, hardware=EXACT).values
     assert (codes[:, 24:] == 0).all()
-    head = learnt("softmax", codes, look.parts)
+    head = learnt("softmax", codes, look.widths)
     classifier = Classifier.build(look, head, ["a", "b", "c"], hardware=EXACT)
     _, pixels, probabilities, _ = in_another_runtime(classifier, PICTURES)
     np.testing.assert_allclose(probabilities, head.probabilities(codes), atol=1e-3)
@@ -591,20 +591,20 @@ def test_codes_that_are_all_zero_are_told_alike_everywhere(deep, tmp_path):
 def test_networks_of_every_age_carry_every_head_or_say_why_not(opset, kind, tmp_path, few_steps):
     path = write_deep_backbone(tmp_path / "aged.onnx", opset=opset)
     backbone = find_backbone(BackboneSpec(str(path)), tmp_path)
-    look = Representation((backbone,), depth=2, is_mirrored=True)
+    look = Representation((backbone,), n_layers=2, is_mirrored=True)
     assert (backbone.opset, backbone.can_mirror) == (opset, opset >= 10)
     codes = represent(PICTURES, look, None, hardware=EXACT).values  # codes themselves can always be had
-    head = learnt(kind, codes, look.parts)
+    head = learnt(kind, codes, look.widths)
     if kind == "nearest" and opset < 11:
         with pytest.raises(BackboneError, match=f"opset 11 or later; this one has {opset}: export it again, or choose"):
-            Classifier.build(Representation((backbone,), depth=2), head, ["a", "b", "c"])
+            Classifier.build(Representation((backbone,), n_layers=2), head, ["a", "b", "c"])
         return
     if opset < 10:
         with pytest.raises(BackboneError, match="mirror"):
             Classifier.build(look, head, ["a", "b", "c"])
-        look = Representation((backbone,), depth=2)
+        look = Representation((backbone,), n_layers=2)
         codes = represent(PICTURES, look, None, hardware=EXACT).values
-        head = learnt(kind, codes, look.parts)
+        head = learnt(kind, codes, look.widths)
     classifier = Classifier.build(look, head, ["a", "b", "c"], hardware=EXACT)
     _, pixels, probabilities, _ = in_another_runtime(classifier, PICTURES)
     np.testing.assert_allclose(probabilities, head.probabilities(codes), atol=2e-3)
@@ -614,21 +614,21 @@ def test_networks_of_every_age_carry_every_head_or_say_why_not(opset, kind, tmp_
 def test_a_network_of_one_image_at_a_time_cannot_average_its_mirror_image(tmp_path):
     path = write_deep_backbone(tmp_path / "single.onnx", batch=1)
     backbone = find_backbone(BackboneSpec(str(path)), tmp_path)
-    look = Representation((backbone,), depth=2, is_mirrored=True)
-    head = learnt("softmax", represent(PICTURES, look, None).values, look.parts)
+    look = Representation((backbone,), n_layers=2, is_mirrored=True)
+    head = learnt("softmax", represent(PICTURES, look, None).values, look.widths)
     assert not backbone.can_mirror
     with pytest.raises(
         BackboneError,
         match="single takes one image at a time, and so cannot be given a photo together with its mirror image",
     ):
         Classifier.build(look, head, ["a", "b", "c"])
-    (prediction,) = Classifier.build(Representation((backbone,), depth=2), head, ["a", "b", "c"]).predict(PICTURES[0])
+    (prediction,) = Classifier.build(Representation((backbone,), n_layers=2), head, ["a", "b", "c"]).predict(PICTURES[0])
     assert prediction.status == "ok"
 
 
 def test_mirrored_averaging_tells_a_picture_and_its_mirror_image_alike(deep):
     look = Representation((deep,), is_mirrored=True)
-    head = learnt("softmax", represent(PICTURES, look, None).values, look.parts)
+    head = learnt("softmax", represent(PICTURES, look, None).values, look.widths)
     classifier = Classifier.build(look, head, ["a", "b", "c"], hardware=EXACT)
     square = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     one, other = (classifier.engine.infer(p)["probabilities"] for p in (square, square[:, ::-1].copy()))

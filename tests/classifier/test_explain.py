@@ -20,15 +20,15 @@ PICTURES = [picture(colour, seed, (32, 32)) for seed in range(15) for colour in 
 LABELS = np.tile(np.arange(3), 15)
 
 
-def built(look: Representation, kind: str, strength: float = 0.01, *, parts: bool = True) -> Classifier:
+def built(look: Representation, kind: str, strength: float = 0.01, *, widths: bool = True) -> Classifier:
     codes = represent(PICTURES, look, None).values
-    fitter = HEADS[kind].fitter(codes, LABELS, 3, look.parts if parts else ())
+    fitter = HEADS[kind].fitter(codes, LABELS, 3, look.widths if widths else ())
     head = fitter.head(fitter.fit(3 if kind == "nearest" else strength))
     return Classifier.build(look, Head(**{**vars(head), "temperature": 1.3}), ["red", "green", "blue"], hardware=EXACT)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "class-mean", "hidden"])
-@pytest.mark.parametrize("look", [{"depth": 1}, {"depth": 4}, {"depth": 2, "is_mirrored": True}], ids=str)
+@pytest.mark.parametrize("look", [{"n_layers": 1}, {"n_layers": 4}, {"n_layers": 2, "is_mirrored": True}], ids=str)
 def test_the_mean_of_the_heat_and_the_constant_are_the_score(kind, look, deep):
     classifier = built(Representation((deep,), **look), kind)
     explainer = Explainer(classifier)
@@ -92,7 +92,7 @@ def test_two_backbones_are_explained_together(deep, tmp_path):
     from support.networks import write_deep_backbone
 
     other = find_backbone(BackboneSpec(str(write_deep_backbone(tmp_path / "other.onnx", seed=1))), tmp_path)
-    look = Representation((deep, other), depth=2, is_mirrored=True)
+    look = Representation((deep, other), n_layers=2, is_mirrored=True)
     explainer = Explainer(built(look, "softmax"))
     heat = explainer.explain(PICTURES[0], 0)
     scores = explainer._head.logits(explainer.engine.infer(PICTURES[0])["codes"][None])[0] / 1.3
@@ -108,9 +108,9 @@ def test_a_real_photo(shared, tmp_path):
         sorted((shared / "data" / "flowers" / "tulips").iterdir())[:6]
         + sorted((shared / "data" / "flowers" / "daisy").iterdir())[:6]
     )
-    look = Representation((backbone,), depth=2)
+    look = Representation((backbone,), n_layers=2)
     codes = represent(photos, look, None).values
-    fitter = HEADS["softmax"].fitter(codes, np.repeat([0, 1], 6), 2, look.parts)
+    fitter = HEADS["softmax"].fitter(codes, np.repeat([0, 1], 6), 2, look.widths)
     classifier = Classifier.build(look, fitter.head(fitter.fit(0.01)), ["tulips", "daisy"])
     heat = Explainer(classifier).explain(load_image(photos[0], classifier.preprocess))
     assert heat.is_exact and heat.label == 0 and heat.values.max() > 1.5 * heat.values.mean() > 0

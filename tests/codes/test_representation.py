@@ -32,8 +32,8 @@ def test_a_look_reads_as_many_layers_as_it_says(depth, deep, store):
     look = Representation((deep,), depth)
     looked = represent(PICTURES, look, store)
     everything = compute_codes(PICTURES, deep, store, is_deep=True)
-    assert look.parts == looked.widths == deep.widths[:depth]
-    np.testing.assert_array_equal(looked.values, everything.values[:, : sum(look.parts)])
+    assert look.widths == looked.widths == deep.widths[:depth]
+    np.testing.assert_array_equal(looked.values, everything.values[:, : sum(look.widths)])
     assert looked.digests == everything.digests
 
 
@@ -42,7 +42,7 @@ def test_backbones_stand_side_by_side(deep, other, store):
     looked = represent(PICTURES, look, store)
     each = [represent(PICTURES, Representation((b,), 2), store).values for b in (deep, other)]
     np.testing.assert_array_equal(looked.values, np.hstack(each))
-    assert (look.name, look.parts, looked.widths) == ("deep+other", (24, 16, 24, 16), (24, 16, 24, 16))
+    assert (look.name, look.widths, looked.widths) == ("deep+other", (24, 16, 24, 16), (24, 16, 24, 16))
     assert not np.allclose(*each)
 
 
@@ -94,7 +94,7 @@ def test_a_mirrored_look_judges_the_mean_and_learns_from_views_beside_it(deep, s
     np.testing.assert_array_equal(looked.values[:, 0], mean.values)
 
 
-@pytest.mark.parametrize("changes", [{"depth": 3}, {"is_mirrored": True}, {"views": ("shear=10", "zoom=20")}])
+@pytest.mark.parametrize("changes", [{"n_layers": 3}, {"is_mirrored": True}, {"views": ("shear=10", "zoom=20")}])
 def test_what_was_looked_at_is_not_computed_again(changes, deep, other, store):
     look = replace(Representation((deep, other)), **changes)
     first, again = (represent(PICTURES, look, store) for _ in range(2))

@@ -34,8 +34,8 @@ def of_kind(kind, n, d, **options):
     return *blobs(n, d, k, **options), k
 
 
-def fitted(kind, codes, labels, k, *, parts=(), weights=None):
-    problem = HEADS[kind].fitter(codes, labels, k, parts)
+def fitted(kind, codes, labels, k, *, widths=(), weights=None):
+    problem = HEADS[kind].fitter(codes, labels, k, widths)
     return problem, problem.fit(STRENGTH[kind], weights=weights)
 
 
@@ -161,16 +161,16 @@ def test_one_image_a_class_is_enough(kind):
 def test_each_part_is_brought_to_length_one(kind):
     codes, labels, k = of_kind(kind, 80, 20)
     louder = codes * np.where(np.arange(20) < 8, 1000, 1).astype(np.float32)
-    quiet, loud = (learn(kind, c, labels, k, parts=(8, 12)) for c in (codes, louder))
+    quiet, loud = (learn(kind, c, labels, k, widths=(8, 12)) for c in (codes, louder))
     np.testing.assert_allclose(loud.probabilities(louder), quiet.probabilities(codes), atol=1e-4)
-    assert quiet.parts == (8, 12)
+    assert quiet.widths == (8, 12)
 
 
 @every_head
 def test_a_part_that_is_nothing_but_noise_does_not_drown_the_other(kind):
     codes, labels, k = of_kind(kind, 300, 10, spread=0.3)
     noise = np.random.default_rng(5).normal(0, 1, (300, 10)).astype(np.float32) * 1000
-    head = learn(kind, np.hstack([codes, noise])[:200], labels[:200], k, parts=(10, 10))
+    head = learn(kind, np.hstack([codes, noise])[:200], labels[:200], k, widths=(10, 10))
     assert (head.probabilities(np.hstack([codes, noise])[200:]).argmax(axis=1) == labels[200:]).mean() > 0.9
 
 
@@ -178,7 +178,7 @@ def test_a_part_that_is_nothing_but_noise_does_not_drown_the_other(kind):
 def test_rows_of_zeros_are_finite(kind):
     codes, labels, k = of_kind(kind, 60, 20)
     codes[::7] = 0
-    head = learn(kind, codes, labels, k, parts=(5, 15))
+    head = learn(kind, codes, labels, k, widths=(5, 15))
     assert np.isfinite(head.probabilities(codes)).all() and np.isfinite(head.probabilities(np.zeros((3, 20)))).all()
 
 

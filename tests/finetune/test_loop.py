@@ -39,8 +39,8 @@ CLASSES = tuple(COLOURS)
 N_TRAIN, N_VALIDATION = 10, 4  # of each class
 
 
-def head_of(weight, bias=(0, 0, 0), parts=()):
-    return Head(((np.asarray(weight, np.float32), np.asarray(bias, np.float32)),), parts)
+def head_of(weight, bias=(0, 0, 0), widths=()):
+    return Head(((np.asarray(weight, np.float32), np.asarray(bias, np.float32)),), widths)
 
 
 class Tangled(torch.nn.Module):
@@ -155,15 +155,15 @@ def test_lower_layers_learn_more_slowly():
 
 
 def test_heads_on_codes_of_length_one_and_of_many_labels(data, last_training):
-    unit = data.finetuned(head=head_of(np.zeros((16, 3)), parts=(16,)), epochs=8, lr=0.05)
-    assert unit.head.parts == (16,) and unit.history[unit.best_epoch].validation_accuracy > 0.9
+    unit = data.finetuned(head=head_of(np.zeros((16, 3)), widths=(16,)), epochs=8, lr=0.05)
+    assert unit.head.widths == (16,) and unit.history[unit.best_epoch].validation_accuracy > 0.9
     several = Photos.__new__(Photos)
     several.__dict__.update(data.__dict__, labels=np.eye(3, dtype=np.uint8)[data.labels])
     head = replace(head_of(np.zeros((16, 3))), output="sigmoid")
     tuned = several.finetuned(head=head, epochs=15, lr=0.05)
     assert tuned.head.output == "sigmoid" and tuned.history[tuned.best_epoch].validation_accuracy > 0.9
     assert tuned.validation_probabilities.sum(axis=1).std() > 1e-4  # each class on its own
-    for wrong in (replace(head, layers=head.layers * 2), head_of(np.zeros((16, 3)), parts=(8, 8))):
+    for wrong in (replace(head, layers=head.layers * 2), head_of(np.zeros((16, 3)), widths=(8, 8))):
         with pytest.raises(ValueError, match="one layer on the codes of the last layer"):
             data.finetuned(head=wrong)
 
@@ -511,7 +511,7 @@ def test_a_task_reaches_other_processes_whole(data, tmp_path):
     same, options = unpack(content, lambda name: tiny_network())
     assert [image.read() for image in same.images] == contents
     assert np.array_equal(same.labels, task.labels) and same.digests == task.digests
-    assert same.network.preprocess == finer.preprocess and same.head.parts == task.head.parts
+    assert same.network.preprocess == finer.preprocess and same.head.widths == task.head.widths
     assert (options.epochs, options.seed, options.checkpoint_dir) == (3, 5, None)
     assert batches._table_contents(same.images) == dict(enumerate(contents))
 

@@ -11,7 +11,7 @@ def test_some_of_the_images_keep_their_labels_and_groups():
     some = data.of(np.array([3, 1]))
     assert len(data) == 4 and len(some) == 2
     assert some.codes[:, 0].tolist() == [18, 6] and some.labels.tolist() == [0, 1] and some.groups == [b"c", b"b"]
-    assert (some.n_classes, some.parts) == (2, (4, 2))
+    assert (some.n_classes, some.widths) == (2, (4, 2))
 
 
 def test_the_width_is_that_of_the_last_layer_with_views_or_without():

@@ -44,9 +44,9 @@ def test_the_space_is_centred_and_its_axes_point_the_same_way_on_every_machine()
 
 def test_what_was_learnt_from_lies_where_it_lay_when_it_comes_again():
     codes, parts = rows_of().astype(np.float16), (10, 30)
-    space, mean, axes = principal_axes(codes, parts=parts, n_axes=6)
-    np.testing.assert_allclose(along_axes(codes[:7], mean, axes, parts=parts), space[:7], atol=1e-5)
-    assert along_axes(codes[:0], mean, axes, parts=parts).shape == (0, 6)
+    space, mean, axes = principal_axes(codes, widths=parts, n_axes=6)
+    np.testing.assert_allclose(along_axes(codes[:7], mean, axes, widths=parts), space[:7], atol=1e-5)
+    assert along_axes(codes[:0], mean, axes, widths=parts).shape == (0, 6)
 
 
 def test_an_axis_that_nothing_differs_along_is_nothing():

@@ -157,7 +157,7 @@ def test_parts_reach_the_head():
         for parts in ((), (20, 5))
     }
     assert accuracy[20, 5] > 0.85
-    assert choose_head(LabelledCodes(loud, labels, 3, digests(150), (20, 5))).head.parts == (20, 5)
+    assert choose_head(LabelledCodes(loud, labels, 3, digests(150), (20, 5))).head.widths == (20, 5)
 
 
 def test_several_labels_an_image():

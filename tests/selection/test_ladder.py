@@ -66,7 +66,7 @@ class Photos:
             for b in look.backbones
             for layer in self.layers.get(
                 (b.name, b.preprocess.size, look.is_mirrored), self.layers.get((b.name, b.preprocess.size, False))
-            )[: look.depth]
+            )[: look.n_layers]
         ]
         codes = np.hstack(layers)[rows].astype(np.float16)
         return np.stack([codes] * (1 + len(look.views)), axis=1) if look.views else codes
@@ -95,10 +95,10 @@ def test_a_deeper_layer_that_holds_the_label_is_taken(backbone):
     photos = Photos()
     photos.shows("first", 0.3, 1, 0)
     selection = photos.ladder(views=()).learn(first(backbone()))
-    assert selection.representation.depth == 2 and taken(selection) == ["last layer", "deeper codes"]
+    assert selection.representation.n_layers == 2 and taken(selection) == ["last layer", "deeper codes"]
     before, two, three = selection.rungs
     assert two.accuracy > before.accuracy + 0.1 and not three.is_taken  # the third is noise
-    assert selection.choice.head.parts == (6, 20)
+    assert selection.choice.head.widths == (6, 20)
     assert "2 layers" in two.look and "more right" in two.why and two.interval[0] < two.accuracy <= two.interval[1]
 
 
@@ -222,7 +222,7 @@ def test_backbones_that_complete_each_other_are_joined(backbone):
     for name, known in (("first", photos.labels % 2), ("second", photos.labels // 2)):  # each knows half of the answer
         photos.layers[name, 32, False][0] = np.eye(2, 6)[known] * 4 + photos.rng.normal(0, 1, (400, 6))
     selection = photos.ladder(others=[backbone("second", seed=1)]).learn(first(backbone()))
-    assert selection.representation.name == "first+second" and selection.choice.head.parts == (6, 6)
+    assert selection.representation.name == "first+second" and selection.choice.head.widths == (6, 6)
     assert of_name(selection, "second")[1].accuracy > selection.rungs[0].accuracy + 0.3
 
 
@@ -298,7 +298,7 @@ def test_several_labels_an_image_climb_too(backbone):
         photos.rng.normal(0, 1, (200, 30)),
     ]
     selection = photos.ladder().learn(Candidate(Representation((backbone(),)), "sigmoid"))
-    assert selection.representation.depth == 2 and selection.choice.head.output == "sigmoid"
+    assert selection.representation.n_layers == 2 and selection.choice.head.output == "sigmoid"
 
 
 # ---- the budget
@@ -329,7 +329,7 @@ def test_what_would_take_too_long_is_not_tried_and_told(clock, backbone):
     photos.shows("first", 0.3, 1, 0)
     photos.shows("first", 2, 2, 2, mirrored=True)
     selection = photos.ladder(budget=25).learn(first(backbone()))
-    assert selection.representation.depth == 2  # the deeper codes were computed with the first
+    assert selection.representation.n_layers == 2  # the deeper codes were computed with the first
     (mirrored,) = of_name(selection, "mirrored")
     assert mirrored.why == "not tried: about 20 s, of the budget's 25 s 15 s are left"
     assert photos.now == pytest.approx(10 + 20 * 72 / 600)  # a few were timed
@@ -372,7 +372,7 @@ def test_a_backbone_that_fails_where_it_is_only_tried_does_not_end_the_run(backb
     photos.codes_of = codes_of
     selection = photos.ladder().learn(first(backbone()))
     assert of_name(selection, "mirrored")[0].why == "not possible: codes of red.png are not finite"
-    assert selection.representation.depth == 2
+    assert selection.representation.n_layers == 2
 
 
 def test_a_network_without_weights_can_climb(backbone):

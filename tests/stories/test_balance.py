@@ -390,7 +390,7 @@ def test_the_file_counts_votes_as_the_head_does(tiny, tmp_path):
     classifier = Classifier.build(tiny, head, ["a", "b"], hardware=exact)
     said = np.array([[dict(p.top)[name] for name in "ab"] for p in classifier.predict(pictures)])
     np.testing.assert_allclose(said, head.probabilities(codes), atol=5e-3)
-    again = read_head(onnx.load_from_string(classifier.content), head.parts)
+    again = read_head(onnx.load_from_string(classifier.content), head.widths)
     np.testing.assert_allclose(again.probabilities(codes), head.probabilities(codes), atol=1e-5)
 
 

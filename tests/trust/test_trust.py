@@ -328,10 +328,10 @@ PICTURES = [picture(colour, seed, (32, 32)) for seed in range(20) for colour in 
 def test_the_file_says_what_the_arrays_say(opset, kind, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     backbone = find_backbone(BackboneSpec(str(write_deep_backbone(tmp_path / "deep.onnx", opset=opset))), tmp_path)
-    look = Representation((backbone,), depth=2, is_mirrored=kind != "nearest")
+    look = Representation((backbone,), n_layers=2, is_mirrored=kind != "nearest")
     codes, labels = represent(PICTURES, look, None).values, np.tile(np.arange(3), 20)
-    choice = choose_head(LabelledCodes(codes, labels, 3, digests(60), look.parts), kind=kind)
-    trust = build_trust(LabelledCodes(codes, labels, len(list(COLOURS)), digests(60), look.parts), list(COLOURS), choice)
+    choice = choose_head(LabelledCodes(codes, labels, 3, digests(60), look.widths), kind=kind)
+    trust = build_trust(LabelledCodes(codes, labels, len(list(COLOURS)), digests(60), look.widths), list(COLOURS), choice)
     head = dataclasses.replace(trust.choice.head, temperature=1.7)
     classifier = Classifier.build(
         look, head, list(COLOURS), {"conformal": trust.conformal}, EXACT, unfamiliarity=trust.unfamiliarity
@@ -352,7 +352,7 @@ def test_the_file_says_what_the_arrays_say(opset, kind, tmp_path):
     )
     assert other.shape == (4, 1)
     np.testing.assert_allclose(other[:, 0], expected[:4], rtol=0.02, atol=0.03)
-    again = read_head(onnx.load_from_string(classifier.content), look.parts)
+    again = read_head(onnx.load_from_string(classifier.content), look.widths)
     np.testing.assert_allclose(again.probabilities(exact), head.probabilities(exact), atol=1e-4)
 
 

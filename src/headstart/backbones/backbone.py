@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.backbones.layers import find_taps
+from headstart.backbones.layers import find_layers
 from headstart.backbones.onnx_files import feature_output, input_layout, preprocess_of, read_onnx, with_shapes
 from headstart.backbones.standard_form import OLDEST_TO_MIRROR, PREFIX, n_parameters, opset, standard_form
 from headstart.data.images import Preprocess
@@ -26,7 +26,7 @@ class Backbone:
 
     network: the ONNX file in standard form. widths: how many codes each layer has, the last layer first. n_parameters: the
     number of its weights. license: of the weights, as an SPDX name where there is one. output: the value of the original
-    network that is the codes. taps: the values that are the codes of deeper layers. source: the file that it was loaded
+    network that is the codes. layers: the values that are the codes of deeper layers. source: the file that it was loaded
     from.
     """
 
@@ -37,7 +37,7 @@ class Backbone:
     n_parameters: int
     license: str
     output: str
-    taps: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
     source: str = ""
 
     @property
@@ -84,13 +84,13 @@ def backbone_of_network(
 
     model = onnx.load_from_string(network)
     widths = tuple(o.type.tensor_type.shape.dim[1].dim_value for o in model.graph.output)
-    taps = tuple(
+    layers = tuple(
         n.input[0].removeprefix(PREFIX)
         for o in model.graph.output[1:]
         for n in model.graph.node
         if n.output[0] in (f"{o.name}.map",)
     )
-    return Backbone(name, network, preprocess, widths, n_weights or n_parameters(model), license, output, taps)
+    return Backbone(name, network, preprocess, widths, n_weights or n_parameters(model), license, output, layers)
 
 
 def backbone_of_file(
@@ -129,8 +129,8 @@ def backbone_of_file(
     model = with_shapes(model, side, channels_last, path)
     output = output or feature_output(model)
     try:
-        taps = find_taps(model, output)
-        network = standard_form(model, preprocess, codes=output, taps=taps, channels_last=channels_last)
+        layers = find_layers(model, output)
+        network = standard_form(model, preprocess, codes=output, layers=layers, channels_last=channels_last)
     except BackboneError as error:
         raise BackboneError(f"{path}: {error}") from error
     content = network.SerializeToString(deterministic=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from headstart.backbones.backbone import MORE, MORE_SIZE, USUAL, Backbone, backbone_of_network
-from headstart.backbones.layers import find_taps
+from headstart.backbones.layers import find_layers
 from headstart.backbones.onnx_files import with_shapes
 from headstart.backbones.standard_form import standard_form
 from headstart.cache_folder import is_usable
@@ -132,8 +132,8 @@ def _network_of(row: BuiltinBackbone, preprocess: Preprocess, cache_dir: Path) -
                 return network
     model = build_network(read_weights(weights), row.depth)
     model = with_shapes(model, preprocess.size, channels_last=False, path=weights)
-    taps = find_taps(model, "codes")
-    network = standard_form(model, preprocess, codes="codes", taps=taps).SerializeToString(deterministic=True)
+    layers = find_layers(model, "codes")
+    network = standard_form(model, preprocess, codes="codes", layers=layers).SerializeToString(deterministic=True)
     with contextlib.suppress(OSError):  # without a cache it is 0.3 s at every start, no more
         if can_cache:
             write_atomically(folder / f"{row.name}-{source}-{hashlib.sha256(network).hexdigest()[:16]}.onnx", network)

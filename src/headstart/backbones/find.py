@@ -19,7 +19,7 @@ from headstart.backbones.backbone import MORE, USUAL, WHOLE, Backbone, backbone_
 from headstart.backbones.builtin import BACKBONES, DEFAULT, is_installed, load_builtin
 from headstart.backbones.huggingface import download
 from headstart.backbones.huggingface.licenses import license_note
-from headstart.backbones.layers import find_taps
+from headstart.backbones.layers import find_layers
 from headstart.backbones.onnx_files import PREPROCESS_KEY, preprocess_of, with_shapes
 from headstart.backbones.standard_form import standard_form
 from headstart.backbones.torch_modules import TIMM, to_onnx, torch_network
@@ -172,7 +172,7 @@ def _export(name: str) -> tuple[bytes, Preprocess, str]:
     network = torch_network(name)
     size = network.preprocess.size
     model = with_shapes(to_onnx(network.module, size), size, False, Path(name))
-    standard = standard_form(model, network.preprocess, codes="codes", taps=find_taps(model, "codes"))
+    standard = standard_form(model, network.preprocess, codes="codes", layers=find_layers(model, "codes"))
     metadata = {PREPROCESS_KEY: json.dumps(asdict(network.preprocess)), LICENSE_KEY: network.license}
     onnx.helper.set_model_props(standard, metadata)
     return standard.SerializeToString(deterministic=True), network.preprocess, network.license

@@ -29,16 +29,16 @@ AFTER_CONVOLUTION = (
 )
 RESHAPES = ("Flatten", "Reshape", "Squeeze", "Identity", "Cast", "Dropout")  # what changes no number of a row
 # Deeper layers that codes are read from: 4 or fewer do for hundreds of images, 7 for tens of thousands (docs/LOG.md).
-N_TAPS = 7
+N_LAYERS = 7
 LEAST_CHANNELS, MOST_CHANNELS = 8, 4096
 
 
-def find_taps(model: onnx.ModelProto, codes: str) -> tuple[str, ...]:
+def find_layers(model: onnx.ModelProto, codes: str) -> tuple[str, ...]:
     """Find the values that codes of deeper layers are read from: the ends of a network's last blocks, the last block first.
 
     Those are what follows the depthwise convolutions (MobileNet, EfficientNet, ConvNeXt), else the sums that close residual
     blocks (ResNet, transformers), else the joints of branches (Inception, DenseNet), else the convolutions. With
-    Head2Toe (Evci et al. 2022) many layers serve; here the last N_TAPS.
+    Head2Toe (Evci et al. 2022) many layers serve; here the last N_LAYERS.
     """
     (image,) = image_inputs(model.graph)
     try:
@@ -63,9 +63,9 @@ def find_taps(model: onnx.ModelProto, codes: str) -> tuple[str, ...]:
 
     for ends_block in (is_depthwise, is_sum, lambda n: n.op_type == "Concat", lambda n: n.op_type == "Conv"):
         ends = [_after_activation(node.output[0], consumers) for node in graph.node if ends_block(node)]
-        ends = [name for name in ends if name not in (codes, pooled) and _is_tap(shapes.get(name, []))]
+        ends = [name for name in ends if name not in (codes, pooled) and _is_readable(shapes.get(name, []))]
         if len(ends) > 1:
-            return tuple(reversed(ends[-N_TAPS:]))
+            return tuple(reversed(ends[-N_LAYERS:]))
     return ()
 
 
@@ -84,7 +84,7 @@ def _pooled_map(codes: str, graph: onnx.GraphProto, shapes: dict[str, list[int |
     return codes
 
 
-def _is_tap(shape: list[int | None]) -> bool:
+def _is_readable(shape: list[int | None]) -> bool:
     """Whether a value is a map, or tokens, with a number of channels that a head can use."""
     if len(shape) == 4:
         channels = shape[3 if is_channels_last(shape, images_are=False) else 1]

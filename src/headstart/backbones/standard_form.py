@@ -29,11 +29,11 @@ PREFIX = "net/"  # before every name of the network itself, so that ours cannot 
 
 
 def standard_form(
-    model: onnx.ModelProto, preprocess: Preprocess, *, codes: str, taps: Sequence[str] = (), channels_last: bool = False
+    model: onnx.ModelProto, preprocess: Preprocess, *, codes: str, layers: Sequence[str] = (), channels_last: bool = False
 ) -> onnx.ModelProto:
     """Rewrite a network of float images into one that takes uint8 (n, S, S, 3) as `image` and gives (n, d) `codes`.
 
-    codes: any value of the graph; a map, (n, d, h, w) or (n, h, w, d), is averaged over its pixels. taps: values of deeper
+    codes: any value of the graph; a map, (n, d, h, w) or (n, h, w, d), is averaged over its pixels. layers: values of deeper
     layers, the last of them first, which become the outputs `tap1`, `tap2`, ...; of these, tokens (n, t, d) are averaged as
     well. Raises BackboneError where there is no such value, or where it is neither a row nor a map.
     """
@@ -41,7 +41,7 @@ def standard_form(
     from onnx import helper, numpy_helper
 
     (image,) = image_inputs(model.graph)
-    graph = needed_for([codes, *taps], model.graph, image.name)
+    graph = needed_for([codes, *layers], model.graph, image.name)
     batch = image.type.tensor_type.shape.dim[0].dim_value or "n"
     shapes = {v.name: shape_of(v) for v in (*model.graph.value_info, *model.graph.output)}
     if len(shapes.get(codes, [])) not in (2, 4):
@@ -60,7 +60,7 @@ def standard_form(
         helper.make_node("Transpose", ["typed"], [PREFIX + image.name], perm=turn),
     ]
     tails, outputs = [], []
-    for name, value in zip(output_names(1 + len(taps)), (codes, *taps), strict=True):
+    for name, value in zip(output_names(1 + len(layers)), (codes, *layers), strict=True):
         nodes, n_codes = _pooled(value, shapes[value], name, channels_last)
         tails += nodes
         outputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, n_codes]))

@@ -57,14 +57,14 @@ def out_of_fold(
     n_classes: int,
     digests: Sequence[bytes],
     *,
-    parts: Sequence[int] = (),
+    widths: Sequence[int] = (),
     threads: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> np.ndarray:
     """Compute out-of-fold probabilities, (n, k) float32: each photo's from fits without its fold, five folds in turn.
 
     codes: (n, d) of any float type. labels: (n,) positions of classes, or (n, k) of 0 and 1. digests: photos of the same
-    digest are always in the same fold (see copies.find_copies). parts: how many of the codes are of each layer. threads:
+    digest are always in the same fold (see copies.find_copies). widths: how many of the codes are of each layer. threads:
     cores that linear algebra may use. The probabilities are the mean of a head's and of the nearest photos' votes, in two
     rounds: the second does not learn from clear label errors. With more than MAX_REFERENCE photos there is one round, and
     neighbours vote only on the photos of low quality; with very many classes the head is class means. The strength is
@@ -79,7 +79,7 @@ def out_of_fold(
     with blas_threads(threads, codes.size):
         work = min(codes.shape) * len(labels) * n_classes
         kind = "sigmoid" if is_many else "softmax" if work < MAX_WORK else "class-mean"
-        fits = FOLD_FITS[kind](codes, labels, n_classes, parts)
+        fits = FOLD_FITS[kind](codes, labels, n_classes, widths)
         progress("labels", 0, 2)
         strength, logits = _choose_strength(fits, HEADS[kind].strengths, labels, folds)
         probabilities = _keep_unjudged(_fold_probabilities(logits, folds, is_many), one_hot, folds, is_many)
@@ -144,9 +144,9 @@ def _clear_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 class _SoftmaxFolds(SoftmaxRegression):
     """Softmax regression on several folds at once: what costs is a pass over the codes, and the folds share it."""
 
-    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, parts: Sequence[int] = ()) -> None:
+    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, widths: Sequence[int] = ()) -> None:
         """As SoftmaxRegression."""
-        super().__init__(codes, labels, n_classes, parts)
+        super().__init__(codes, labels, n_classes, widths)
         self._folds: list[np.ndarray] = []
         self._solutions: dict[int, np.ndarray] = {}  # of each fold, by the fold's id
 

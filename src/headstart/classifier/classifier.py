@@ -79,8 +79,8 @@ class Classifier(CompilesOnce[Engine]):
             "backbone": {
                 "name": representation.name,
                 "sha256": [b.sha256 for b in representation.backbones],
-                "n_codes": sum(representation.parts),
-                "parts": list(representation.parts),
+                "n_codes": sum(representation.widths),
+                "parts": list(representation.widths),
                 "mirrored": representation.is_mirrored,
                 "n_parameters": sum(b.n_parameters for b in representation.backbones),
                 "license": ", ".join(dict.fromkeys(b.license for b in representation.backbones)),

@@ -171,7 +171,7 @@ def linear_for(head: Head, codes: np.ndarray, label: int) -> tuple[np.ndarray, f
     Softmax leaves open what is added to all scores; here their mean is 0, so that evidence for every class is none for this.
     """
     lengths = np.ones(len(codes), np.float32)
-    for start, end in itertools.pairwise((0, *itertools.accumulate(head.parts))):
+    for start, end in itertools.pairwise((0, *itertools.accumulate(head.widths))):
         lengths[start:end] = max(float(np.linalg.norm(codes[start:end])), SMALLEST_LENGTH)
     *inner, (last, bias) = head.layers
     is_one_of = head.output == "softmax" and last.shape[1] > 1

@@ -41,11 +41,11 @@ def join(representation: Representation, head: Head, unfamiliarity: Unfamiliarit
     from onnx import helper
 
     networks = [onnx.load_from_string(backbone.network) for backbone in representation.backbones]
-    model = assemble(networks, representation.depth, is_mirrored=representation.is_mirrored)
+    model = assemble(networks, representation.n_layers, is_mirrored=representation.is_mirrored)
     nodes, weights, logits = _head_nodes(head, opset(model))
     outputs = [("probabilities", head.n_classes)]
     if unfamiliarity is not None:
-        more = _unfamiliarity_nodes(unfamiliarity, logits, opset(model), has_unit=bool(head.parts))
+        more = _unfamiliarity_nodes(unfamiliarity, logits, opset(model), has_unit=bool(head.widths))
         nodes, weights, outputs = nodes + more[0], weights + more[1], [*outputs, ("unfamiliarity", 1)]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(weights)
@@ -63,9 +63,9 @@ def _head_nodes(head: Head, version: int) -> tuple[list[Any], list[Any], str]:
     from onnx import helper, numpy_helper
 
     nodes, rows = [], "codes"
-    if head.parts:
-        units = [f"{name}.unit" for name in part_names(len(head.parts))]
-        pairs = zip(part_names(len(head.parts)), units, strict=True)
+    if head.widths:
+        units = [f"{name}.unit" for name in part_names(len(head.widths))]
+        pairs = zip(part_names(len(head.widths)), units, strict=True)
         nodes = [helper.make_node("LpNormalization", [part], [unit], axis=1, p=2) for part, unit in pairs]
         nodes.append(helper.make_node("Concat", units, ["units"], axis=1))
         rows = "units"
@@ -179,8 +179,8 @@ def _reduce(operation: str, source: str, result: str, version: int) -> Any:
     return helper.make_node(operation, [source], [result], axes=[1], keepdims=1)
 
 
-def read_head(model: Any, parts: tuple[int, ...]) -> Head:
-    """The head of a classifier's network, as `join` wrote it. parts: of the codes."""
+def read_head(model: Any, widths: tuple[int, ...]) -> Head:
+    """The head of a classifier's network, as `join` wrote it. widths: of the codes."""
     from onnx import helper, numpy_helper
 
     weights = {w.name: w for w in model.graph.initializer}
@@ -191,13 +191,13 @@ def read_head(model: Any, parts: tuple[int, ...]) -> Head:
     )
     makers = {output: node for node in model.graph.node for output in node.output}
     has_units, last = "units" in makers, makers[f"head.logits{n_layers - 1}"]
-    unit_parts = parts if has_units else ()
+    unit_widths = widths if has_units else ()
     if "head.shares" in weights:
         n_neighbours = int(numpy_helper.to_array(weights["head.n_neighbours"])[0])
         sharper = float(numpy_helper.to_array(weights["head.sharper"]))
         shares = numpy_helper.to_array(weights["head.shares"])
         votes = shares * np.float32(1 + VOTE * shares.shape[1] / n_neighbours) - np.float32(VOTE / n_neighbours)
-        return Head(layers, unit_parts, "votes", votes, n_neighbours, 1 / sharper)
+        return Head(layers, unit_widths, "votes", votes, n_neighbours, 1 / sharper)
     temperature = 1 / next(helper.get_attribute_value(a) for a in last.attribute if a.name == "alpha")
     output = "sigmoid" if makers["probabilities"].op_type == "Sigmoid" else "softmax"
-    return Head(layers, unit_parts, output, temperature=temperature)
+    return Head(layers, unit_widths, output, temperature=temperature)

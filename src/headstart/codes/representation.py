@@ -27,19 +27,19 @@ N_MEASURED = 25  # photos
 class Representation:
     """How photos become the codes that a head is learnt from.
 
-    backbones: one, or several whose codes are concatenated. depth: how many layers of each are read. is_mirrored: the codes
-    of a photo and of its mirror image are averaged. views: those whose codes are learnt from, beside the photo's own.
+    backbones: one, or several whose codes are concatenated. n_layers: how many layers of each are read. is_mirrored: the
+    codes of a photo and of its mirror image are averaged. views: those whose codes are learnt from, beside the photo's own.
     """
 
     backbones: tuple[Backbone, ...]
-    depth: int = 1
+    n_layers: int = 1
     is_mirrored: bool = False
     views: tuple[str, ...] = ()
 
     @property
-    def parts(self) -> tuple[int, ...]:
+    def widths(self) -> tuple[int, ...]:
         """How many codes each layer of each backbone has."""
-        return tuple(width for backbone in self.backbones for width in backbone.widths[: self.depth])
+        return tuple(width for backbone in self.backbones for width in backbone.widths[: self.n_layers])
 
     @property
     def name(self) -> str:
@@ -89,11 +89,11 @@ def _codes_of_view(
     """Compute one view's codes of all the backbones, concatenated in their order."""
     codes_of_each = []
     for backbone in representation.backbones:
-        is_deep = representation.depth > 1
+        is_deep = representation.n_layers > 1
         codes = compute_codes(
             images, backbone, store, view=view, seed=seed, is_deep=is_deep, hardware=hardware, progress=progress
         )
-        widths = codes.widths[: representation.depth]
+        widths = codes.widths[: representation.n_layers]
         codes_of_each.append(replace(codes, values=codes.values[:, : sum(widths)], widths=widths))
     first = codes_of_each[0]
     if len(codes_of_each) == 1:

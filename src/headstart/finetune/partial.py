@@ -32,10 +32,10 @@ class PartlyFrozen:
     """
 
     def __init__(self, network: TorchNetwork, head: Head, share: float) -> None:
-        if len(head.layers) != 1 or head.votes is not None or head.parts not in ((), (network.n_codes,)):
+        if len(head.layers) != 1 or head.votes is not None or head.widths not in ((), (network.n_codes,)):
             raise ValueError("fine-tuning begins at a head of one layer on the codes of the last layer")
         ((weight, bias),) = head.layers
-        self.network, self.is_unit = network, bool(head.parts)
+        self.network, self.is_unit = network, bool(head.widths)
         self.module = copy.deepcopy(network.module).cpu().float().eval().requires_grad_(False)
         self.head = nn.Linear(*weight.shape)
         with torch.no_grad():

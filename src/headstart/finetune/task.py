@@ -58,7 +58,7 @@ def pack(task: Task, options: FineTuning) -> bytes:
             "digests": [digest.hex() for digest in task.digests],
             "network": task.network.name,
             "preprocess": asdict(task.network.preprocess),
-            "parts": list(task.head.parts),
+            "parts": list(task.head.widths),
             "output": task.head.output,
             "options": {**asdict(options), "checkpoint_dir": None, "device": None},
         }

@@ -18,7 +18,7 @@ VOTE = 0.05  # of each class, beside those of the neighbours, so that no class i
 class Head:
     """Probabilities from codes.
 
-    layers: (weight (d, m) float32, bias (m,) float32) each, with a ReLU between them. parts: how many of the d codes each
+    layers: (weight (d, m) float32, bias (m,) float32) each, with a ReLU between them. widths: how many of the d codes each
     layer of the backbone has; each part is brought to length 1 first; () leaves them as they are. output: `softmax` (one
     label an image), `sigmoid` (any number of labels) or `votes`. votes: (n, k) float32, for the n images that the layer
     compares with: the weight of each in the column of its class; else None. n_neighbours: how many of those vote.
@@ -26,7 +26,7 @@ class Head:
     """
 
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
-    parts: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
     output: str = "softmax"
     votes: np.ndarray | None = None
     n_neighbours: int = 0
@@ -39,7 +39,7 @@ class Head:
 
     def logits(self, codes: np.ndarray) -> np.ndarray:
         """Scores before the output: (n, d) codes of any float type to (n, k) float32."""
-        x = unit_rows(codes.astype(np.float32), self.parts)
+        x = unit_rows(codes.astype(np.float32), self.widths)
         for i, (weight, bias) in enumerate(self.layers):
             x = (np.maximum(x, 0) if i else x) @ weight + bias
         return x if self.votes is None else log_votes(x, self.votes, self.n_neighbours)

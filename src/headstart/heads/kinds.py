@@ -2,9 +2,9 @@
 
 To add a kind, add a row; nothing else needs to know its name. A row needs:
 
-- `fitter`: a class as Fitter says, made as fitter(codes, labels, n_classes, parts) with codes (n, d), labels (n,) or (n, k)
-  and parts as in Head. It standardises the codes once (heads.scaling.Standardised), for it is fitted once for each fold that
-  is held out and each strength that is tried.
+- `fitter`: a class as Fitter says, made as fitter(codes, labels, n_classes, widths) with codes (n, d), labels (n,) or (n, k)
+  and widths as in Head. It standardises the codes once (heads.scaling.Standardised), for it is fitted once for each fold
+  that is held out and each strength that is tried.
 - `strengths`: of its regularisation, the simplest answer first (the strongest l2, the most neighbours); cross-validation
   chooses one of them.
 - `about`: a few words for people.

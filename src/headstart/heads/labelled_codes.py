@@ -14,7 +14,7 @@ class LabelledCodes:
 
     codes: (n, d) of any float type, or (n, v, d) with other views of each image beside the image itself, which comes first.
     labels: (n,) positions of classes, or (n, k) of 0 and 1. groups: a sha256 an image, the same for copies of a photo
-    (checks.copies): they share a fold and are judged as one photo. parts: how many of the d codes each layer of the
+    (checks.copies): they share a fold and are judged as one photo. widths: how many of the d codes each layer of the
     backbone has, the last layer first; () for one layer.
     """
 
@@ -22,7 +22,7 @@ class LabelledCodes:
     labels: np.ndarray
     n_classes: int
     groups: Sequence[bytes]
-    parts: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """The number of images."""
@@ -31,7 +31,7 @@ class LabelledCodes:
     @property
     def width(self) -> int:
         """The number of codes that the last layer has."""
-        return self.parts[0] if self.parts else int(self.codes.shape[-1])
+        return self.widths[0] if self.widths else int(self.codes.shape[-1])
 
     def of(self, rows: np.ndarray) -> LabelledCodes:
         """Those of some of the images; rows: (m,) positions."""

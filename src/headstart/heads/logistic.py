@@ -27,9 +27,9 @@ class SoftmaxRegression(Standardised):
 
     output = "softmax"
 
-    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, parts: Sequence[int] = ()) -> None:
+    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, widths: Sequence[int] = ()) -> None:
         """codes: (n, d) of any float type. labels: (n,) whole numbers below n_classes."""
-        super().__init__(codes, parts)
+        super().__init__(codes, widths)
         self.labels, self.n_classes = labels, n_classes
         # With fewer rows than codes the solution lies in the span of the rows, so the problem is turned into it: the
         # coordinates are n long instead of d, and nothing is lost.
@@ -74,7 +74,7 @@ class SoftmaxRegression(Standardised):
         weight, bias = self.unscaled(weight, solution[-1])
         if self.output == "softmax":
             bias = bias - bias.mean()
-        return Head(((weight, bias),), self.parts, self.output)
+        return Head(((weight, bias),), self.widths, self.output)
 
     def _objective(self, weights: np.ndarray, l2: float) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
         def loss_and_gradient(solution: np.ndarray) -> tuple[float, np.ndarray]:
@@ -135,7 +135,7 @@ class SigmoidRegression(SoftmaxRegression):
 
     output = "sigmoid"
 
-    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, parts: Sequence[int] = ()) -> None:
+    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, widths: Sequence[int] = ()) -> None:
         """Check the labels as well; raises HeadstartError for one label an image of more than two classes."""
         if labels.ndim == 1 and n_classes != 2:
             raise HeadstartError(
@@ -144,7 +144,7 @@ class SigmoidRegression(SoftmaxRegression):
             )
         self.is_of_two = labels.ndim == 1
         targets = labels[:, None] if self.is_of_two else labels
-        super().__init__(codes, targets.astype(np.float32), targets.shape[1], parts)
+        super().__init__(codes, targets.astype(np.float32), targets.shape[1], widths)
 
     @property
     def _curvature(self) -> float:
@@ -173,4 +173,4 @@ class SigmoidRegression(SoftmaxRegression):
         if not self.is_of_two:
             return head
         ((weight, bias),) = head.layers
-        return Head(((np.hstack([0 * weight, weight]), np.array([0, bias[0]], np.float32)),), self.parts, "softmax")
+        return Head(((np.hstack([0 * weight, weight]), np.array([0, bias[0]], np.float32)),), self.widths, "softmax")

@@ -22,9 +22,9 @@ class HiddenLayer(Standardised):
     Worth trying from some thousand images on: CIFAR-10's deeper codes gain two points by it (docs/LOG.md).
     """
 
-    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, parts: Sequence[int] = ()) -> None:
+    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, widths: Sequence[int] = ()) -> None:
         """As SoftmaxRegression; several labels an image are told by sigmoids."""
-        super().__init__(codes, parts)
+        super().__init__(codes, widths)
         self.labels, self.n_classes = labels, n_classes
 
     def fit(
@@ -47,7 +47,7 @@ class HiddenLayer(Standardised):
         """The solution as a Head of two layers."""
         first, bias, second, last = solution
         return Head(
-            (self.unscaled(first, bias), (second, last)), self.parts, "sigmoid" if self.labels.ndim == 2 else "softmax"
+            (self.unscaled(first, bias), (second, last)), self.widths, "sigmoid" if self.labels.ndim == 2 else "softmax"
         )
 
 

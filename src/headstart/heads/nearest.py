@@ -22,9 +22,9 @@ class ClassMeans(Standardised):
     That is linear in x, but for |x|², which is the same for every class.
     """
 
-    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, parts: Sequence[int] = ()) -> None:
+    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, widths: Sequence[int] = ()) -> None:
         """As SoftmaxRegression."""
-        super().__init__(codes, parts)
+        super().__init__(codes, widths)
         self.labels, self.n_classes = labels, n_classes
 
     def fit(
@@ -46,7 +46,7 @@ class ClassMeans(Standardised):
 
     def head(self, solution: tuple[np.ndarray, np.ndarray]) -> Head:
         """The solution as a Head."""
-        return Head((self.unscaled(*solution),), self.parts)
+        return Head((self.unscaled(*solution),), self.widths)
 
 
 class Neighbours(Standardised):
@@ -55,14 +55,14 @@ class Neighbours(Standardised):
     A vote counts as much as its image's weight: balanced, that is the share that each class would have were all as common.
     """
 
-    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, parts: Sequence[int] = ()) -> None:
+    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, widths: Sequence[int] = ()) -> None:
         """As SoftmaxRegression; raises HeadstartError for more images than a classifier can carry along."""
         if len(codes) > MOST_NEIGHBOURS:
             raise HeadstartError(
                 f"the k-nearest head carries the codes of all {len(codes):,} images along; it takes {MOST_NEIGHBOURS:,} at "
                 "most: use softmax"
             )
-        super().__init__(codes, parts)
+        super().__init__(codes, widths)
         self.votes = np.eye(n_classes, dtype=np.float32)[labels]
 
     def fit(
@@ -87,4 +87,4 @@ class Neighbours(Standardised):
     def head(self, solution: tuple[np.ndarray, int, np.ndarray]) -> Head:
         """The solution as a Head that holds all those rows."""
         voters, n_neighbours, votes = solution
-        return Head((self.unscaled(*self._layer(voters)),), self.parts, "votes", votes, n_neighbours)
+        return Head((self.unscaled(*self._layer(voters)),), self.widths, "votes", votes, n_neighbours)

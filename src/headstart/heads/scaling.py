@@ -21,19 +21,19 @@ class Standardised:
     of any other, none at all overrates the loud ones; halfway is never the worst (benchmarks/scaling.py).
     """
 
-    def __init__(self, codes: np.ndarray, parts: Sequence[int] = ()) -> None:
-        """codes: (n, d) of any float type; parts: see Head, by default one."""
-        self.parts = tuple(parts) or (codes.shape[1],)
-        self.rows = unit_rows(codes.astype(np.float32), self.parts)
+    def __init__(self, codes: np.ndarray, widths: Sequence[int] = ()) -> None:
+        """codes: (n, d) of any float type; widths: see Head, by default one."""
+        self.widths = tuple(widths) or (codes.shape[1],)
+        self.rows = unit_rows(codes.astype(np.float32), self.widths)
         self.mean = self.rows.mean(axis=0)
         self.rows -= self.mean
-        self.scale = self.scales(np.einsum("ij,ij->j", self.rows, self.rows) / max(1, len(self.rows)), self.parts)
+        self.scale = self.scales(np.einsum("ij,ij->j", self.rows, self.rows) / max(1, len(self.rows)), self.widths)
         self.rows /= self.scale
 
     @staticmethod
-    def scales(variance: np.ndarray, parts: Sequence[int]) -> np.ndarray:
+    def scales(variance: np.ndarray, widths: Sequence[int]) -> np.ndarray:
         """What each code is divided by, (d,), from the codes' variances."""
-        ends = itertools.pairwise((0, *itertools.accumulate(parts)))
+        ends = itertools.pairwise((0, *itertools.accumulate(widths)))
         means = np.concatenate([np.full(end - start, variance[start:end].mean(), np.float32) for start, end in ends])
         return np.sqrt(variance + means + np.float32(1e-12))
 

@@ -28,9 +28,9 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 OUTPUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"softmax": softmax, "sigmoid": sigmoid, "votes": softmax}
 
 
-def unit_rows(rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
-    """Bring each part of each row to length 1, in place: (n, d) float32, parts that add up to d."""
-    for start, end in itertools.pairwise((0, *itertools.accumulate(parts))):
+def unit_rows(rows: np.ndarray, widths: Sequence[int]) -> np.ndarray:
+    """Bring the codes of each layer in each row to length 1, in place: (n, d) float32, widths that add up to d."""
+    for start, end in itertools.pairwise((0, *itertools.accumulate(widths))):
         part = rows[:, start:end]
         part /= np.maximum(np.sqrt(np.einsum("ij,ij->i", part, part)), SMALLEST_LENGTH)[:, None]
     return rows

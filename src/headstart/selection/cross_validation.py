@@ -91,7 +91,7 @@ def _choose_head(data: LabelledCodes, kind: str, balance: bool, progress: Progre
     codes, labels = data.codes, data.labels
     n_views = codes.shape[1] if codes.ndim == 3 else 1
     rows, image_of_row = codes.reshape(-1, codes.shape[-1]), np.repeat(np.arange(len(labels)), n_views)
-    problem: Fitter = HEADS[kind].fitter(rows, labels[image_of_row], data.n_classes, data.parts)
+    problem: Fitter = HEADS[kind].fitter(rows, labels[image_of_row], data.n_classes, data.widths)
     weights = counted_weights(labels, is_balanced=balance)
     folds = _folds_to_hold_out(data, balance)
     held_out = np.concatenate([np.flatnonzero(f) for f in folds]) if folds else np.arange(0)

@@ -25,7 +25,7 @@ from headstart.progress import Progress
 from headstart.selection.cross_validation import Choice, choose_head
 from headstart.selection.rungs import Attempt, Candidate, Climb, Rung, Selection, compare_attempts, rung_of
 
-DEPTHS = (2, 5, 8)  # how many layers' codes a head may read: with the last depthwise stage, the last four, the last seven
+LAYER_COUNTS = (2, 5, 8)  # whose codes a head may read: with the last depthwise stage, the last four, the last seven
 FROM_DEEPEST = 5_000  # images from which on the last of these is tried: of hundreds it is chosen too often (docs/LOG.md)
 FEW_IMAGES, MANY_IMAGES = 1_500, 5_000  # a fifth of the images, within these limits, is chosen by
 FROM_HIDDEN = 20_000  # images from which on a hidden layer is tried; below, it gained less than it cost (docs/LOG.md)
@@ -140,23 +140,20 @@ class Ladder:
 
     def _deeper(self, best: Candidate) -> Sequence[Candidate]:
         most = min(len(backbone.widths) for backbone in best.representation.backbones)
-        depths = DEPTHS if len(self.labels) >= FROM_DEEPEST else DEPTHS[:-1]
-        return [
-            _with(best, depth=depth)
-            for depth in sorted({min(depth, most) for depth in depths} - {1, best.representation.depth})
-        ]
+        counts = {min(n, most) for n in (LAYER_COUNTS if len(self.labels) >= FROM_DEEPEST else LAYER_COUNTS[:-1])}
+        return [_with(best, n_layers=n) for n in sorted(counts - {1, best.representation.n_layers})]
 
     def _wider(self, best: Candidate) -> Sequence[Candidate]:
         wider = [self.wider(backbone) for backbone in best.representation.backbones]
         if None in wider:
             return []
         # One layer may do where several did not: more pixels make the last layers' maps larger.
-        depths = (
-            sorted({best.representation.depth, 2})
-            if best.representation.depth <= 2 and self._has_deeper(best.representation)
-            else [best.representation.depth]
+        layer_counts = (
+            sorted({best.representation.n_layers, 2})
+            if best.representation.n_layers <= 2 and self._has_deeper(best.representation)
+            else [best.representation.n_layers]
         )
-        return [_with(best, backbones=tuple(wider), depth=depth) for depth in depths]
+        return [_with(best, backbones=tuple(wider), n_layers=n_layers) for n_layers in layer_counts]
 
     def _has_deeper(self, representation: Representation) -> bool:
         return all(len(backbone.widths) > 1 for backbone in representation.backbones)
@@ -172,8 +169,8 @@ class Ladder:
         sides: list[tuple[Backbone, ...]] = [(same,)]
         if _can_share_pixels(first, same):
             sides.append((*best.representation.backbones, same))
-        depth = min(best.representation.depth, len(same.widths))
-        return [_with(best, backbones=backbones, depth=depth) for backbones in sides]
+        n_layers = min(best.representation.n_layers, len(same.widths))
+        return [_with(best, backbones=backbones, n_layers=n_layers) for backbones in sides]
 
     def _try(self, candidate: Candidate) -> Attempt:
         """Compute a candidate's codes of the sampled images, and choose a head on them."""
@@ -190,7 +187,7 @@ class Ladder:
         """Choose a head on the codes of some of the images; gives its seconds, too."""
         start = time.monotonic()
         groups = [self.groups[i] for i in np.arange(len(self.labels))[rows]]
-        data = LabelledCodes(codes, self.labels[rows], self.n_classes, groups, candidate.representation.parts)
+        data = LabelledCodes(codes, self.labels[rows], self.n_classes, groups, candidate.representation.widths)
         choice = choose_head(data, kind=candidate.head, balance=self.balance, threads=self.threads, progress=self.progress)
         return choice, time.monotonic() - start
 

@@ -41,7 +41,7 @@ def loss_curve(
         return None
     steps: list[StepRecord] = []
     with blas_threads(threads, data.codes.size):
-        fitter: Any = HEADS[kind].fitter(data.codes, labels, data.n_classes, data.parts)
+        fitter: Any = HEADS[kind].fitter(data.codes, labels, data.n_classes, data.widths)
 
         def note_step(solution: np.ndarray) -> None:
             logits = fitter.logits(solution)

@@ -153,7 +153,7 @@ def rung_of(name: str, attempt: Attempt, is_taken: bool, why: str) -> Rung:
     """Describe an attempt as a rung."""
     representation, n = attempt.candidate.representation, len(attempt.choice.held_out)
     accuracy, interval = attempt.accuracy if n else (None, None)
-    layers = f"{representation.depth} layer{'s' * (representation.depth > 1)}"
+    layers = f"{representation.n_layers} layer{'s' * (representation.n_layers > 1)}"
     return Rung(
         name,
         f"{representation.name}, {representation.backbones[0].preprocess.size} pixels, {layers}",

@@ -59,8 +59,8 @@ def test_axes_are_those_of_the_singular_value_decomposition():
 
 def test_other_photos_come_to_where_they_would_have_been():
     codes, _ = clouds()
-    space, mean, axes = principal_axes(codes, parts=(40, 24))
-    np.testing.assert_allclose(along_axes(codes[:7], mean, axes, parts=(40, 24)), space[:7], atol=1e-5)
+    space, mean, axes = principal_axes(codes, widths=(40, 24))
+    np.testing.assert_allclose(along_axes(codes[:7], mean, axes, widths=(40, 24)), space[:7], atol=1e-5)
     assert along_axes(codes[:0], mean, axes).shape == (0, axes.shape[1])
 
 

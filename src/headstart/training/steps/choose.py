@@ -65,7 +65,7 @@ def climb_ladder(codes: TrainingCodes, head: str, backbones: Backbones, options:
         budget=options.budget,
         threads=workspace.threads,
         progress=workspace.progress,
-    ).learn(Candidate(replace(backbones.first, depth=1), head))
+    ).learn(Candidate(replace(backbones.first, n_layers=1), head))
 
 
 def _fine_tune(codes: TrainingCodes, chosen: Chosen, options: TrainOptions) -> Chosen:

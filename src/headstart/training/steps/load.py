@@ -64,7 +64,7 @@ def find_candidates(options: TrainOptions, workspace: Workspace) -> Backbones:
     """Find the backbone that was asked for, and those to compare it with; raises BackboneError where there is none."""
     with workspace.stage("backbone"):
         network, others = find_backbones(options.backbone, options.cache_dir)
-        first = Representation((network,), depth=len(network.widths) if options.budget > 0 else 1)
+        first = Representation((network,), n_layers=len(network.widths) if options.budget > 0 else 1)
     notes = (*_notes_on_onnx_file(network), *notes_on((network, *others)))
     return Backbones(options.backbone, options.cache_dir, network, others, first, notes)
 

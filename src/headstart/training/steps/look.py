@@ -61,7 +61,7 @@ def _loss_curve(trained: Trained) -> LossCurveRecord | None:
 def _findings(trained: Trained) -> Findings:
     """What is known of each photo: what was said of it while it was held out, and where it lies among the others."""
     data, choice = trained.data, trained.choice
-    last = np.empty((len(data.labels), trained.representation.parts[0]), np.float16)
+    last = np.empty((len(data.labels), trained.representation.widths[0]), np.float16)
     last[data.learn] = trained.train_codes.codes[:, : last.shape[1]]
     last[data.test] = trained.test_codes[:, : last.shape[1]]
     held_out = np.concatenate([data.learn[choice.held_out], data.test])

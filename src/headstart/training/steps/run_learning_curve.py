@@ -67,13 +67,13 @@ def _fold(choice: Choice, is_in: np.ndarray, codes: np.ndarray, labels: np.ndarr
 
 def fit_as_chosen(selection: Selection, n_classes: int, n: int) -> Fit:
     """What the curve learns with: the head that was chosen, whose strength was the best for n images."""
-    choice, parts = selection.choice, selection.representation.parts
+    choice, widths = selection.choice, selection.representation.widths
     kind = HEADS[choice.kind]
 
     def fit(codes: np.ndarray, of_image: np.ndarray) -> Head:
         n_views = codes.shape[1] if codes.ndim == 3 else 1
         weights = counted_weights(of_image, is_balanced=choice.is_balanced)
-        fitter = kind.fitter(codes.reshape(-1, codes.shape[-1]), np.repeat(of_image, n_views), n_classes, parts)
+        fitter = kind.fitter(codes.reshape(-1, codes.shape[-1]), np.repeat(of_image, n_views), n_classes, widths)
         strength = choice.strength * np.sqrt(n / len(of_image)) if kind.is_weaker_for_more else choice.strength
         return fitter.head(fitter.fit(strength, weights=np.repeat(weights, n_views)))
 

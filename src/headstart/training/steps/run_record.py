@@ -109,7 +109,7 @@ def _choice(trained: Trained) -> ChoiceRecord:
     return {
         "backbone": representation.name,
         "pixels": representation.backbones[0].preprocess.size,
-        "layers": representation.depth,
+        "layers": representation.n_layers,
         "mirrored": representation.is_mirrored,
         "views": list(representation.views),
         "head": choice.kind,

@@ -29,8 +29,8 @@ class TrainingCodes:
         Raises DataError where an image has changed since its first codes were computed, or cannot be read any more.
         """
         data = self.data
-        if replace(representation, depth=self.first.depth) == self.first:
-            columns = slice(sum(representation.parts))
+        if replace(representation, n_layers=self.first.n_layers) == self.first:
+            columns = slice(sum(representation.widths))
             return data.codes[:, columns] if len(rows) == len(data.codes) else data.codes[rows, columns]
         images, digests = [data.images[i] for i in rows], [data.digests[i] for i in rows]
         return self.workspace.represent_again(images, digests, representation, during="the training ran").values
@@ -40,5 +40,5 @@ class TrainingCodes:
         data = self.data
         codes = self.of(representation, data.learn)
         return LabelledCodes(
-            codes, data.labels[data.learn], len(data.classes), data.learn_groups, tuple(representation.parts)
+            codes, data.labels[data.learn], len(data.classes), data.learn_groups, tuple(representation.widths)
         )
