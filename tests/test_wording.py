@@ -2,7 +2,7 @@
 
 import pytest
 
-from headstart.wording import counted, listed, percent, points, quoted, whole_percent
+from headstart.wording import counted, listed, percent, points, quote_name, whole_percent
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_one_thing_and_several(n, text):
 
 
 def test_a_class_written_from_right_to_left_is_isolated():
-    assert quoted("וררד") == "“\u2068וררד\u2069”"
+    assert quote_name("וררד") == "“\u2068וררד\u2069”"
