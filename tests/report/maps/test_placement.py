@@ -44,7 +44,7 @@ def test_new_photos_of_any_source_are_placed_and_the_others_are_told(saved, tmp_
     new, skipped = place_new_photos(
         saved.classifier(), saved.findings, iter(images), n_images=4, progress=lambda *call: calls.append(call)
     )
-    assert [row["prediction"] for row in new.to_json(saved.about["classes"])] == ["red", "blue"]
+    assert [row["prediction"] for row in new.to_json(saved.record["classes"])] == ["red", "blue"]
     assert new.positions.shape == (2, 2) and np.isfinite(new.positions).all() and all(new.pictures)
     assert [(path, bool(reason)) for path, reason in skipped] == [(images[1], True), (images[3], True)]
     assert calls == [("photos", n, 4) for n in (1, 2, 3, 4)] and capsys.readouterr() == ("", "")
