@@ -16,11 +16,13 @@ from PIL import Image
 import headstart
 from headstart.checks import photo_groups
 from headstart.classifier.classifier import Classifier
-from headstart.codes.representation import Representation, represent
+from headstart.codes.representation import Representation
+from headstart.codes.workspace import Workspace
 from headstart.data.datasets import load_dataset
 from headstart.data.decoding import Failure
 from headstart.data.images import load_image
 from headstart.data.splits import N_FOLDS, TEST, TRAIN
+from headstart.engines.hardware import Hardware
 from headstart.errors import BackboneError, DataError, OutputError
 from headstart.evaluation.metrics import evaluate
 from headstart.heads.labelled_codes import LabelledCodes
@@ -388,16 +390,23 @@ def test_too_few_photos_have_no_curve_and_too_many_are_drawn_by_content():
     assert told["n_validation"] == pytest.approx(MOST_WATCHED / N_FOLDS, rel=0.2)
 
 
-# ---- likeness
+# ---- near duplicates
 
 
 @pytest.fixture
-def compared(photos, tiny, store):
+def workspace(tmp_path):
+    with Workspace(tmp_path / "workspace", Hardware()) as workspace:
+        yield workspace
+
+
+@pytest.fixture
+def compared(photos, tiny, workspace):
     """Compare the photos of the folder, as they are now."""
 
     def compare():
         dataset = load_dataset(photos)
-        return photo_groups.group_photos(dataset, represent(dataset.images, Representation((tiny,)), store), store)
+        codes = workspace.represent(dataset.images, Representation((tiny,)))
+        return photo_groups.group_photos(dataset, codes, workspace)
 
     return compare
 
@@ -422,11 +431,11 @@ def test_unreadable_files_are_among_the_issues(photos, compared):
     assert any(i["kind"] == "unreadable" and i["path"].endswith("note.jpg") for i in compared().issues([]))
 
 
-def test_a_photo_that_changes_before_it_is_compared_is_told(photos, tiny, store):
+def test_a_photo_that_changes_before_it_is_compared_is_told(photos, tiny, workspace):
     dataset = load_dataset(photos)
-    codes = represent(dataset.images, Representation((tiny,)), store)
+    codes = workspace.represent(dataset.images, Representation((tiny,)))
     shutil.copy(photos / "blue" / "blue 0.png", photos / "red" / "red 3.png")
-    (note,) = photo_groups.group_photos(dataset, codes, store).notes
+    (note,) = photo_groups.group_photos(dataset, codes, workspace).notes
     assert note.startswith("1 photo changed or vanished before") and note.endswith("red 3.png")
 
 

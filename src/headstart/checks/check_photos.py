@@ -14,13 +14,13 @@ from headstart.cache_folder import default_cache_dir
 from headstart.checks.issue import CheckInputs, Issue
 from headstart.checks.kinds import KINDS, find_issues
 from headstart.checks.photo_groups import group_photos
-from headstart.codes.representation import Representation, represent
-from headstart.codes.store import Store
+from headstart.codes.representation import Representation
+from headstart.codes.workspace import Workspace, check_readable
 from headstart.data import datasets
 from headstart.data.labels import counts
-from headstart.engines.hardware import Hardware, available_cores
-from headstart.errors import DataError, HeadstartError
-from headstart.progress import Progress, underway
+from headstart.engines.hardware import Hardware
+from headstart.errors import HeadstartError
+from headstart.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,19 +66,16 @@ def check_photos(
         raise HeadstartError(f"the seed is {seed}; expected 0 or more")
     hardware = Hardware(device, threads, precision)
     cache_dir = Path(cache) if cache is not None else default_cache_dir()
-    with underway(progress, "list"):
-        dataset = datasets.load_dataset(photos, is_learnt=False)
-    with underway(progress, "backbone"):
-        network = find_backbone(BackboneSpec(backbone), cache_dir)
-    with Store(cache_dir) as store:
-        codes = represent(dataset.images, Representation((network,)), store, hardware=hardware, progress=progress)
-        if not len(codes.index):
-            reason = next((failure.reason for failure in codes.failures.values()), "there is none")
-            n = len(dataset.images)
-            raise DataError(f"none of the {n} files of {photos} can be used as an image; the first: {reason}")
-        photo_groups = group_photos(dataset, codes, store, hardware=hardware, progress=progress)
-    with underway(progress, "issues"):
-        inputs = photo_groups.check_inputs(seed=seed, threads=hardware.threads or available_cores(), progress=progress)
-        issues = find_issues(inputs)
+    with Workspace(cache_dir, hardware, progress=progress) as workspace:
+        with workspace.stage("list"):
+            dataset = datasets.load_dataset(photos, is_learnt=False)
+        with workspace.stage("backbone"):
+            network = find_backbone(BackboneSpec(backbone), cache_dir)
+        codes = workspace.represent(dataset.images, Representation((network,)))
+        check_readable(codes, len(dataset.images), str(photos))
+        photo_groups = group_photos(dataset, codes, workspace)
+        with workspace.stage("issues"):
+            inputs = photo_groups.check_inputs(seed=seed, threads=workspace.threads, progress=progress)
+            issues = find_issues(inputs)
     sizes = counts(inputs.labels, len(dataset.classes)).tolist()
     return Checked(issues, len(codes.index), dataset.classes, tuple(sizes), inputs, (*dataset.notes, *photo_groups.notes))

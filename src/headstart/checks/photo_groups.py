@@ -19,12 +19,11 @@ from headstart.checks.kinds import find_issues
 from headstart.checks.label_errors import out_of_fold
 from headstart.codes.compute import Codes
 from headstart.codes.image_stats import ImageStats, compute_image_stats
-from headstart.codes.store import Store
+from headstart.codes.workspace import Workspace
 from headstart.data.datasets import Dataset, Skipped
 from headstart.data.images import display_name
 from headstart.data.splits import TRAIN
 from headstart.data.tables import ImageRef
-from headstart.engines.hardware import Hardware, available_cores
 from headstart.progress import Progress, underway
 from headstart.record import IssueRecord
 from headstart.wording import counted, listed
@@ -87,18 +86,11 @@ class PhotoGroups:
         return [issue.to_json() for issue in issues]
 
 
-def group_photos(
-    dataset: Dataset,
-    codes: Codes,
-    store: Store | None,
-    *,
-    hardware: Hardware = Hardware(),
-    progress: Progress = lambda *_: None,
-) -> PhotoGroups:
+def group_photos(dataset: Dataset, codes: Codes, workspace: Workspace) -> PhotoGroups:
     """Compute the image statistics of a data set, and group its near duplicates."""
     images = [dataset.images[i] for i in codes.index]
-    threads = hardware.threads or available_cores()
-    image_stats = compute_image_stats(images, codes.digests, store, threads=threads, progress=progress)
+    threads, progress = workspace.threads, workspace.progress
+    image_stats = compute_image_stats(images, codes.digests, workspace.store, threads=threads, progress=progress)
     if len(images) > MAX_COMPARED:
         note = f"{len(images):,} photos are too many to compare each with each; near duplicates are not looked for"
         return PhotoGroups(dataset, codes, image_stats, [], codes.digests, (note,))

@@ -67,6 +67,12 @@ def add_run(parser: argparse.ArgumentParser, kinds: str = "a run folder") -> Non
     parser.add_argument("run", metavar="RUN", help=kinds)
 
 
+def add_normalisation(parser: argparse.ArgumentParser, description: str) -> None:
+    """Add --mean and --std; description: whose they are, and their default, for the help."""
+    for name in ("mean", "std"):
+        parser.add_argument(f"--{name}", type=three_numbers, metavar="R,G,B", help=description)
+
+
 def add_photos_place(parser: argparse.ArgumentParser) -> None:
     """Add --photos, for a run whose photos were moved."""
     parser.add_argument(

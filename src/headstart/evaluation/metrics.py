@@ -29,14 +29,12 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The results of a classifier on n images that it was not fitted on.
+class Accuracy:
+    """How many of n images a classifier that was not fitted on them labels correctly.
 
     split: which images those are: `test`, or `cross-validation` where no test split could be had. n_different: photos among
     them, copies counted once. interval: the 95 % Wilson interval of the accuracy, of as many photos as say as much
-    together (intervals.effective_size). top5: None for fewer than ten classes, where it would say little. cross_entropy:
-    mean, in nats. confusion: (k, k), rows are labels, columns predictions. balanced_accuracy: the mean recall of the classes
-    that occur; balanced_interval: its 95 %.
+    together (intervals.effective_size).
     """
 
     split: str
@@ -45,16 +43,27 @@ class Evaluation:
     n_correct: int
     accuracy: float
     interval: tuple[float, float]
+
+    def to_json(self) -> EvaluationRecord:
+        """Plain dictionaries and lists, for run.json and --json."""
+        return cast(EvaluationRecord, asdict(self))
+
+
+@dataclass(frozen=True)
+class Evaluation(Accuracy):
+    """The results of a classifier of one label an image.
+
+    top5: None for fewer than ten classes, where it would say little. cross_entropy: mean, in nats. confusion: (k, k), rows
+    are labels, columns predictions. balanced_accuracy: the mean recall of the classes that occur; balanced_interval: its
+    95 %.
+    """
+
     top5: float | None
     cross_entropy: float
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     balanced_accuracy: float
     balanced_interval: tuple[float, float]
-
-    def to_json(self) -> EvaluationRecord:
-        """Plain dictionaries and lists, for run.json and --json."""
-        return cast(EvaluationRecord, asdict(self))
 
 
 def evaluate(

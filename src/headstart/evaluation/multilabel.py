@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import cast
+from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.evaluation.metrics import f1_score
+from headstart.evaluation.metrics import Accuracy, f1_score
 from headstart.numerics.intervals import effective_size, share_interval
-from headstart.record import EvaluationRecord
 
 FEW_POSITIVES = 5  # images of a label, below which its own best threshold is mostly luck
 
@@ -29,28 +27,17 @@ class LabelScore:
 
 
 @dataclass(frozen=True)
-class MultiLabelEvaluation:
-    """The results of a classifier of several labels an image, on n images that it was not fitted on.
+class MultiLabelEvaluation(Accuracy):
+    """The results of a classifier of several labels an image; an image is correct where exactly the right labels are given.
 
     mean_average_precision: over the labels that occur; it needs no thresholds. f1_micro: of all decisions together.
-    f1_macro: mean over the labels whose F1 is not 0/0. accuracy: the share of images with exactly the right labels,
-    n_correct of n_images, with its 95 % Wilson interval.
+    f1_macro: mean over the labels whose F1 is not 0/0.
     """
 
-    split: str
-    n_images: int
-    n_different: int
-    n_correct: int
-    accuracy: float
-    interval: tuple[float, float]
     mean_average_precision: float | None
     f1_micro: float | None
     f1_macro: float | None
     classes: tuple[LabelScore, ...]
-
-    def to_json(self) -> EvaluationRecord:
-        """Plain dictionaries and lists, for run.json and --json."""
-        return cast(EvaluationRecord, asdict(self))
 
 
 def evaluate_multilabel(

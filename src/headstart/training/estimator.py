@@ -97,7 +97,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with self._workspace() as workspace:
             backbones = find_candidates(options, workspace)
             codes = _codes_of_all(X, backbones.first, workspace)
-            copies = group_photos(dataset, codes, workspace.store, hardware=workspace.hardware)
+            copies = group_photos(dataset, codes, workspace)
             learned = climb_ladder(
                 TrainingCodes(_training_set(dataset, codes, copies), backbones.first, workspace), head, backbones, options
             )

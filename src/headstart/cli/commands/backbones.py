@@ -34,13 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_overwrite(importing, "OUT")
     importing.add_argument("--size", type=int, metavar="PIXELS", help="the side of its images, where the file does not say")
-    for name in ("mean", "std"):
-        importing.add_argument(
-            f"--{name}",
-            type=arguments.three_numbers,
-            metavar="R,G,B",
-            help="in [0, 1] (default: what files of its kind have)",
-        )
+    arguments.add_normalisation(importing, "in [0, 1] (default: what files of its kind have)")
     importing.add_argument("--output", metavar="NAME", help="the value that holds the features (default: all outputs)")
 
 

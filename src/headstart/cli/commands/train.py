@@ -44,13 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, metavar="PIXELS", help="of an ONNX file: the side of the images it takes")
-    for name in ("mean", "std"):
-        parser.add_argument(
-            f"--{name}",
-            type=arguments.three_numbers,
-            metavar="R,G,B",
-            help="of an ONNX file, in [0, 1] (default: 0.5,0.5,0.5)",
-        )
+    arguments.add_normalisation(parser, "of an ONNX file, in [0, 1] (default: 0.5,0.5,0.5)")
     parser.add_argument(
         "--output", metavar="NAME", help="of an ONNX file: the value that holds the codes (default: found by itself)"
     )

@@ -78,7 +78,7 @@ def compute_first_codes(photos: LabelledPhotos, backbones: Backbones, workspace:
 def find_copies(photos: LabelledPhotos, codes: Codes, workspace: Workspace) -> PhotoGroups:
     """Find copies and near duplicates, which share a split and a fold, and compute the statistics of all photos."""
     with workspace.stage("glance"):
-        return group_photos(photos.dataset, codes, workspace.store, hardware=workspace.hardware, progress=workspace.progress)
+        return group_photos(photos.dataset, codes, workspace)
 
 
 def _notes_on_onnx_file(network: Backbone) -> Iterator[str]:
