@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import simplejpeg
 
 from headstart.errors import DataError, MissingExtra, OutputError
 from headstart.report.plots import photos, style, table
-from headstart.runs.findings import Findings
+from support.maps import findings_of
 from support.records import declared
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -79,21 +80,9 @@ def findings(n_classes=3, **more):
     probabilities[np.arange(len(held_out)), told] = 0.9
     probabilities[WRONG[1], told[WRONG[1]]] = 0.95
     probabilities[WRONG[2], told[WRONG[2]]] = 0.6
-    values = {
-        "names": tuple(f"{i}.jpg" for i in range(N)),
-        "labels": labels,
-        "splits": np.array([0] * 14 + [1] * 2 + [2] * 8, np.int8),
-        "digests": np.zeros((N, 32), np.uint8),
-        "groups": np.arange(N),
-        "held_out": held_out,
-        "probabilities": probabilities.astype(np.float32),
-        "unfamiliarity": np.zeros(N, np.float32),
-        "space": np.zeros((N, 2), np.float16),
-        "space_mean": np.zeros(4, np.float32),
-        "space_axes": np.zeros((4, 2), np.float32),
-        "positions": np.random.default_rng(0).normal(size=(N, 2)).astype(np.float32),
-    }
-    return Findings(**{**values, **more})
+    names = [f"{i}.jpg" for i in range(N)]
+    known = findings_of(names, labels, held_out=held_out, probabilities=probabilities.astype(np.float32))
+    return replace(known, **{"splits": np.array([0] * 14 + [1] * 2 + [2] * 8, np.int8), **more})
 
 
 def several():

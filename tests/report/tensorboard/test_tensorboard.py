@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ import headstart
 from headstart.errors import OutputError
 from headstart.heads.head import Head
 from headstart.report.tensorboard import events, write
-from headstart.runs.findings import Findings
+from support.maps import findings_of
 from support.networks import write_deep_backbone
 from support.photos import COLOURS, picture
 from support.records import declared
@@ -92,20 +93,15 @@ def findings(**more):
     probabilities = np.repeat((1 - sure[:, None]) / 2, 3, axis=1)
     probabilities[np.arange(len(given)), given] = sure
     values = {
-        "names": tuple(f"folder/{i}\t\udcff.jpg" for i in range(N)),
-        "labels": labels,
         "splits": np.array([0] * 20 + [1] * 4 + [2] * 6, np.int8),
-        "digests": np.zeros((N, 32), np.uint8),
-        "groups": np.arange(N),
-        "held_out": held_out,
-        "probabilities": probabilities.astype(np.float32),
         "unfamiliarity": np.linspace(0, 2, N, dtype=np.float32),
         "space": rng.normal(0, 0.3, (N, 5)).astype(np.float16),
-        "space_mean": np.zeros(8, np.float32),
         "space_axes": np.zeros((8, 5), np.float32),
         "positions": np.full((N, 2), np.nan, np.float32),
     }
-    return Findings(**{**values, **more})
+    names = [f"folder/{i}\t\udcff.jpg" for i in range(N)]
+    known = findings_of(names, labels, held_out=held_out, probabilities=probabilities.astype(np.float32))
+    return replace(known, **{**values, **more})
 
 
 def several_labels():
