@@ -108,7 +108,7 @@ def commands(photos: Path, n: int, tmp: Path, repeats: int) -> Iterator[Line]:
     yield Line("one prediction, warm process", warm * 1000, "ms", 10)
     fresh = median(wait("predict", tmp / "run", photo) for _ in range(2 * repeats + 1))
     yield Line("one prediction, fresh process", fresh, "s", 1)
-    yield Line("headstart --help", median(wait("--help") for _ in range(2 * repeats + 1)), "s", 0.25)
+    yield Line("headstart --help", median(wait("--help") for _ in range(2 * repeats + 1)), "s", 0.1)
 
 
 def listing(folder: Path, n: int) -> Iterator[Line]:

@@ -19,7 +19,7 @@ RECORD = {
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: f"{curve.entry}-{curve.key}")
 def test_a_row_names_keys_of_the_record(curve):
     assert curve.entry in RunRecord.__annotations__
-    point = {*POINTS[curve.entry].__annotations__, "lr"}
+    point = {*POINTS[curve.entry].__annotations__}
     assert {curve.counter, curve.key} <= point
     assert curve == find_curve(curve.entry, curve.split, curve.measure)
     assert page_curves()[curve.entry][curve.measure][curve.split] == curve.key

@@ -39,7 +39,7 @@ def similar_classes(inputs: CheckInputs) -> Iterator[Issue]:
             (a, b),
             float(np.clip(MAX_SCORE * MIN_CONFUSED_SHARE / least, 0, 1)),
             f"{a} and {b} are hardly told apart: {n_wrong} of {n} photos are taken for the other "
-            f"({whole_percent(n_wrong / n)}; by guessing it were 50 %)",
+            f"({whole_percent(n_wrong / n)}; guessing would give 50 %)",
             "look whether people can tell them; if not, they are one class. If so, add photos that show the difference",
         )
 

@@ -503,7 +503,7 @@
     for (const b of document.querySelectorAll("#confusion [aria-expanded]")) b.setAttribute("aria-expanded", String(b === from));
     const members = photosOf(i, j), panel = at("cell");
     const title = data.is_many ? el("h3", null, name(classes[i]), `: ${OUTCOMES[j].toLowerCase()}`)
-      : i === j ? el("h3", null, name(classes[i]), ", rightly told") : el("h3", null, name(classes[i]), " taken for ", name(classes[j]));
+      : i === j ? el("h3", null, name(classes[i]), ", labelled correctly") : el("h3", null, name(classes[i]), " taken for ", name(classes[j]));
     const sampled = members.length < n ? `; ${number(members.length)} of them are on this page` : "";
     panel.replaceChildren(title, el("p", { class: "note" }, `${counted(n, "photo")}${sampled}.`));
     for (const [words, list] of [["Test photos", members.filter(isTest)], [`${OTHERS.replace(/^./, (c) => c.toUpperCase())} photos`, members.filter((p) => !isTest(p))]]) {
