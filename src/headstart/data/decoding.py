@@ -1,4 +1,4 @@
-"""Decodes image files (JPEG, PNG, WebP, HEIC ...) to upright RGB pixels, or says why one cannot be used.
+"""Decodes image files (JPEG, PNG, WebP, HEIC ...) to upright RGB pixels; a corrupt file becomes a Failure.
 
 Takes paths, bytes, Pillow images or arrays; gives (height, width, 3) uint8 RGB, or a Failure. It decides by content, never
 by extension: which format it is, which way is up, what replaces transparency, and what is too large.

@@ -1,4 +1,4 @@
-"""Bounds the memory of decoding: a budget of pixels for all threads of the process.
+"""Bounds the memory of decoding: at most so many pixels in all threads of the process at once.
 
 A PNG of half a megabyte may hold 200 megapixels, whatever the number of threads.
 """

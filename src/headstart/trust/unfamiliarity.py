@@ -1,4 +1,4 @@
-"""Unfamiliarity, or out-of-distribution detection: how little a photo looks like anything in the training images.
+"""Unfamiliarity (out-of-distribution detection): decides whether a photo looks like nothing in the training images.
 
 Takes codes, logits and labels; gives one number a photo, 1 where a chosen share of familiar photos lies below. There are two
 cues, and the higher one counts: the distance to the nearest class among the codes (Mahalanobis; Lee et al. 2018),
