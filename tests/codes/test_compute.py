@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -26,11 +27,14 @@ from headstart import cache_folder
 from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.cache_folder import check_owner, default_cache_dir, is_usable
 from headstart.codes import compute as module
-from headstart.codes import database
+from headstart.codes import database, image_stats
 from headstart.codes.compute import compute_codes
+from headstart.codes.image_stats import compute_image_stats
 from headstart.codes.store import Store, checksum
 from headstart.data.datasets import load_dataset
-from headstart.data.decoding import read_bytes
+from headstart.data.decoding import decode_and_apply, read_bytes
+from headstart.data.images import Preprocess, load_image, shorter_side_wanted
+from headstart.data.tables import digest_of
 from headstart.engines.hardware import Hardware
 from headstart.errors import BackboneError, CacheError
 from support.disk import fill
@@ -113,7 +117,7 @@ def test_a_new_photo_alone_is_computed(work, photos, tiny, store):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda b: ({"view": "mirrored"}, b),
+        lambda b: ({"views": ("mirrored",)}, b),
         lambda b: ({"hardware": Hardware(precision="f32")}, b),
         lambda b: ({}, replace(b, preprocess=replace(b.preprocess, crop=1.0))),
         lambda b: ({}, replace(b, preprocess=replace(b.preprocess, resample="bicubic"))),
@@ -263,7 +267,7 @@ def test_codes_of_all_depths_are_those_of_the_network(deep, store):
     images = many_pictures(3)
     done = compute_codes(images, deep, store, is_deep=True, hardware=Hardware(precision="f32"))
     session = pytest.importorskip("onnxruntime").InferenceSession(deep.network)
-    pixels = np.stack([module.load_image(image, deep.preprocess) for image in images])
+    pixels = np.stack([load_image(image, deep.preprocess) for image in images])
     np.testing.assert_allclose(done.values, np.hstack(session.run(None, {"image": pixels})), rtol=1e-3, atol=1e-4)
     assert done.widths == deep.widths == (24, 16, 12, 8)
 
@@ -370,28 +374,28 @@ def test_a_deeper_layer_of_no_numbers_names_the_image(is_deep, work, store, tmp_
 
 def test_views_are_kept_apart_and_are_the_same_each_time(work, tiny, store):
     ways = [("original", 0), ("mirrored", 0), ("rotation=15", 0), ("rotation=15", 1), ("rotation=20", 0)]
-    first = {way: compute_codes(work, tiny, store, view=way[0], seed=way[1]) for way in ways}
+    first = {way: compute_codes(work, tiny, store, views=(way[0],), seed=way[1]) for way in ways}
     assert {done.n_computed for done in first.values()} == {60}
     for i, way in enumerate(ways):
-        again = compute_codes(work, tiny, store, view=way[0], seed=way[1])
+        again = compute_codes(work, tiny, store, views=(way[0],), seed=way[1])
         assert again.n_computed == 0
         np.testing.assert_array_equal(again.values, first[way].values)
-        fresh = compute_codes(work, tiny, None, view=way[0], seed=way[1])
+        fresh = compute_codes(work, tiny, None, views=(way[0],), seed=way[1])
         np.testing.assert_array_equal(fresh.values, first[way].values)
         assert all((again.values != first[other].values).any() for other in ways[:i])
 
 
 def test_a_view_without_chance_is_the_same_for_every_seed(work, tiny, store):
-    compute_codes(work, tiny, store, view="mirrored", seed=0)
-    assert compute_codes(work, tiny, store, view="mirrored", seed=5).n_computed == 0
-    compute_codes(work, tiny, store, view="original", seed=0)
-    assert compute_codes(work, tiny, store, view="original", seed=5).n_computed == 0
+    compute_codes(work, tiny, store, views=("mirrored",), seed=0)
+    assert compute_codes(work, tiny, store, views=("mirrored",), seed=5).n_computed == 0
+    compute_codes(work, tiny, store, views=("original",), seed=0)
+    assert compute_codes(work, tiny, store, views=("original",), seed=5).n_computed == 0
 
 
 def test_a_view_is_of_the_image_and_not_of_its_name(work, photos, tiny, store):
-    first = compute_codes(work, tiny, None, view="crop=20", seed=1)
+    first = compute_codes(work, tiny, None, views=("crop=20",), seed=1)
     (photos / "red").rename(photos / "crimson")
-    moved = compute_codes(files_of(photos), tiny, None, view="crop=20", seed=1)
+    moved = compute_codes(files_of(photos), tiny, None, views=("crop=20",), seed=1)
     rows = dict(zip(first.digests, first.values, strict=True))
     assert all((rows[digest] == row).all() for digest, row in zip(moved.digests, moved.values, strict=True))
 
@@ -399,10 +403,10 @@ def test_a_view_is_of_the_image_and_not_of_its_name(work, photos, tiny, store):
 def test_the_mirrored_codes_are_those_of_the_mirror_image(tiny):
     whole = replace(tiny, preprocess=replace(tiny.preprocess, crop=1.0))
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    (plain,), (mirrored,) = (compute_codes([image], whole, None, view=v).values for v in ("original", "mirrored"))
+    (plain,), (mirrored,) = (compute_codes([image], whole, None, views=(v,)).values for v in ("original", "mirrored"))
     np.testing.assert_array_equal(mirrored.reshape(3, 4, 4), plain.reshape(3, 4, 4)[:, :, ::-1])
     symmetric = np.concatenate([image[:, :16], image[:, 15::-1]], axis=1)
-    (plain,), (mirrored,) = (compute_codes([symmetric], whole, None, view=v).values for v in ("original", "mirrored"))
+    (plain,), (mirrored,) = (compute_codes([symmetric], whole, None, views=(v,)).values for v in ("original", "mirrored"))
     np.testing.assert_array_equal(mirrored, plain)
 
 
@@ -558,8 +562,8 @@ from headstart.codes.store import Store
 from headstart.backbones.find import BackboneSpec, find_backbone
 
 network, cache, seconds, commit_seconds, *photos = sys.argv[1:]
-shelf.COMMIT_SECONDS, load_image = float(commit_seconds), compute.load_image
-compute.load_image = lambda *arguments: (time.sleep(float(seconds)), load_image(*arguments))[1]
+shelf.COMMIT_SECONDS, crop = float(commit_seconds), compute.crop_and_resize
+compute.crop_and_resize = lambda *arguments: (time.sleep(float(seconds)), crop(*arguments))[1]
 kept = Store(Path(cache))
 told = lambda stage, done, total: print(done, flush=True)
 done = compute.compute_codes(photos, find_backbone(BackboneSpec(network), Path(cache)), kept, progress=told)
@@ -1001,7 +1005,7 @@ def test_a_new_store_that_another_program_holds_says_so(tmp_path, monkeypatch):
 
 def test_the_summary_counts(work, tiny, store):
     compute_codes(work, tiny, store)
-    compute_codes(work[:20], tiny, store, view="mirrored")
+    compute_codes(work[:20], tiny, store, views=("mirrored",))
     summary = store.summary()
     assert (summary["images"], summary["files"]) == (60, 60)
     assert summary["path"] == str(store.path)
@@ -1074,3 +1078,45 @@ def test_the_cache_is_where_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert default_cache_dir().name == "headstart"
     assert not default_cache_dir().exists()
+
+
+# ---- one visit for several views and the statistics
+
+
+def test_views_are_averaged_in_one_visit_of_each_file(work, tiny, store, opened):
+    both = compute_codes(work, tiny, store, views=("original", "mirrored"))
+    assert len(opened) == 60 and both.n_computed == 60
+    one, other = (compute_codes(work, tiny, store, views=(view,)) for view in ("original", "mirrored"))
+    assert one.n_computed == other.n_computed == 0 and len(opened) == 60
+    mean = (one.values.astype(np.float32) + other.values) / 2
+    np.testing.assert_array_equal(both.values, mean.astype(np.float16))
+
+
+def test_a_view_that_is_stored_is_not_computed_again_beside_one_that_is_not(work, tiny, store):
+    compute_codes(work, tiny, store, views=("mirrored",))
+    fresh = compute_codes(work, tiny, None, views=("original", "mirrored"))
+    np.testing.assert_array_equal(compute_codes(work, tiny, store, views=("original", "mirrored")).values, fresh.values)
+
+
+def test_statistics_of_the_same_visit_are_those_of_a_visit_of_their_own(work, tiny, store, opened):
+    codes = compute_codes(work, tiny, store, with_stats=True)
+    with_codes = compute_image_stats(work, codes.digests, store)
+    assert len(opened) == 60
+    alone = compute_image_stats(work, codes.digests, None)
+    assert with_codes.pictures == alone.pictures and None not in alone.pictures
+    np.testing.assert_array_equal(with_codes.hashes, alone.hashes)
+    np.testing.assert_array_equal(with_codes.sharpness, alone.sharpness)
+
+
+@pytest.mark.parametrize("size", [20, 224, 288, 600])
+@pytest.mark.parametrize("sides", [(300, 200), (900, 1000), (2600, 1900)])
+def test_statistics_do_not_depend_on_what_else_a_photo_was_decoded_for(size, sides):
+    pixels = np.random.default_rng(0).integers(0, 256, (*sides, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(cv2.blur(pixels, (9, 9))).save(content, "JPEG")
+    content = content.getvalue()
+    alone = image_stats.compute_image_stats([content], [digest_of(content)], None)
+    side = shorter_side_wanted(Preprocess(size=size))
+    row = decode_and_apply(content, lambda p: image_stats.measure(content, p, decoded_for=side), shorter_side=side)
+    beside = image_stats._stack_rows([row])
+    assert beside.pictures == alone.pictures and beside.hashes == alone.hashes and beside.sharpness == alone.sharpness

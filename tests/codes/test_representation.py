@@ -11,8 +11,8 @@ from PIL import Image
 from headstart.backbones.backbone import MORE, WHOLE
 from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes import compute as codes_module
-from headstart.codes.compute import compute_codes
-from headstart.codes.representation import Representation, _mean, pixels_for, represent
+from headstart.codes.compute import _mean, compute_codes
+from headstart.codes.representation import Representation, pixels_for, represent
 from headstart.engines.hardware import Hardware
 from headstart.errors import DataError
 from support.networks import write_deep_backbone
@@ -48,7 +48,7 @@ def test_backbones_stand_side_by_side(deep, other, store):
 
 def test_mirrored_is_the_mean_of_both(deep, store):
     plain = compute_codes(PICTURES, deep, store, is_deep=True).values.astype(np.float32)
-    turned = compute_codes(PICTURES, deep, store, view="mirrored", is_deep=True).values.astype(np.float32)
+    turned = compute_codes(PICTURES, deep, store, views=("mirrored",), is_deep=True).values.astype(np.float32)
     looked = represent(PICTURES, Representation((deep,), 4, is_mirrored=True), store)
     assert looked.values.dtype == np.float16
     np.testing.assert_allclose(looked.values, (plain + turned) / 2, rtol=1e-3, atol=1e-6)
@@ -58,7 +58,7 @@ def test_mirrored_is_the_mean_of_both(deep, store):
 def test_many_rows_are_averaged_as_few_are():
     """It is done a thousand rows at a time, and in single precision: two codes of 60,000 have a mean."""
     a, b = (np.random.default_rng(seed).uniform(-1, 1, (2001, 3)).astype(np.float16) * 60_000 for seed in (0, 1))
-    np.testing.assert_array_equal(_mean(a, b), ((a.astype(np.float32) + b.astype(np.float32)) / 2).astype(np.float16))
+    np.testing.assert_array_equal(_mean([a, b]), ((a.astype(np.float32) + b.astype(np.float32)) / 2).astype(np.float16))
 
 
 def test_mirrored_looks_see_a_picture_and_its_mirror_image_alike(deep):
@@ -74,7 +74,7 @@ def test_views_come_after_the_photo_itself(deep, store):
     looked = represent(PICTURES, Representation((deep,), 2, views=("mirrored", "rotation=30")), store, seed=3)
     assert looked.values.shape == (5, 3, 40)
     for i, view in enumerate(("original", "mirrored", "rotation=30")):
-        expected = compute_codes(PICTURES, deep, store, view=view, seed=3, is_deep=True)
+        expected = compute_codes(PICTURES, deep, store, views=(view,), seed=3, is_deep=True)
         assert expected.n_computed == 0
         np.testing.assert_array_equal(looked.values[:, i], expected.values[:, :40])
 
@@ -119,7 +119,7 @@ def test_a_photo_that_changes_between_two_views_stops(deep, store, tmp_path):
             Image.fromarray(PICTURES[1]).save(path)
 
     with pytest.raises(DataError, match=r"photo\.png changed while their codes were computed.*start again"):
-        represent([str(path)], Representation((deep,), is_mirrored=True), store, progress=change)
+        represent([str(path)], Representation((deep,), views=("rotation=15",)), store, progress=change)
 
 
 def test_a_photo_that_vanishes_between_two_backbones_stops_with_its_name(deep, other, store, tmp_path):

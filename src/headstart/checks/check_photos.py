@@ -71,7 +71,7 @@ def check_photos(
             dataset = datasets.load_dataset(photos, is_learnt=False)
         with workspace.stage("backbone"):
             network = find_backbone(BackboneSpec(backbone), cache_dir)
-        codes = workspace.represent(dataset.images, Representation((network,)))
+        codes = workspace.represent(dataset.images, Representation((network,)), with_stats=True)
         check_readable(codes, len(dataset.images), str(photos))
         photo_groups = group_photos(dataset, codes, workspace)
         with workspace.stage("issues"):

@@ -10,24 +10,23 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from headstart.backbones.backbone import Backbone
 from headstart.backbones.combine import assemble
+from headstart.codes.image_stats import StatsWriter, measure
 from headstart.codes.shelf import Shelf
 from headstart.codes.store import Stamp, Store, chunks
-from headstart.data.decoding import Failure
-from headstart.data.images import display_name, load_image
+from headstart.data.decoding import Failure, decode_and_apply
+from headstart.data.images import crop_and_resize, display_name, shorter_side_wanted
 from headstart.data.tables import ImageRef, TableImage, content_of, digest_of
-from headstart.data.views import view_key, view_pixels
-from headstart.engines.engine import Engine, open_engine
+from headstart.data.views import ORIGINAL, view_key, view_pixels
+from headstart.engines.engine import open_engine
 from headstart.engines.hardware import Hardware
-from headstart.engines.ordered import Result
 from headstart.errors import BackboneError
 from headstart.progress import Progress
 
@@ -61,73 +60,164 @@ def compute_codes(
     backbone: Backbone,
     store: Store | None,
     *,
-    view: str = "original",
+    views: Sequence[str] = (ORIGINAL,),
     seed: int = 0,
     is_deep: bool = False,
+    with_stats: bool = False,
     hardware: Hardware = Hardware(),
     progress: Progress = lambda *_: None,
 ) -> Codes:
-    """Compute every image's codes, but for those that the store holds.
+    """Compute every image's codes, averaged over views, but for those that the store holds; each file is read once.
 
-    store: None stores nothing. view: how each image is changed before, see data.views.VIEWS; seed: of what is random in it.
-    is_deep: give the codes of all layers, not of the last alone; all are computed and stored in any case, at no extra cost.
-    Where the store cannot be written (a full disk), the codes are given all the same. Raises BackboneError where the
-    backbone gives numbers that are not finite.
+    store: None stores nothing. views: what is made of each image (data.views.VIEWS); seed: of what is random in it. is_deep:
+    give the codes of all layers, not of the last alone; all are computed and stored in any case, at no extra cost.
+    with_stats: measure each image's statistics on the way, for the store. Where the store cannot be written (a full disk),
+    the codes are given all the same. Raises BackboneError where the backbone gives numbers that are not finite.
     """
     images = list(images)  # a pandas Series is indexed by its labels, not by position
-    shelf = None
-    if store:
-        device = hardware.device.upper()
-        recipe = {
-            "backbone": backbone.sha256,
-            "preprocess": asdict(backbone.preprocess),
-            "view": view_key(view, seed),
-            "precision": hardware.precision,
-            "device": device.split(":")[0] if hardware.torch_device else device,
-            "pixels": PIXELS_VERSION,
-        }
-        lengths = (backbone.n_codes, *([sum(backbone.widths[1:])] if backbone.widths[1:] else []))
-        n_parts = None if is_deep else 1
-        shelf = Shelf(store, recipe, backbone.name, lengths, n_parts=n_parts, is_whole=_is_finite)
-    widths = backbone.widths if is_deep else backbone.widths[:1]
     stamp_of = _stamp_function(images)
+    widths = backbone.widths if is_deep else backbone.widths[:1]
     rows = np.zeros((len(images), sum(widths)), np.float16)
     digests: list[bytes | None] = [None] * len(images)
     failures: dict[int, Failure] = {}
-    if shelf:
-        _fill_from_store(images, stamp_of, shelf, rows, digests)
+    shelves = [_shelf(store, backbone, view, seed, is_deep, hardware) for view in views] if store else []
+    writer = StatsWriter(store) if store and with_stats else None
+    if shelves:
+        _fill_from_store(images, stamp_of, shelves, rows, digests)
     todo = [i for i, digest in enumerate(digests) if digest is None]
     n_computed = 0
     if todo:
         progress("codes", 0, len(todo))
         engine = open_engine(_join_outputs(backbone), hardware)
-        draw_view = partial(view_pixels, view=view, seed=seed)
-        stream = _stream_results(images, todo, stamp_of, backbone, shelf, engine, draw_view)
-        with shelf or contextlib.nullcontext(), contextlib.closing(stream):  # however it ends, the workers end first
-            for done, result in enumerate(stream, start=1):
-                i = result.position
-                if isinstance(result.codes, Failure):
-                    failures[i] = result.codes
+        visit = _Visit(images, stamp_of, backbone, views, seed, shelves, writer)
+        results: Iterator[Any] = engine.stream(todo, visit.load, chunk=CHUNK if len(todo) >= MANY_IMAGES else 1)
+        with visit, contextlib.closing(cast(Any, results)):  # however it ends, the workers end first
+            for done, result in enumerate(results, start=1):
+                i, note = result.item, visit.notes.pop(result.item, None)
+                if note is None:
+                    failures[i] = result.instead
                 else:
-                    row = _to_float16(result.codes, images[i], backbone) if result.is_new else result.codes
-                    digests[i], rows[i] = result.digest, row[: rows.shape[1]]
-                    n_computed += result.is_new
-                    if shelf:
-                        shelf.put(result.digest, row if result.is_new else None, result.stamp)
+                    row = visit.keep(i, note, result.outputs["codes"] if result.outputs else ())
+                    digests[i], rows[i] = note.digest, row[: rows.shape[1]]
+                    n_computed += any(stored is None for stored in note.stored)
                 progress("codes", done, len(todo))
     index = np.array([i for i, digest in enumerate(digests) if digest is not None], np.int64)
     usable_digests = [digest for digest in digests if digest is not None]
     return Codes(rows if len(index) == len(images) else rows[index], widths, index, usable_digests, failures, n_computed)
 
 
-class _ImageResult(NamedTuple):
-    """One image's codes, or its Failure; is_new: whether they were computed, and are not from the store."""
+def _shelf(store: Store, backbone: Backbone, view: str, seed: int, is_deep: bool, hardware: Hardware) -> Shelf:
+    """The rows of the store that a view's codes are in: keyed by everything that changes them."""
+    device = hardware.device.upper()
+    recipe = {
+        "backbone": backbone.sha256,
+        "preprocess": asdict(backbone.preprocess),
+        "view": view_key(view, seed),
+        "precision": hardware.precision,
+        "device": device.split(":")[0] if hardware.torch_device else device,
+        "pixels": PIXELS_VERSION,
+    }
+    lengths = (backbone.n_codes, *([sum(backbone.widths[1:])] if backbone.widths[1:] else []))
+    return Shelf(store, recipe, backbone.name, lengths, n_parts=None if is_deep else 1, is_whole=_is_finite)
 
-    position: int
+
+class _Note(NamedTuple):
+    """What was found at an image: its sha256, each view's stored codes (None: to be computed), and its statistics."""
+
     digest: bytes
-    codes: np.ndarray | Failure
     stamp: Stamp | None
-    is_new: bool
+    stored: list[np.ndarray | None]
+    stats: bytes | None
+
+
+@dataclass
+class _Visit:
+    """Reads an image once, for everything that is not stored of it: its codes under each view, and its statistics.
+
+    notes: by position, of the images that have been loaded and not yet been taken.
+    """
+
+    images: Sequence[ImageRef]
+    stamp_of: Callable[[ImageRef], Stamp | None]
+    backbone: Backbone
+    views: Sequence[str]
+    seed: int
+    shelves: Sequence[Shelf]
+    writer: StatsWriter | None
+    notes: dict[int, _Note] = field(default_factory=dict)
+
+    def __enter__(self) -> _Visit:
+        with contextlib.ExitStack() as stack:
+            for shelf in [*self.shelves, *([self.writer.shelf] if self.writer else [])]:
+                stack.enter_context(shelf)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def keep(self, position: int, note: _Note, computed: Sequence[np.ndarray]) -> np.ndarray:
+        """Store what is new of an image, and average its codes over views; computed: of the views that were not stored."""
+        fresh = iter(computed)
+        rows = [
+            _to_float16(next(fresh), self.images[position], self.backbone) if stored is None else stored
+            for stored in note.stored
+        ]
+        for shelf, row, stored in zip(self.shelves, rows, note.stored, strict=False):
+            shelf.put(note.digest, row if stored is None else None, note.stamp)
+        if self.writer and note.stats is not None:
+            self.writer.put(note.digest, note.stats)
+        width = min(map(len, rows))
+        return _mean([row[:width] for row in rows])
+
+    def load(self, _: int, position: int) -> np.ndarray | Failure | None:
+        """The pixels to infer, (v, size, size, 3) uint8, for the views that are not stored; None for none; or a Failure."""
+        image = self.images[position]
+        stamp = self.stamp_of(image)  # before it is read, so that a change meanwhile shows
+        content = content_of(image)
+        if isinstance(content, Failure):
+            return content
+        # An image without bytes of its own is hashed once it has proved to be one.
+        loaded = None if isinstance(content, bytes) else self._decode(content, None)
+        if isinstance(loaded, Failure):
+            return loaded
+        digest = digest_of(content)
+        stored = [shelf.get(digest) for shelf in self.shelves] or [None] * len(self.views)
+        is_stored = all(row is not None for row in stored)
+        if is_stored and not (self.writer and self.writer.wants(digest)):
+            self.notes[position] = _Note(digest, stamp, stored, None)
+            return None
+        if loaded is None or self.writer:
+            loaded = self._decode(content, digest)
+        if isinstance(loaded, Failure):
+            return loaded
+        square, stats = loaded
+        self.notes[position] = _Note(digest, stamp, stored, stats)
+        to_infer = [view for view, row in zip(self.views, stored, strict=True) if row is None]
+        if not to_infer:
+            return None
+        return np.stack([view_pixels(square, view=view, seed=self.seed, digest=digest) for view in to_infer])
+
+    def _decode(self, content: Any, digest: bytes | None) -> tuple[np.ndarray, bytes | None] | Failure:
+        """The square that the backbone sees, and the statistics where they are wanted; digest: None leaves them out."""
+        side = shorter_side_wanted(self.backbone.preprocess)
+        wants_stats = self.writer is not None and digest is not None and self.writer.wants(digest)
+
+        def look(pixels: np.ndarray) -> tuple[np.ndarray, bytes | None]:
+            square = crop_and_resize(pixels, self.backbone.preprocess)
+            return square, measure(content, pixels, decoded_for=side) if wants_stats else None
+
+        return decode_and_apply(content, look, shorter_side=side)
+
+
+def _mean(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Average float16 rows in float32."""
+    if len(rows) == 1:
+        return rows[0]
+    total = rows[0].astype(np.float32)
+    for row in rows[1:]:
+        total = total + row
+    return (total / len(rows)).astype(np.float16)
 
 
 def _stamp_function(images: Sequence[ImageRef]) -> Callable[[ImageRef], Stamp | None]:
@@ -167,62 +257,26 @@ def _clock_step(change_time: int) -> int:
 def _fill_from_store(
     images: Sequence[ImageRef],
     stamp_of: Callable[[ImageRef], Stamp | None],
-    shelf: Shelf,
+    shelves: Sequence[Shelf],
     rows: np.ndarray,
     digests: list[bytes | None],
 ) -> None:
     """Fill in the stored codes of files that have not changed since they were last read."""
     stamps = {i: stamp for i, image in enumerate(images) if (stamp := stamp_of(image))}
-    stored_digests = shelf.store.digests_of(stamps.values())
+    store = shelves[0].store
+    stored_digests = store.digests_of(stamps.values())
     places: dict[bytes, list[int]] = {}
     for i, stamp in stamps.items():
         if stamp.path in stored_digests:
             places.setdefault(stored_digests[stamp.path], []).append(i)
     for chunk in chunks(list(places)):
-        for digest, codes in shelf.get_many(chunk).items():
-            for i in places[digest]:
-                digests[i], rows[i] = digest, codes
-    shelf.store.touch([digest for digest in places if digests[places[digest][0]]])
-
-
-def _stream_results(
-    images: Sequence[ImageRef],
-    todo: Sequence[int],
-    stamp_of: Callable[[ImageRef], Stamp | None],
-    backbone: Backbone,
-    shelf: Shelf | None,
-    engine: Engine,
-    draw_view: Callable[..., np.ndarray],
-) -> Generator[_ImageResult, None, None]:
-    """Read, look up, decode and infer images; one that was moved or renamed is found in the store by its sha256."""
-    notes: dict[int, tuple[bytes, Stamp | None]] = {}
-
-    def load(_: int, position: int) -> Any:
-        image = images[position]
-        stamp = stamp_of(image)  # before it is read, so that a change meanwhile shows
-        content = content_of(image)
-        if isinstance(content, Failure):
-            return content
-        # An image without bytes of its own is hashed once it has proved to be one.
-        pixels = None if isinstance(content, bytes) else load_image(content, backbone.preprocess)
-        if isinstance(pixels, Failure):
-            return pixels
-        digest = digest_of(content)
-        notes[position] = digest, stamp
-        stored_row = shelf.get(digest) if shelf else None
-        if stored_row is not None:
-            return stored_row
-        pixels = load_image(content, backbone.preprocess) if pixels is None else pixels
-        return pixels if isinstance(pixels, Failure) else draw_view(pixels, digest=digest)
-
-    result: Result[int]
-    chunk = CHUNK if len(todo) >= MANY_IMAGES else 1
-    for result in engine.stream(todo, load, chunk=chunk):
-        digest, stamp = notes.pop(result.item, (b"", None))
-        if result.outputs is not None:
-            yield _ImageResult(result.item, digest, result.outputs["codes"], stamp, True)
-        else:
-            yield _ImageResult(result.item, digest, result.instead, stamp, False)
+        of_views = [shelf.get_many(chunk) for shelf in shelves]
+        for digest in chunk:
+            if all(digest in of_view for of_view in of_views):
+                row = _mean([of_view[digest] for of_view in of_views])
+                for i in places[digest]:
+                    digests[i], rows[i] = digest, row
+    store.touch([digest for digest in places if digests[places[digest][0]]])
 
 
 def _join_outputs(backbone: Backbone) -> bytes:

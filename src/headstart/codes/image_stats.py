@@ -23,7 +23,8 @@ from headstart.engines.hardware import available_cores
 from headstart.engines.ordered import Result, in_order
 from headstart.progress import Progress
 
-VERSION = 1  # raise it when anything below gives other numbers or pictures than before
+VERSION = 2  # raise it when anything below gives other numbers or pictures than before
+DECODED_SIDE = 432  # pixels that the shorter side keeps, as for codes of whole photos at 288 pixels: one decoding for both
 LUMA_SIDE = 160  # pixels of the shorter side that numbers are measured at, so that they can be compared between photos
 PICTURE_SIDE = 64  # pixels of a picture's shorter side
 PICTURE_LONGEST = 128  # a panorama of 1:20 would fill its row otherwise
@@ -59,6 +60,22 @@ class ImageStats:
         return ImageStats(**arrays, pictures=tuple(self.pictures[i] for i in rows.tolist()))
 
 
+class StatsWriter:
+    """The statistics that the store holds, and those that are added to it. shelf: to be entered while rows are put."""
+
+    def __init__(self, store: Store) -> None:
+        recipe = {"version": VERSION, "preprocess": {"size": LUMA_SIDE}, "view": "original", "precision": "-"}
+        self.shelf = Shelf(store, recipe, "glance", [ROW.itemsize // 2], is_whole=_is_whole)
+
+    def wants(self, digest: bytes) -> bool:
+        """Whether a photo's statistics are not stored."""
+        return self.shelf.get(digest) is None
+
+    def put(self, digest: bytes, row: bytes) -> None:
+        """Store what `measure` gave."""
+        self.shelf.put(digest, np.frombuffer(row, np.float16), None)
+
+
 def compute_image_stats(
     images: Sequence[ImageRef],
     digests: Sequence[bytes],
@@ -72,24 +89,23 @@ def compute_image_stats(
     threads: by default as many as there are cores. Neither a photo nor a store that cannot be written raises an error.
     """
     rows: dict[bytes, bytes] = {}
-    recipe = {"version": VERSION, "preprocess": {"size": LUMA_SIDE}, "view": "original", "precision": "-"}
-    shelf = Shelf(store, recipe, "glance", [ROW.itemsize // 2], is_whole=_is_whole) if store else None
-    if shelf:
-        _fill_from_store(digests, shelf, rows)
+    writer = StatsWriter(store) if store else None
+    if writer:
+        _fill_from_store(digests, writer.shelf, rows)
     todo = [i for i, digest in enumerate(digests) if digest not in rows]
 
-    def measure(index: int, i: int) -> Result[int]:
+    def compute(index: int, i: int) -> Result[int]:
         is_known = digests[i] in rows  # by now, of a copy
         return Result(index, i, None, None if is_known else _compute_row(images[i], digests[i]))
 
-    stream = in_order(todo, measure, workers=max(1, min(threads or available_cores(), len(todo))))
-    with shelf or contextlib.nullcontext(), contextlib.closing(stream):
+    stream = in_order(todo, compute, workers=max(1, min(threads or available_cores(), len(todo))))
+    with writer.shelf if writer else contextlib.nullcontext(), contextlib.closing(stream):
         for done, result in enumerate(stream, start=1):
             digest, row = digests[result.item], result.instead
             if row is not None and digest not in rows:
                 rows[digest] = row
-                if shelf:
-                    shelf.put(digest, np.frombuffer(row, np.float16), None)
+                if writer:
+                    writer.put(digest, row)
             progress("glance", done, len(todo))
     return _stack_rows([rows.get(digest, b"") for digest in digests])
 
@@ -129,10 +145,25 @@ def _is_whole(row: np.ndarray) -> bool:
 def _compute_row(image: ImageRef, digest: bytes) -> bytes | None:
     """Compute one photo's row; None where it can no longer be read, or is another photo by now."""
     content = same_content_of(image, digest)
-    if isinstance(content, Failure):
-        return None
-    row = decode_and_apply(content, lambda pixels: _measure(content, pixels), shorter_side=LUMA_SIDE)
+    return None if isinstance(content, Failure) else _decode_and_measure(content)
+
+
+def _decode_and_measure(content: Any) -> bytes | None:
+    row = decode_and_apply(content, lambda pixels: _measure(content, pixels), shorter_side=DECODED_SIDE)
     return None if isinstance(row, Failure) else row
+
+
+def measure(content: Any, pixels: np.ndarray, *, decoded_for: int) -> bytes | None:
+    """Measure an image that was decoded for something else; gives a row of the store.
+
+    content: the file's bytes, or an image. decoded_for: decode's shorter_side; where it gave other pixels than measuring
+    needs, the image is decoded again, so that a photo has the same statistics whatever else it was read for.
+    """
+    shorter = min(_size(content, pixels))
+    is_full_size = shorter < 2 * min(decoded_for or shorter, DECODED_SIDE)  # see decoding.decode
+    if decoded_for == DECODED_SIDE or is_full_size:
+        return _measure(content, pixels)
+    return _decode_and_measure(content)
 
 
 def _measure(content: Any, pixels: np.ndarray) -> bytes:

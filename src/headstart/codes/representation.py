@@ -53,45 +53,50 @@ def represent(
     store: Store | None,
     *,
     seed: int = 0,
+    with_stats: bool = False,
     hardware: Hardware = Hardware(),
     progress: Progress = lambda *_: None,
 ) -> Codes:
     """Compute every image's codes in a representation: values (m, d), or (m, 1 + n_views, d), the image itself first.
 
-    seed: of the views. Raises DataError where an image can be used with one backbone or view and not with another.
+    seed: of the views. with_stats: measure the images' statistics in the same visit, for the store. Raises DataError where
+    an image can be used with one backbone or view and not with another.
     """
-    codes = _codes_of_view(images, representation, ORIGINAL, store, seed, hardware, progress)
-    values, n_computed = codes.values, codes.n_computed
-    if representation.is_mirrored:
-        mirrored = _check_same_images(
-            codes, _codes_of_view(images, representation, MIRRORED, store, seed, hardware, progress), images
-        )
-        values, n_computed = _mean(values, mirrored.values), n_computed + mirrored.n_computed
-    if representation.views:
-        views = [
-            _check_same_images(codes, _codes_of_view(images, representation, v, store, seed, hardware, progress), images)
-            for v in representation.views
-        ]
-        values = np.stack([values, *(codes.values for codes in views)], axis=1)
-        n_computed += sum(codes.n_computed for codes in views)
-    return replace(codes, values=values, n_computed=n_computed)
+    kept = (ORIGINAL, MIRRORED) if representation.is_mirrored else (ORIGINAL,)
+    codes = _codes_of_views(images, representation, kept, store, seed, with_stats, hardware, progress)
+    if not representation.views:
+        return codes
+    views = []
+    for view in representation.views:
+        other = _codes_of_views(images, representation, (view,), store, seed, False, hardware, progress)
+        views.append(_check_same_images(codes, other, images))
+    n_computed = codes.n_computed + sum(codes.n_computed for codes in views)
+    return replace(codes, values=np.stack([codes.values, *(codes.values for codes in views)], axis=1), n_computed=n_computed)
 
 
-def _codes_of_view(
+def _codes_of_views(
     images: Sequence[ImageRef],
     representation: Representation,
-    view: str,
+    views: Sequence[str],
     store: Store | None,
     seed: int,
+    with_stats: bool,
     hardware: Hardware,
     progress: Progress,
 ) -> Codes:
-    """Compute one view's codes of all the backbones, concatenated in their order."""
-    codes_of_each = []
+    """Compute codes averaged over views, of all the backbones, concatenated in their order."""
+    codes_of_each: list[Codes] = []
     for backbone in representation.backbones:
-        is_deep = representation.n_layers > 1
         codes = compute_codes(
-            images, backbone, store, view=view, seed=seed, is_deep=is_deep, hardware=hardware, progress=progress
+            images,
+            backbone,
+            store,
+            views=views,
+            seed=seed,
+            is_deep=representation.n_layers > 1,
+            with_stats=with_stats and not codes_of_each,
+            hardware=hardware,
+            progress=progress,
         )
         widths = codes.widths[: representation.n_layers]
         codes_of_each.append(replace(codes, values=codes.values[:, : sum(widths)], widths=widths))
@@ -113,15 +118,6 @@ def _check_same_images(first: Codes, second: Codes, images: Sequence[ImageRef]) 
         raise DataError(f"{display_name(images[odd[0]])} could not be read again while its codes were computed; start again")
     check_same([images[i] for i in first.index], first.digests, second.digests, "their codes were computed")
     return second
-
-
-def _mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Average (n, d) float16 codes, a thousand rows at a time: all of them in float32 would be twice as large."""
-    mean = np.empty_like(a)
-    for start in range(0, len(a), 1000):
-        part = slice(start, start + 1000)
-        mean[part] = (a[part].astype(np.float32) + b[part].astype(np.float32)) / 2
-    return mean
 
 
 def pixels_for(images: Sequence[ImageRef], size: int) -> str:

@@ -50,9 +50,20 @@ class Workspace:
             yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
-    def represent(self, images: Sequence[ImageRef], representation: Representation) -> Codes:
-        """Compute the codes of images, those that the store does not hold; failures are among them."""
-        return represent(images, representation, self.store, seed=self.seed, hardware=self.hardware, progress=self.progress)
+    def represent(self, images: Sequence[ImageRef], representation: Representation, *, with_stats: bool = False) -> Codes:
+        """Compute the codes of images, those that the store does not hold; failures are among them.
+
+        with_stats: measure the images' statistics in the same visit, for the store.
+        """
+        return represent(
+            images,
+            representation,
+            self.store,
+            seed=self.seed,
+            with_stats=with_stats,
+            hardware=self.hardware,
+            progress=self.progress,
+        )
 
     def represent_again(
         self, images: Sequence[ImageRef], digests: Sequence[bytes], representation: Representation, *, during: str

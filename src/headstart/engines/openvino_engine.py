@@ -23,7 +23,7 @@ import numpy as np
 
 from headstart.engines.forks import AT_FORK, BUSY_FORK, COMPILING, INHERITED, mark_at_fork
 from headstart.engines.hardware import Hardware, available_cores
-from headstart.engines.ordered import WINDOW, Outputs, Result, T, in_order, numbered_chunks
+from headstart.engines.ordered import WINDOW, Outputs, Result, T, in_order, is_pixels, numbered_chunks, stack_outputs
 from headstart.errors import BackboneError
 
 
@@ -68,6 +68,10 @@ class OpenVINOEngine:
         finally:
             self._idle.put(request)
 
+    def _infer_all(self, pixels: np.ndarray) -> Outputs:
+        """Run one image, or each of several."""
+        return self.infer(pixels) if pixels.ndim == 3 else stack_outputs([self.infer(each) for each in pixels])
+
     @property
     def is_busy(self) -> bool:
         """Whether a thread is inferring."""
@@ -84,17 +88,16 @@ class OpenVINOEngine:
     ) -> Iterator[Result[T]]:
         """Load and infer items on all cores; yields a Result each, in order, with memory bounded by a small window.
 
-        load: called with an item's index and the item, in a worker; returns (size, size, 3) uint8 pixels, or anything else
-        (a Failure, codes from the store), which is passed through as it is. chunk: how many items a worker takes at a time;
-        it loads them all, and then infers one after the other.
+        load: called with an item's index and the item, in a worker; returns uint8 pixels, (size, size, 3), or those of
+        several images, (v, size, size, 3), whose outputs are stacked, (v, d); or anything else (a Failure, codes from the
+        store), which is passed through as it is. chunk: how many items a worker takes at a time; it loads them all, and then
+        infers one after the other.
         """
 
         def work(index: int, chunk_of_items: Sequence[tuple[int, T]]) -> Result[Any]:
             loaded = [load(i, item) for i, item in chunk_of_items]
             results = [
-                Result(i, item, self.infer(pixels))
-                if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
-                else Result(i, item, None, pixels)
+                Result(i, item, self._infer_all(pixels)) if is_pixels(pixels) else Result(i, item, None, pixels)
                 for (i, item), pixels in zip(chunk_of_items, loaded, strict=True)
             ]
             return Result(index, None, None, results)

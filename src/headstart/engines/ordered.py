@@ -6,7 +6,7 @@ import itertools
 import os
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +28,16 @@ class Result(Generic[T]):
     item: T
     outputs: Outputs | None
     instead: Any = None
+
+
+def is_pixels(value: Any) -> bool:
+    """Whether what `load` returned is to be inferred."""
+    return isinstance(value, np.ndarray) and value.dtype == np.uint8
+
+
+def stack_outputs(rows: Sequence[Outputs]) -> Outputs:
+    """Stack the outputs for several images, (d,) each, to (v, d)."""
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def numbered_chunks(items: Iterable[T], n: int) -> Iterator[list[tuple[int, T]]]:

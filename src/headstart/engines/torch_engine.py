@@ -24,7 +24,7 @@ import numpy as np
 
 from headstart.engines.forks import mark_at_fork
 from headstart.engines.hardware import Hardware, available_cores
-from headstart.engines.ordered import SPAWN, Outputs, Result, in_order
+from headstart.engines.ordered import SPAWN, Outputs, Result, in_order, is_pixels, stack_outputs
 from headstart.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -159,20 +159,23 @@ class TorchEngine:
         """Run the pixels in a stream of loaded items in batches; the stream stays in order, and other items pass through."""
         waiting: deque[Result[T]] = deque()
         flights: deque[_Flight] = deque()
+        rows: deque[Outputs] = deque()
         pixels: list[np.ndarray] = []
         for result in loaded:
             waiting.append(result)
-            if _is_pixels(result.instead):
-                pixels.append(result.instead)
-            if len(pixels) >= self.batch:
-                flights.append(self._run(pixels, self.batch))
-                pixels = []
-            if len(flights) > IN_FLIGHT or not (flights or pixels):
-                yield from _match_outputs(waiting, flights.popleft().rows() if flights else [])
+            if is_pixels(result.instead):
+                pixels += _each(result.instead)
+            while len(pixels) >= (n := self.batch):  # which may shrink as it runs
+                flights.append(self._run(pixels[:n], n))
+                pixels = pixels[n:]
+            while len(flights) > IN_FLIGHT:
+                rows += flights.popleft().rows()
+            yield from _match_outputs(waiting, rows)
         if pixels:
             flights.append(self._run(pixels, self.batch))
-        while flights:
-            yield from _match_outputs(waiting, flights.popleft().rows())
+        for flight in flights:
+            rows += flight.rows()
+        yield from _match_outputs(waiting, rows)
 
     def _run(self, pixels: Sequence[np.ndarray], batch: int) -> _Flight:
         """Send images off in batches of one size, halved for good where there is not enough memory for so many."""
@@ -278,16 +281,24 @@ def _groups(items: Iterable[T], n: int) -> Iterator[list[tuple[int, T]]]:
         yield group
 
 
-def _is_pixels(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == np.uint8
+def _each(pixels: np.ndarray) -> Sequence[np.ndarray]:
+    """The images of what `load` returned: one, or several."""
+    return [pixels] if pixels.ndim == 3 else list(pixels)
 
 
-def _match_outputs(waiting: deque[Result[T]], rows: Sequence[Outputs]) -> Iterator[Result[T]]:
-    """Yield from the front of the queue what is finished: pixels with their rows of outputs, and items that need none."""
-    remaining = deque(rows)
-    while waiting and (remaining or not _is_pixels(waiting[0].instead)):
+def _match_outputs(waiting: deque[Result[T]], rows: deque[Outputs]) -> Iterator[Result[T]]:
+    """Yield from the front of the queue what is finished: pixels with their rows of outputs, and items that need none.
+
+    rows: those of the images that wait longest; what is yielded is taken from both.
+    """
+    while waiting:
+        pixels = waiting[0].instead
+        n = len(_each(pixels)) if is_pixels(pixels) else 0
+        if n > len(rows):
+            return
         result = waiting.popleft()
-        if _is_pixels(result.instead):
-            yield Result(result.index, result.item, remaining.popleft())
+        if n:
+            own = [rows.popleft() for _ in range(n)]
+            yield Result(result.index, result.item, own[0] if pixels.ndim == 3 else stack_outputs(own))
         else:
             yield result

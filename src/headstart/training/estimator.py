@@ -96,7 +96,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         head = options.first_head(dataset)
         with self._workspace() as workspace:
             backbones = find_candidates(options, workspace)
-            codes = _codes_of_all(X, backbones.first, workspace)
+            codes = _codes_of_all(X, backbones.first, workspace, with_stats=True)
             copies = group_photos(dataset, codes, workspace)
             learned = climb_ladder(
                 TrainingCodes(_training_set(dataset, codes, copies), backbones.first, workspace), head, backbones, options
@@ -153,9 +153,11 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Hardware(self.device, self.threads, self.precision)
 
 
-def _codes_of_all(images: Sequence[Any], representation: Representation, workspace: Workspace) -> Codes:
+def _codes_of_all(
+    images: Sequence[Any], representation: Representation, workspace: Workspace, *, with_stats: bool = False
+) -> Codes:
     """Compute the codes of all images; raises DataError where one cannot be used."""
-    codes = workspace.represent(images, representation)
+    codes = workspace.represent(images, representation, with_stats=with_stats)
     if codes.failures:
         i, failure = next(iter(codes.failures.items()))
         raise DataError(

@@ -72,7 +72,7 @@ def find_candidates(options: TrainOptions, workspace: Workspace) -> Backbones:
 def compute_first_codes(photos: LabelledPhotos, backbones: Backbones, workspace: Workspace) -> Codes:
     """Compute the codes of all photos that can be read, as the first representation has them."""
     with workspace.stage("codes"):
-        return workspace.represent(photos.dataset.images, backbones.first)
+        return workspace.represent(photos.dataset.images, backbones.first, with_stats=True)
 
 
 def find_copies(photos: LabelledPhotos, codes: Codes, workspace: Workspace) -> PhotoGroups:
