@@ -32,7 +32,7 @@ def written(shared: Path, n: int, folder: Path) -> Path:
 
 def lines(photos: Path, n: int, folder: Path, repeats: int) -> Iterator[Line]:
     """A line for each stage, the map's beside them, and what has to be held."""
-    options = {"cache": folder / "cache", "budget": 60.0 if n == N_FEW else 0.0}
+    options = {"cache": folder / "cache", "effort": "normal" if n == N_FEW else "quick"}
     runs = [headstart.train(photos, folder / f"run{n}-{i}", **options) for i in range(repeats + 1)][1:]
     took = {stage: median(run.about["seconds"][stage] for run in runs) for stage in (*STAGES, "map")}
     for stage, seconds in took.items():

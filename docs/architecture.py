@@ -45,7 +45,9 @@ One word for each idea, in the code, on the command line, in files and in docume
 | view | one augmented version of an image (`original`, `mirrored`, ...) | variant |
 | representation | how images become codes: backbones, pixels, layers, views | look |
 | head | what is learnt on codes | probe, top |
-| ladder, rung | the improvements that `train` tries one after the other, each on held-out images | search, trial |
+| effort | how much `train` computes and tries: a row of `EFFORTS` | budget |
+| member | one of the heads that are averaged, on some of the layers | ensemble |
+| ladder, rung | what `train` tries beside the first candidate, each on held-out images | search, trial |
 | classifier | backbone, preprocessing, head and classes in one `model.onnx` | model, predictor |
 | run | one training, and its folder with `model.onnx`, `run.json` and the report | experiment, job |
 | findings | what a run knows about each photo, in `findings.npz` | results |

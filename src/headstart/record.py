@@ -63,8 +63,9 @@ class EvaluationRecord(TypedDict):
 
 
 class CrossValidationRecord(TypedDict):
-    """What was chosen, on the images that were held out of each fold."""
+    """What was chosen, on the images that were held out of each fold; or (`by`: validation) on the data's own split."""
 
+    by: NotRequired[str]
     n_images: Count
     n_correct: Count
     accuracy: Share | None
@@ -81,6 +82,13 @@ class TrialRecord(TypedDict):
     accuracy: float
 
 
+class MemberRecord(TypedDict):
+    """A member of a mean of heads: how many codes it reads, and its share."""
+
+    codes: Count
+    share: Share
+
+
 class ChoiceRecord(TypedDict, total=False):
     """What was chosen on held-out images."""
 
@@ -91,7 +99,15 @@ class ChoiceRecord(TypedDict, total=False):
     views: Sequence[str]
     head: str
     strength: float | None
+    members: Sequence[MemberRecord]
     trials: Sequence[TrialRecord]
+
+
+class EffortRecord(TypedDict):
+    """How much was tried. is_cut: whether a clock made it less, so that another machine may choose otherwise."""
+
+    name: str
+    is_cut: bool
 
 
 class RungRecord(TypedDict):
@@ -107,6 +123,7 @@ class RungRecord(TypedDict):
     n_images: NotRequired[Count]
     why: NotRequired[str]
     is_balanced: NotRequired[bool]
+    is_cut: NotRequired[bool]
 
 
 class BinRecord(TypedDict):
@@ -276,6 +293,8 @@ class ArgumentsRecord(TypedDict, total=False):
     test: Share
     balance: bool
     backbone: str
+    learn_from_val: bool
+    report: str
 
 
 class RunRecord(TypedDict):
@@ -294,6 +313,7 @@ class RunRecord(TypedDict):
     splits_sha256: NotRequired[str]
     notes: NotRequired[list[str]]
     choice: NotRequired[ChoiceRecord]
+    effort: NotRequired[EffortRecord]
     ladder: NotRequired[Sequence[RungRecord]]
     cross_validation: NotRequired[CrossValidationRecord]
     thresholds: NotRequired[Sequence[float] | None]

@@ -9,7 +9,7 @@ import pytest
 from headstart.backbones import find
 from headstart.backbones.backbone import MORE, WHOLE
 from headstart.backbones.builtin import BACKBONES, is_installed
-from headstart.backbones.find import AUTO, BackboneSpec, find_backbone, find_backbones, notes_on, wider_backbone
+from headstart.backbones.find import AUTO, BackboneSpec, find_backbone, notes_on, others_like, wider_backbone
 from headstart.backbones.huggingface.download import HubFile
 from headstart.engines.hardware import Hardware
 from headstart.engines.openvino_engine import OpenVINOEngine
@@ -26,12 +26,14 @@ def test_an_unknown_name_lists_the_near_ones_and_the_ways_to_name_one(name, tmp_
         find_backbone(BackboneSpec(name), tmp_path)
 
 
-def test_auto_is_the_default_and_all_that_is_installed(tmp_path):
+def test_auto_is_the_default_and_all_that_is_installed_at_the_same_pixels(tmp_path):
     installed = {name for name, row in BACKBONES.items() if is_installed(row)}
     if len(installed) == 1:
         pytest.skip("the extra backbones is not installed, so that auto is the default alone")
-    first, others = find_backbones(BackboneSpec(AUTO), tmp_path)
+    first = wider_backbone(find_backbone(BackboneSpec(AUTO), tmp_path), BackboneSpec(AUTO), tmp_path)
+    others = others_like(first, tmp_path)
     assert first.name == "efficientnet-lite0" and {b.name for b in others} == installed - {"efficientnet-lite0"}
+    assert {b.preprocess for b in others} == {first.preprocess}
 
 
 def test_a_wider_look_sees_the_whole_photo(tmp_path):

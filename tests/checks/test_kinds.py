@@ -278,7 +278,7 @@ def test_a_folder_is_checked(messy, tiny_onnx, tmp_path):
     assert found["blank"].paths == (str(messy / "blue" / "blank.png"),)
     assert found["unreadable"].paths == (str(messy / "green" / "broken.png"),)
     assert checked.n_images == 63 and checked.classes == ("blue", "green", "red") and checked.n_of_class == (21, 21, 21)
-    assert {"codes", "glance", "labels"} <= set(told)
+    assert {"codes", "compare", "labels"} <= set(told)
     assert before == sorted((p, p.stat().st_mtime_ns) for p in messy.rglob("*")), "nothing was changed"
     told = json.loads(json.dumps(checked.to_json()))
     assert told["images"] == 63 and told["kinds"]["duplicate"] == 1 and len(told["issues"]) == len(checked.issues)

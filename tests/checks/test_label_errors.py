@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from headstart.checks.label_errors import MAX_QUALITY, confident_classes, find_label_errors, out_of_fold
-from headstart.data.splits import ONE_FOLD_FROM
+from headstart.checks.label_errors import MAX_QUALITY, TRIAL_FOLD_FROM, confident_classes, find_label_errors, out_of_fold
 from headstart.numerics.losses import is_right
 
 
@@ -29,7 +28,7 @@ def swapped(labels, k, n, seed=0):
     return given, np.isin(np.arange(len(labels)), which)
 
 
-@pytest.mark.parametrize("n", [200, ONE_FOLD_FROM + 100])
+@pytest.mark.parametrize("n", [200, TRIAL_FOLD_FROM + 100])
 def test_most_of_the_first_listed_are_the_swapped_ones_and_so_are_the_flagged(n):
     codes, labels = clusters(n)
     given, is_swapped = swapped(labels, 3, n // 20)

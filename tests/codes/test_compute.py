@@ -35,6 +35,7 @@ from headstart.data.datasets import load_dataset
 from headstart.data.decoding import decode_and_apply, read_bytes
 from headstart.data.images import Preprocess, load_image, shorter_side_wanted
 from headstart.data.tables import digest_of
+from headstart.data.views import DrawnViews
 from headstart.engines.hardware import Hardware
 from headstart.errors import BackboneError, CacheError
 from support.disk import fill
@@ -117,7 +118,7 @@ def test_a_new_photo_alone_is_computed(work, photos, tiny, store):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda b: ({"views": ("mirrored",)}, b),
+        lambda b: ({"views": DrawnViews(("mirrored",))}, b),
         lambda b: ({"hardware": Hardware(precision="f32")}, b),
         lambda b: ({}, replace(b, preprocess=replace(b.preprocess, crop=1.0))),
         lambda b: ({}, replace(b, preprocess=replace(b.preprocess, resample="bicubic"))),
@@ -374,28 +375,28 @@ def test_a_deeper_layer_of_no_numbers_names_the_image(is_deep, work, store, tmp_
 
 def test_views_are_kept_apart_and_are_the_same_each_time(work, tiny, store):
     ways = [("original", 0), ("mirrored", 0), ("rotation=15", 0), ("rotation=15", 1), ("rotation=20", 0)]
-    first = {way: compute_codes(work, tiny, store, views=(way[0],), seed=way[1]) for way in ways}
+    first = {way: compute_codes(work, tiny, store, views=DrawnViews((way[0],), way[1])) for way in ways}
     assert {done.n_computed for done in first.values()} == {60}
     for i, way in enumerate(ways):
-        again = compute_codes(work, tiny, store, views=(way[0],), seed=way[1])
+        again = compute_codes(work, tiny, store, views=DrawnViews((way[0],), way[1]))
         assert again.n_computed == 0
         np.testing.assert_array_equal(again.values, first[way].values)
-        fresh = compute_codes(work, tiny, None, views=(way[0],), seed=way[1])
+        fresh = compute_codes(work, tiny, None, views=DrawnViews((way[0],), way[1]))
         np.testing.assert_array_equal(fresh.values, first[way].values)
         assert all((again.values != first[other].values).any() for other in ways[:i])
 
 
 def test_a_view_without_chance_is_the_same_for_every_seed(work, tiny, store):
-    compute_codes(work, tiny, store, views=("mirrored",), seed=0)
-    assert compute_codes(work, tiny, store, views=("mirrored",), seed=5).n_computed == 0
-    compute_codes(work, tiny, store, views=("original",), seed=0)
-    assert compute_codes(work, tiny, store, views=("original",), seed=5).n_computed == 0
+    compute_codes(work, tiny, store, views=DrawnViews(("mirrored",), 0))
+    assert compute_codes(work, tiny, store, views=DrawnViews(("mirrored",), 5)).n_computed == 0
+    compute_codes(work, tiny, store, views=DrawnViews(("original",), 0))
+    assert compute_codes(work, tiny, store, views=DrawnViews(("original",), 5)).n_computed == 0
 
 
 def test_a_view_is_of_the_image_and_not_of_its_name(work, photos, tiny, store):
-    first = compute_codes(work, tiny, None, views=("crop=20",), seed=1)
+    first = compute_codes(work, tiny, None, views=DrawnViews(("crop=20",), 1))
     (photos / "red").rename(photos / "crimson")
-    moved = compute_codes(files_of(photos), tiny, None, views=("crop=20",), seed=1)
+    moved = compute_codes(files_of(photos), tiny, None, views=DrawnViews(("crop=20",), 1))
     rows = dict(zip(first.digests, first.values, strict=True))
     assert all((rows[digest] == row).all() for digest, row in zip(moved.digests, moved.values, strict=True))
 
@@ -403,10 +404,14 @@ def test_a_view_is_of_the_image_and_not_of_its_name(work, photos, tiny, store):
 def test_the_mirrored_codes_are_those_of_the_mirror_image(tiny):
     whole = replace(tiny, preprocess=replace(tiny.preprocess, crop=1.0))
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    (plain,), (mirrored,) = (compute_codes([image], whole, None, views=(v,)).values for v in ("original", "mirrored"))
+    (plain,), (mirrored,) = (
+        compute_codes([image], whole, None, views=DrawnViews((v,))).values for v in ("original", "mirrored")
+    )
     np.testing.assert_array_equal(mirrored.reshape(3, 4, 4), plain.reshape(3, 4, 4)[:, :, ::-1])
     symmetric = np.concatenate([image[:, :16], image[:, 15::-1]], axis=1)
-    (plain,), (mirrored,) = (compute_codes([symmetric], whole, None, views=(v,)).values for v in ("original", "mirrored"))
+    (plain,), (mirrored,) = (
+        compute_codes([symmetric], whole, None, views=DrawnViews((v,))).values for v in ("original", "mirrored")
+    )
     np.testing.assert_array_equal(mirrored, plain)
 
 
@@ -1005,7 +1010,7 @@ def test_a_new_store_that_another_program_holds_says_so(tmp_path, monkeypatch):
 
 def test_the_summary_counts(work, tiny, store):
     compute_codes(work, tiny, store)
-    compute_codes(work[:20], tiny, store, views=("mirrored",))
+    compute_codes(work[:20], tiny, store, views=DrawnViews(("mirrored",)))
     summary = store.summary()
     assert (summary["images"], summary["files"]) == (60, 60)
     assert summary["path"] == str(store.path)
@@ -1084,18 +1089,20 @@ def test_the_cache_is_where_it_is_asked_for(tmp_path, monkeypatch):
 
 
 def test_views_are_averaged_in_one_visit_of_each_file(work, tiny, store, opened):
-    both = compute_codes(work, tiny, store, views=("original", "mirrored"))
+    both = compute_codes(work, tiny, store, views=DrawnViews(("original", "mirrored")))
     assert len(opened) == 60 and both.n_computed == 60
-    one, other = (compute_codes(work, tiny, store, views=(view,)) for view in ("original", "mirrored"))
+    one, other = (compute_codes(work, tiny, store, views=DrawnViews((view,))) for view in ("original", "mirrored"))
     assert one.n_computed == other.n_computed == 0 and len(opened) == 60
     mean = (one.values.astype(np.float32) + other.values) / 2
     np.testing.assert_array_equal(both.values, mean.astype(np.float16))
 
 
 def test_a_view_that_is_stored_is_not_computed_again_beside_one_that_is_not(work, tiny, store):
-    compute_codes(work, tiny, store, views=("mirrored",))
-    fresh = compute_codes(work, tiny, None, views=("original", "mirrored"))
-    np.testing.assert_array_equal(compute_codes(work, tiny, store, views=("original", "mirrored")).values, fresh.values)
+    compute_codes(work, tiny, store, views=DrawnViews(("mirrored",)))
+    fresh = compute_codes(work, tiny, None, views=DrawnViews(("original", "mirrored")))
+    np.testing.assert_array_equal(
+        compute_codes(work, tiny, store, views=DrawnViews(("original", "mirrored"))).values, fresh.values
+    )
 
 
 def test_statistics_of_the_same_visit_are_those_of_a_visit_of_their_own(work, tiny, store, opened):

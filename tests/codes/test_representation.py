@@ -13,6 +13,7 @@ from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes import compute as codes_module
 from headstart.codes.compute import _mean, compute_codes
 from headstart.codes.representation import Representation, pixels_for, represent
+from headstart.data.views import DrawnViews
 from headstart.engines.hardware import Hardware
 from headstart.errors import DataError
 from support.networks import write_deep_backbone
@@ -48,7 +49,7 @@ def test_backbones_stand_side_by_side(deep, other, store):
 
 def test_mirrored_is_the_mean_of_both(deep, store):
     plain = compute_codes(PICTURES, deep, store, is_deep=True).values.astype(np.float32)
-    turned = compute_codes(PICTURES, deep, store, views=("mirrored",), is_deep=True).values.astype(np.float32)
+    turned = compute_codes(PICTURES, deep, store, views=DrawnViews(("mirrored",)), is_deep=True).values.astype(np.float32)
     looked = represent(PICTURES, Representation((deep,), 4, is_mirrored=True), store)
     assert looked.values.dtype == np.float16
     np.testing.assert_allclose(looked.values, (plain + turned) / 2, rtol=1e-3, atol=1e-6)
@@ -74,7 +75,7 @@ def test_views_come_after_the_photo_itself(deep, store):
     looked = represent(PICTURES, Representation((deep,), 2, views=("mirrored", "rotation=30")), store, seed=3)
     assert looked.values.shape == (5, 3, 40)
     for i, view in enumerate(("original", "mirrored", "rotation=30")):
-        expected = compute_codes(PICTURES, deep, store, views=(view,), seed=3, is_deep=True)
+        expected = compute_codes(PICTURES, deep, store, views=DrawnViews((view,), 3), is_deep=True)
         assert expected.n_computed == 0
         np.testing.assert_array_equal(looked.values[:, i], expected.values[:, :40])
 
@@ -134,7 +135,7 @@ def test_a_photo_that_vanishes_between_two_backbones_stops_with_its_name(deep, o
         represent([str(path)], Representation((deep, other)), store, progress=remove)
 
 
-@pytest.mark.parametrize(("shorter", "expected"), [(40, WHOLE), (300, MORE)])
+@pytest.mark.parametrize(("shorter", "expected"), [(40, WHOLE), (195, MORE), (300, MORE)])
 def test_no_more_pixels_are_asked_for_than_the_photos_have(shorter, expected, tmp_path):
     pixels = picture((9, 99, 199), 1, (2 * shorter, shorter))
     Image.fromarray(pixels).save(tmp_path / "photo.png")

@@ -6,8 +6,8 @@ import pytest
 from headstart.errors import HeadstartError
 from headstart.heads import mlp, nearest
 from headstart.heads.head import Head
-from headstart.heads.kinds import HEADS
-from headstart.heads.logistic import SigmoidRegression, SoftmaxRegression
+from headstart.heads.kinds import HEADS, make_fitter
+from headstart.heads.logistic import Member, SigmoidRegression, SoftmaxRegression
 from headstart.numerics.losses import balanced_weights, is_right, losses, sigmoid, softmax, unit_rows
 
 STRENGTH = {"softmax": 1e-3, "sigmoid": 1e-3, "hidden": 0.5, "class-mean": 0.03, "nearest": 5}
@@ -313,7 +313,7 @@ def test_a_start_changes_the_way_and_not_the_minimum():
 def test_stronger_regularisation_gives_smaller_weights():
     codes, labels = blobs(200, 30, 3, spread=2.0)
     problem = SoftmaxRegression(codes, labels, 3)
-    sizes = [np.abs(problem.fit(l2)[:-1]).mean() for l2 in (10, 0.1, 0.001)]
+    sizes = [np.abs(problem.fit(l2)[0][:-1]).mean() for l2 in (10, 0.1, 0.001)]
     assert sizes[0] < sizes[1] < sizes[2]
 
 
@@ -371,3 +371,61 @@ def test_the_nearest_are_too_many_to_carry_along(monkeypatch):
     codes, labels = blobs(60, 5, 2)
     with pytest.raises(HeadstartError, match="all 60 images along; it takes 50 at most: use softmax"):
         HEADS["nearest"].fitter(codes, labels, 2)
+
+
+# ---- means of heads
+
+
+def mean_of(codes, labels, k, members, *, kind="softmax", widths=()):
+    problem = make_fitter(kind, codes, labels, k, widths, members)
+    return problem, problem.fit(1e-3)
+
+
+@pytest.mark.parametrize("n", [40, 160])
+def test_a_mean_of_heads_is_the_mean_of_their_log_probabilities(n):
+    codes, labels = blobs(n, 60, 3, spread=2.0)
+    members = [Member(0, 20), Member(0, 60)]
+    problem, solution = mean_of(codes, labels, 3, members, widths=(20, 40))
+    head = problem.head(solution)
+    apart = [learn("softmax", codes[:, : m.end], labels, 3, widths=(20, 40)[: 1 + (m.end > 20)]) for m in members]
+    logs = np.mean([np.log(one.probabilities(codes[:, : m.end])) for one, m in zip(apart, members, strict=True)], axis=0)
+    np.testing.assert_allclose(head.probabilities(codes), softmax(logs), atol=2e-2)
+    np.testing.assert_allclose(problem.logits(solution) - head.logits(codes), 0, atol=1)  # but for a constant an image
+    assert len(head.layers) == 1 and head.layers[0][0].shape == (60, 3)
+
+
+def test_shares_say_how_much_each_member_counts():
+    codes, labels = blobs(160, 60, 3, spread=2.0)
+    whole, none = Member(0, 20, 1.0), Member(0, 60, 0.0)
+    problem, solution = mean_of(codes, labels, 3, [whole, none], widths=(20, 40))
+    alone = learn("softmax", codes[:, :20], labels, 3, widths=(20,))
+    np.testing.assert_allclose(problem.head(solution).probabilities(codes), alone.probabilities(codes[:, :20]), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_folds_side_by_side_are_learnt_as_one_after_another(kind):
+    codes, labels, k = of_kind(kind, 150, 30, spread=2.0)
+    problem = make_fitter(kind, codes, labels, k, (10, 20), [Member(0, 10), Member(0, 30)])
+    weights = (np.arange(150) % 5 != np.arange(5)[:, None]).astype(np.float32)
+    together = problem.fit_folds(1e-2, weights, tolerance=1e-6)
+    for solution, w in zip(together, weights, strict=True):
+        alone = problem.fit(1e-2, weights=w, tolerance=1e-6)
+        np.testing.assert_allclose(problem.logits(solution), problem.logits(alone), atol=0.05)
+
+
+@every_head
+def test_every_head_learns_without_each_fold(kind):
+    codes, labels, k = of_kind(kind, 150, 12, spread=0.3)
+    problem = HEADS[kind].fitter(codes, labels, k)
+    held_out = np.arange(150) < 40
+    first, second = problem.fit_folds(STRENGTH[kind], np.stack([~held_out, np.ones(150)]).astype(np.float32))
+    alone = problem.fit(STRENGTH[kind], weights=(~held_out).astype(np.float32))
+    np.testing.assert_allclose(problem.logits(first), problem.logits(alone), atol=0.05)
+    assert (problem.logits(second).argmax(axis=1) == labels).mean() > 0.95
+
+
+def test_several_labels_have_a_mean_of_heads_too():
+    codes, labels = two_labels()
+    problem, solution = mean_of(codes, labels, 3, [Member(0, 12), Member(0, 24)], kind="sigmoid", widths=(12, 12))
+    head = problem.head(solution)
+    assert head.output == "sigmoid" and ((head.probabilities(codes) > 0.5) == labels).mean() > 0.9

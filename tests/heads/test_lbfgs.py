@@ -23,10 +23,22 @@ def rosenbrock(x):
 
 
 def run(objective, start, *, whiten=as_it_is, tolerance=1e-12):
-    """The minimum that is found, and every place on the way."""
+    """The minimum that is found, and every place on the way, of one function of (d,)."""
     places = []
-    x = minimise(objective, np.asarray(start, float), whiten, tolerance, lambda place: places.append(place.copy()))
-    return x, places
+
+    def of_column(x):
+        value, gradient = objective(x[:, 0, 0])
+        return np.array([value]), gradient[:, None, None]
+
+    column = np.asarray(start, float)[:, None, None]
+    x = minimise(
+        of_column,
+        column,
+        lambda gradient: whiten(gradient[:, 0, 0])[:, None, None],
+        tolerance,
+        lambda place: places.append(place[:, 0, 0].copy()),
+    )
+    return x[:, 0, 0], places
 
 
 @pytest.mark.parametrize("condition", [1, 100, 10_000])
@@ -75,7 +87,29 @@ def test_it_ends_after_so_many_steps(monkeypatch):
     assert len(run(rosenbrock, [-1.2, 1.0])[1]) == 6
 
 
-def test_any_shape_is_minimised():
-    target = np.arange(6.0).reshape(2, 3)
-    x, _ = run(lambda x: (0.5 * float(((x - target) ** 2).sum()), x - target), np.zeros((2, 3)))
-    np.testing.assert_allclose(x, target, atol=1e-5)
+def both(x):
+    """Two functions side by side, of (2, 2, 1) places: a curved valley, and a bowl that is left at once."""
+    (valley, its_slope), bowl = rosenbrock(x[:, 0, 0]), x[:, 1, 0] - 3
+    return np.array([valley, 0.5 * float(bowl @ bowl)]), np.stack([its_slope, bowl], axis=1)[:, :, None]
+
+
+def test_functions_side_by_side_end_where_each_ends_alone():
+    start = np.stack([[-1.2, 1.0], [0.0, 0.0]], axis=1)[:, :, None]
+    places = []
+    x = minimise(both, start, as_it_is, 1e-12, lambda place: places.append(place.copy()))
+    np.testing.assert_allclose(x[:, 0, 0], run(rosenbrock, [-1.2, 1.0])[0], atol=1e-6)
+    np.testing.assert_allclose(x[:, 1, 0], 3, atol=1e-6)
+    assert (places[3][:, 1] == places[-1][:, 1]).all()  # the bowl's minimum is found, and left alone from then on
+
+
+def test_one_function_that_cannot_go_on_does_not_stop_the_others():
+    start = np.stack([[-1.2, 1.0], [1.0, 1.0]], axis=1)[:, :, None]
+
+    def with_a_wrong_gradient(x):
+        values, gradient = both(x)
+        gradient[:, 1] *= -1
+        return values, gradient
+
+    x = minimise(with_a_wrong_gradient, start, as_it_is, 1e-12, lambda _: None)
+    np.testing.assert_allclose(x[:, 0, 0], 1, atol=1e-2)
+    assert (x[:, 1, 0] == 1).all()

@@ -1,9 +1,9 @@
-"""Standardised codes and the span of a few rows: the way there and back."""
+"""Standardised codes: the way there and back."""
 
 import numpy as np
 import pytest
 
-from headstart.heads.scaling import Span, Standardised
+from headstart.heads.scaling import Standardised
 from headstart.numerics.losses import unit_rows
 
 
@@ -41,23 +41,3 @@ def test_the_codes_that_are_given_stay_as_they_are():
 def test_codes_that_say_nothing_stay_finite(codes):
     standardised = Standardised(codes.astype(np.float32))
     assert np.isfinite(standardised.rows).all() and np.isfinite(standardised.scale).all() and (standardised.scale > 0).all()
-
-
-def test_the_coordinates_of_a_span_have_the_products_of_its_rows():
-    rows = codes_of(6, 40).astype(np.float32)
-    span = Span(rows)
-    np.testing.assert_allclose(span.coordinates @ span.coordinates.T, rows @ rows.T, rtol=1e-3, atol=1e-3)
-    assert span.coordinates.shape == (6, 6)
-
-
-def test_a_solution_in_coordinates_gives_the_same_scores_from_codes():
-    rows = np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32)
-    span, solution = Span(rows), np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
-    np.testing.assert_allclose(rows @ span.weight(solution), span.coordinates @ solution, atol=1e-3)
-
-
-def test_rows_that_repeat_each_other_span_a_space_as_well():
-    rows = np.repeat(np.random.default_rng(0).normal(size=(2, 40)), 5, axis=0).astype(np.float32)
-    span = Span(rows)
-    assert np.isfinite(span.coordinates).all()
-    np.testing.assert_allclose(span.coordinates @ span.coordinates.T, rows @ rows.T, atol=0.1)

@@ -25,8 +25,9 @@ from headstart.numerics.intervals import wilson_interval
 from headstart.numerics.losses import balanced_weights, losses, softmax
 from headstart.report.sentences import numbers, result, trust
 from headstart.runs.findings import Findings
-from headstart.selection import cross_validation, ladder, rungs
+from headstart.selection import cross_validation, rungs
 from headstart.selection.cross_validation import Choice, choose_head
+from headstart.selection.sample import sample
 from headstart.training.train import train
 from headstart.trust.calibration import calibrate, calibrate_probabilities
 from headstart.trust.conformal import held_out_scores, prediction_sets, score_threshold
@@ -209,7 +210,7 @@ def tried(logits, labels, *, balance, look="", groups=None) -> rungs.Attempt:
     held_out, turn = np.arange(n), np.zeros(n, np.int64)
     head = Head(((np.zeros((1, k), np.float32), np.zeros(k, np.float32)),))
     choice = Choice(head, "softmax", 1.0, held_out, turn, logits.astype(np.float32), (), balance)
-    return rungs.Attempt(look, choice, 0.0, 0.0, labels, groups or digests(n))
+    return rungs.Attempt(look, choice, 0.0, labels, groups or digests(n))
 
 
 def rivals(n=1_000, n_rare=20):
@@ -256,20 +257,18 @@ def test_a_verdict_of_equal_classes_is_the_same_with_balance():
         assert said[0] == said[1], seed
 
 
-def test_copies_use_up_no_sample(monkeypatch):
+def test_copies_use_up_no_sample():
     """Ten photos of one class with a hundred copies each, 990 photos of another: different photos come first."""
-    monkeypatch.setattr(ladder, "FEW_IMAGES", 600)
-    monkeypatch.setattr(ladder, "MANY_IMAGES", 600)
     contents = digests(1_990)
     groups = [contents[i // 100] if i < 1_000 else contents[i] for i in range(1_990)]
     labels = (np.arange(1_990) >= 1_000).astype(np.int64)
     for balance in (False, True):
-        kept = ladder.sample(groups, labels, 2, digests=contents, balance=balance)
+        kept = sample(groups, labels, 2, most=600, digests=contents, balance=balance)
         assert len({groups[i] for i in kept}) == len(kept) and 600 <= len(kept) <= 610
         assert len({groups[i] for i in kept if labels[i] == 0}) == 10
         order = np.random.default_rng(0).permutation(1_990)
         shuffled = {"digests": [contents[i] for i in order], "balance": balance}
-        again = ladder.sample([groups[i] for i in order], labels[order], 2, **shuffled)
+        again = sample([groups[i] for i in order], labels[order], 2, most=600, **shuffled)
         assert sorted(order[again].tolist()) == kept.tolist()
 
 
@@ -291,28 +290,24 @@ def test_copies_make_no_rung_surer():
     assert lead[0] > 2 * lead[1] > 0
 
 
-def test_the_sample_of_the_ladder_holds_different_photos_of_a_rare_class(monkeypatch):
+def test_the_sample_of_the_ladder_holds_different_photos_of_a_rare_class():
     """Twelve copies of one photo are no ten photos: the others of its class must be there to be held out."""
-    monkeypatch.setattr(ladder, "FEW_IMAGES", 50)
-    monkeypatch.setattr(ladder, "MANY_IMAGES", 50)
     names, labels = digests(500), np.zeros(500, np.int64)
     labels[:16] = 1
     names[:12] = [b"\0" * 32] * 12
     names[12:16] = [b"\xff" * 31 + bytes([i]) for i in range(4)]
-    kept = ladder.sample(names, labels, 2)
+    kept = sample(names, labels, 2, most=50)
     assert len({names[i] for i in kept if labels[i] == 1}) == 5
 
 
-def test_the_balanced_sample_holds_as_many_of_each_class_as_there_are(monkeypatch):
-    monkeypatch.setattr(ladder, "FEW_IMAGES", 300)
-    monkeypatch.setattr(ladder, "MANY_IMAGES", 300)
+def test_the_balanced_sample_holds_as_many_of_each_class_as_there_are():
     names, labels = digests(2_000), np.arange(2_000) % 3
     labels[:50] = 3
-    kept = ladder.sample(names, labels, 4, balance=True)
+    kept = sample(names, labels, 4, most=300, balance=True)
     assert np.bincount(labels[kept]).tolist() == pytest.approx([83, 83, 83, 50], abs=1) and len(kept) == 300
-    assert np.bincount(labels[ladder.sample(names, labels, 4)])[3] < 20
+    assert np.bincount(labels[sample(names, labels, 4, most=300)])[3] < 20
     order = np.random.default_rng(0).permutation(2_000)
-    again = ladder.sample([names[i] for i in order], labels[order], 4, balance=True)
+    again = sample([names[i] for i in order], labels[order], 4, most=300, balance=True)
     assert {names[i] for i in kept} == {names[order[i]] for i in again}
 
 

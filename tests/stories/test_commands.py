@@ -278,11 +278,19 @@ def test_imagenet_needs_no_training(tmp_path, capsys):
 def test_backbones_are_listed(capsys):
     assert main.main(["backbones", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [r["name"] for r in rows] == ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
+    assert [r["name"] for r in rows if "installed" in r] == [
+        "efficientnet-lite0",
+        "efficientnet-lite1",
+        "efficientnet-lite2",
+    ]
+    others = [r for r in rows if "installed" not in r]
+    assert others and all(r["name"].startswith("timm:") and 0.7 < r["accuracy"] < 0.9 and r["source"] for r in others)
+    assert all(r["size_mb"] == round(4 * r["n_parameters"] / 1e6) and r["license"] and r["good_for"] for r in others)
     assert {"size", "n_parameters", "n_codes", "license", "installed", "images_per_second"} <= set(rows[0])
     assert rows[0]["installed"] and rows[0]["license"] == "Apache-2.0"
     assert main.main(["backbones"]) == 0
-    assert "efficientnet-lite0" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "efficientnet-lite0" in out and all(r["name"] in out and r["good_for"] in out for r in others)
 
 
 def test_backbones_are_measured_on_this_machine(capsys, monkeypatch):
@@ -309,7 +317,7 @@ def test_the_cache_is_shown_and_emptied(photos, tiny_onnx, tmp_path, capsys):
     headstart.train(photos, tmp_path / "run", backbone=str(tiny_onnx), budget=0)
     assert main.main(["cache", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
-    assert about["images"] == 60 and about["recipes"][0]["name"] == "tiny"
+    assert about["images"] == 60 and {recipe["name"] for recipe in about["recipes"]} == {"tiny", "glance"}
     assert main.main(["cache", "prune"]) == 0
     assert capsys.readouterr().out.startswith("0 images forgotten")  # all of them were used today
     assert main.main(["cache", "clear", "--json"]) == 0
@@ -426,8 +434,8 @@ SLOW_TRAINING = f"""{HEAR_CTRL_C}
 import sys, time
 from headstart.cli.main import main
 from headstart.codes import compute, shelf
-shelf.COMMIT_SECONDS, load_image = 0.05, compute.load_image
-compute.load_image = lambda *arguments: (time.sleep(0.05), load_image(*arguments))[1]
+shelf.COMMIT_SECONDS, crop = 0.05, compute.crop_and_resize
+compute.crop_and_resize = lambda *arguments: (time.sleep(0.05), crop(*arguments))[1]
 sys.exit(main())
 """
 
@@ -437,7 +445,8 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_was_computed(photos, tiny_onnx, tmp_
     store = Store(own_cache)
 
     def n_images():
-        return store.read(lambda connection: connection.execute("SELECT COUNT(*) FROM codes").fetchone()[0])
+        query = "SELECT COUNT(DISTINCT digest) FROM codes JOIN recipes USING (recipe) WHERE about LIKE '%tiny%'"
+        return store.read(lambda connection: connection.execute(query).fetchone()[0])
 
     command = [sys.executable, "-c", SLOW_TRAINING, "train", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -451,7 +460,7 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_was_computed(photos, tiny_onnx, tmp_
     kept = n_images()
     store.close()
     assert 5 <= kept < 60
-    again = headstart.train(photos, tmp_path / "run", backbone=str(tiny_onnx), budget=0)
+    again = headstart.train(photos, tmp_path / "run", backbone=str(tiny_onnx))
     assert again.about["images"]["computed"] == 60 - kept
 
 
@@ -509,10 +518,20 @@ def test_the_version_is_the_packages(capsys):
 
 
 def test_train_shows_the_ladder(photos, deep_onnx, tmp_path, capsys):
-    assert main.main(["train", str(photos), "-o", str(tmp_path / "r"), "--backbone", str(deep_onnx), "--budget", "1m"]) == 0
+    options = ("--backbone", str(deep_onnx), "--views", "rotation=15")
+    assert main.main(["train", str(photos), "-o", str(tmp_path / "r"), *options]) == 0
     out = capsys.readouterr().out
     assert "the ladder, each rung judged on held-out photos" in out
-    assert re.search(r"last layer +\d+\.\d % \(.*yes", out) and "deeper codes" in out
+    assert re.search(r"mean of layers, mirrored +\d+\.\d % \(.*yes", out) and "views rotation=15" in out
+
+
+def test_without_a_report_a_run_says_how_to_write_one(photos, tiny_onnx, tmp_path, capsys):
+    run = tmp_path / "r"
+    assert main.main(["train", str(photos), "-o", str(run), "--backbone", str(tiny_onnx), "--report", "none"]) == 0
+    assert f"headstart report {run}" in capsys.readouterr().out
+    assert not (run / "report.html").exists() and not (run / "tensorboard").exists() and (run / "run.json").exists()
+    assert main.main(["report", str(run)]) == 0 and (run / "report.html").exists()
+    assert main.main(["map", str(run), "-o", str(tmp_path / "map.html")]) == 0
 
 
 @pytest.mark.parametrize("wrong", ["soon", "inf", "5d", ""])

@@ -14,11 +14,16 @@ import pytest
 from PIL import Image
 
 import headstart
+from headstart.backbones.find import BackboneSpec, find_backbone
+from headstart.codes.representation import Representation
+from headstart.codes.workspace import Workspace
 from headstart.data.splits import TEST
+from headstart.engines.hardware import Hardware
 from headstart.errors import DataError, HeadstartError, OutputError
 from headstart.files import write_output
 from headstart.runs.folder import draft_of, publish
 from headstart.selection.ladder import Ladder
+from headstart.training.steps.load import expected_seconds
 from headstart.training.steps.training_codes import TrainingCodes
 from support.disk import fill
 from support.photos import COLOURS, picture, resaved, scene, write_photos
@@ -29,7 +34,9 @@ def train(tiny_onnx, tmp_path):
     """headstart.train on the tiny backbone, to a new run folder each time; without the ladder, which takes longest."""
     runs = iter(range(100))
     return lambda photos, **options: headstart.train(
-        photos, options.pop("run", tmp_path / f"run {next(runs)}"), **{"backbone": str(tiny_onnx), "budget": 0, **options}
+        photos,
+        options.pop("run", tmp_path / f"run {next(runs)}"),
+        **{"backbone": str(tiny_onnx), "effort": "quick", **options},
     )
 
 
@@ -65,7 +72,7 @@ def test_a_folder_of_photos_becomes_a_run_folder(train, photos):
 
 def test_every_stage_is_told_as_it_begins_and_as_it_ends(train, photos):
     told = []
-    run = train(photos, budget=60, progress=lambda *args: told.append(args))
+    run = train(photos, effort="normal", progress=lambda *args: told.append(args))
     begun, over = {stage for stage, done, _ in told if not done}, {stage for stage, done, total in told if 0 < total <= done}
     assert begun >= {*run.about["seconds"], "rung", "head", "compare", "labels"}
     assert over >= begun
@@ -127,7 +134,7 @@ def test_photos_that_are_exchanged_while_the_ladder_runs_stop_it(train, photos, 
             exchanged.clear()
 
     with pytest.raises(DataError, match=r"blue 1?0\.png and \d+ more changed while the training ran.*start again"):
-        train(photos, test=0, budget=60, progress=exchange)
+        train(photos, test=0, views="rotation=15", progress=exchange)
     assert not exchanged and train(photos, test=0).evaluation.accuracy > 0.6
 
 
@@ -185,7 +192,7 @@ def add_grey(photos):
 @pytest.mark.parametrize(("head", "test"), [("auto", 0.0), ("softmax", 0.9), ("hidden", 0.9), ("class-mean", 0.0)])
 def test_a_class_of_one_photo_is_learnt_and_nobody_pretends_that_it_was_judged(train, photos, head, test):
     lone = add_grey(photos)
-    run = train(photos, head=head, test=test, budget=0)
+    run = train(photos, head=head, test=test, effort="quick")
     (note,) = (note for note in run.about["notes"] if "single photo" in note)
     assert note.startswith(f"'grey' {ALONE}")
     (grey,) = (c for c in run.evaluation.classes if c.label == "grey")
@@ -196,7 +203,7 @@ def test_a_class_of_one_photo_is_learnt_and_nobody_pretends_that_it_was_judged(t
 
 def test_a_class_of_one_photo_that_the_nearest_can_hardly_give_is_told(train, photos):
     add_grey(photos)
-    run = train(photos, head="nearest", budget=0)
+    run = train(photos, head="nearest", effort="quick")
     assert run.about["choice"]["strength"] > 1
     assert any(
         f"'grey' has too few photos to be most of the {run.about['choice']['strength']:.0f} nearest" in note
@@ -210,7 +217,7 @@ def test_a_class_all_of_whose_photos_are_copies_of_one_is_learnt_and_not_judged(
     for quality in (90, 92, 94):
         Image.open(lone).save(lone.with_name(f"{quality}.jpg"), quality=quality)
     shutil.copy(lone, lone.with_name("same.png"))
-    run = train(photos, seed=seed, test=0.5, budget=0)
+    run = train(photos, seed=seed, test=0.5, effort="quick")
     assert any(note.startswith(f"'grey' {ALONE}") for note in run.about["notes"])
     assert not [path for path in predictions(run) if "grey" in path]
 
@@ -219,7 +226,7 @@ def test_several_classes_of_one_photo_are_named_together(train, photos):
     for i, name in enumerate(("grey", "dark", "black", "white", "pink")):
         (photos / name).mkdir()
         Image.fromarray(picture((40 * i, 40 * i, 90), i)).save(photos / name / "one.png")
-    notes = train(photos, budget=0).about["notes"]
+    notes = train(photos, effort="quick").about["notes"]
     assert any(note.startswith("'black', 'dark', 'grey', 'pink' and 'white' have a single photo each") for note in notes)
 
 
@@ -263,7 +270,7 @@ def test_a_label_of_one_photo_is_learnt_beside_others(train, photos, tmp_path):
     labels[paths[0]] += "|odd"
     with (tmp_path / "many.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label"), *((p.relative_to(tmp_path), label) for p, label in labels.items())])
-    run = train(tmp_path / "many.csv", budget=0)
+    run = train(tmp_path / "many.csv", effort="quick")
     assert "odd" in run.about["classes"] and any(note.startswith(f"'odd' {ALONE}") for note in run.about["notes"])
 
 
@@ -497,14 +504,40 @@ def test_few_test_photos_are_told(train, photos):
     assert any("photos to judge by" in note for note in train(photos, test=0.1).about["notes"])
 
 
-def test_the_ladder_is_told_and_budget_0_leaves_it_at_the_first_rung(train, photos, deep_onnx):
-    climbed = train(photos, backbone=str(deep_onnx), budget=60).about
-    assert [rung["name"] for rung in climbed["ladder"]][:2] == ["last layer", "deeper codes"]
-    assert all(rung["why"] for rung in climbed["ladder"])
-    assert climbed["choice"]["layers"] in {1, 2, 4}
-    simple = train(photos, backbone=str(deep_onnx), budget=0).about
-    assert [rung["name"] for rung in simple["ladder"]] == ["last layer"]
+def test_an_effort_says_what_is_learnt_from_and_a_budget_of_0_is_quick(train, photos, deep_onnx):
+    normal = train(photos, backbone=str(deep_onnx), effort="normal").about
+    assert [rung["name"] for rung in normal["ladder"]] == ["mean of layers, mirrored"]
+    assert all(rung["why"] for rung in normal["ladder"]) and normal["effort"] == {"name": "normal", "is_cut": False}
+    assert (normal["choice"]["layers"], normal["choice"]["mirrored"], len(normal["choice"]["members"])) == (4, True, 3)
+    quick, simple = (
+        train(photos, backbone=str(deep_onnx), **o).about for o in ({"effort": "quick"}, {"effort": "normal", "budget": 0})
+    )
+    assert quick["ladder"][0]["name"] == "last layer" and quick["choice"] == simple["choice"]
+    assert quick["effort"] == simple["effort"] == {"name": "quick", "is_cut": False}
     assert (simple["choice"]["layers"], simple["choice"]["mirrored"]) == (1, False)
+
+
+def test_a_budget_that_is_too_small_takes_less_effort_and_says_so(train, photos, deep_onnx, monkeypatch):
+    monkeypatch.setattr("headstart.training.steps.load.expected_seconds", lambda *_: 100.0)
+    about = train(photos, backbone=str(deep_onnx), effort="normal", budget=99).about
+    assert about["effort"] == {"name": "quick", "is_cut": True}
+    assert any("the effort is quick, not normal" in note for note in about["notes"])
+    whole = train(photos, backbone=str(deep_onnx), effort="normal", budget=101).about
+    assert whole["effort"] == {"name": "normal", "is_cut": False}
+
+
+def test_the_expected_seconds_are_those_of_codes_that_are_not_there_yet(photos, deep_onnx, tmp_path):
+    images = [str(path) for path in sorted(photos.rglob("*.png"))]
+    representation = Representation((find_backbone(BackboneSpec(str(deep_onnx)), tmp_path),))
+    with Workspace(tmp_path / "c", Hardware()) as workspace:
+        assert expected_seconds(images, representation, workspace) >= 0
+        workspace.represent(images, representation)
+        assert expected_seconds(images, representation, workspace) < 1
+
+
+def test_an_effort_that_is_not_there_is_refused(train, photos):
+    with pytest.raises(HeadstartError, match=r"there is no effort 'huge'; the efforts: quick, normal, thorough"):
+        train(photos, effort="huge")
 
 
 def test_choosing_never_sees_the_test_split(train, photos, deep_onnx, monkeypatch):
@@ -521,7 +554,7 @@ def test_choosing_never_sees_the_test_split(train, photos, deep_onnx, monkeypatc
 
     monkeypatch.setattr(TrainingCodes, "of", of)
     monkeypatch.setattr(Ladder, "learn", watched)
-    train(photos, backbone=str(deep_onnx), budget=60)
+    train(photos, backbone=str(deep_onnx), effort="normal")
     assert TEST in read
 
 
@@ -541,9 +574,9 @@ def test_an_unknown_head_lists_the_known_ones(train, photos):
 
 
 def test_views_are_learnt_from_where_they_help_and_told(train, photos):
-    about = train(photos, views="mirrored,brightness=20", budget=60).about
+    about = train(photos, views="mirrored,brightness=20", effort="normal").about
     assert "views brightness=20" in [rung["name"] for rung in about["ladder"]]
-    none = train(photos, views="none", budget=60).about
+    none = train(photos, views="none", effort="normal").about
     assert not {"mirrored"} & {rung["name"] for rung in none["ladder"]}
     with pytest.raises(HeadstartError, match="did you mean rotation"):
         train(photos, views="rotatoin=3")
@@ -620,7 +653,7 @@ def test_many_copies_of_few_photos_are_few_to_judge_by(train, tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         for j, content in enumerate(resaved(scene(i, 128, 96), 12, i)):
             (folder / f"{i}-{j}.jpg").write_bytes(content)
-    run = train(tmp_path / "photos", test=0.3, budget=0)
+    run = train(tmp_path / "photos", test=0.3, effort="quick")
     n_different = run.evaluation.n_different
     assert run.evaluation.n_images == 12 * n_different >= 24
     assert any(note.startswith(f"only {n_different} different photos to judge by") for note in run.about["notes"])

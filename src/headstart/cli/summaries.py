@@ -36,8 +36,8 @@ def run_text(run: Run, *, is_curve_asked: bool) -> str:
     about, images, seconds = run.about, run.about["images"], run.about["seconds"]
     n_train = images["train"] + images["validation"]
     parts = [
-        f"{images['used']:,} photos of {len(about['classes'])} classes: {n_train:,} to learn from, "
-        f"{images['test']:,} to test with\n" + evaluation_text(run.evaluation, is_balanced=numbers.is_balanced(about))
+        f"{images['used']:,} photos of {len(about['classes'])} classes: {_splits_text(about)}\n"
+        + evaluation_text(run.evaluation, is_balanced=numbers.is_balanced(about))
     ]
     if len(about["ladder"]) > 1:
         parts.append(ladder_text(about["ladder"], n_train))
@@ -55,9 +55,11 @@ def run_text(run: Run, *, is_curve_asked: bool) -> str:
         most_first = sorted(about["issues"].items(), key=lambda kind: -kind[1])
         kinds = ", ".join(f"{kind_title(kind).lower()} ({n:,})" for kind, n in most_first)
         lines.append(f"found in the photos: {kinds}; the report shows them")
+    report = f"How far to trust it, and why: open {run.folder}/report.html"
+    if about["arguments"].get("report") == "none":
+        report = f"No report was written; for one: {program()} report {quoted(run.folder)}"
     next_steps = (
-        f"How far to trust it, and why: open {run.folder}/report.html"
-        f"\nThe classifier is in {run.folder}; label new photos with:"
+        f"{report}\nThe classifier is in {run.folder}; label new photos with:"
         f"\n  {program()} predict {quoted(run.folder)} PHOTO_OR_FOLDER"
     )
     return "\n\n".join(parts) + "\n" + "\n".join(lines) + "\n\n" + next_steps
@@ -71,9 +73,21 @@ def _fine_tuning_text(tuning: FineTuningRecord) -> str:
     )
 
 
+def _splits_text(about: RunRecord) -> str:
+    """How many photos are learnt from, chosen by and tested with."""
+    images, n_train = about["images"], about["images"]["train"] + about["images"]["validation"]
+    if about["cross_validation"].get("by") != "validation":
+        return f"{n_train:,} to learn from, {images['test']:,} to test with"
+    learnt = f"{images['train']:,} to learn from, {images['validation']:,} to choose by"
+    also = " and then learn from" if about["arguments"].get("learn_from_val") else ""
+    return f"{learnt}{also}, {images['test']:,} to test with"
+
+
 def _cross_validation_text(about: RunRecord, n_train: int) -> str:
     cv = about["cross_validation"]
     low, high = cv["interval"] or (0.0, 1.0)
+    if cv.get("by") == "validation":
+        return f"what was chosen, on the {cv['n_images']:,} validation photos that chose: {percent(cv['accuracy'])}"
     share = f"{'all' if cv['n_images'] == n_train else format(cv['n_images'], ',')} of the {n_train:,} photos"
     balanced = f"; balanced accuracy {percent(cv['balanced_accuracy'])}" if numbers.is_balanced(about) else ""
     return (

@@ -24,7 +24,7 @@ from headstart.codes.store import Stamp, Store, chunks
 from headstart.data.decoding import Failure, decode_and_apply
 from headstart.data.images import crop_and_resize, display_name, shorter_side_wanted
 from headstart.data.tables import ImageRef, TableImage, content_of, digest_of
-from headstart.data.views import ORIGINAL, view_key, view_pixels
+from headstart.data.views import DrawnViews, view_pixels
 from headstart.engines.engine import open_engine
 from headstart.engines.hardware import Hardware
 from headstart.errors import BackboneError
@@ -60,8 +60,7 @@ def compute_codes(
     backbone: Backbone,
     store: Store | None,
     *,
-    views: Sequence[str] = (ORIGINAL,),
-    seed: int = 0,
+    views: DrawnViews = DrawnViews(),
     is_deep: bool = False,
     with_stats: bool = False,
     hardware: Hardware = Hardware(),
@@ -69,7 +68,7 @@ def compute_codes(
 ) -> Codes:
     """Compute every image's codes, averaged over views, but for those that the store holds; each file is read once.
 
-    store: None stores nothing. views: what is made of each image (data.views.VIEWS); seed: of what is random in it. is_deep:
+    store: None stores nothing. views: what is made of each image. is_deep:
     give the codes of all layers, not of the last alone; all are computed and stored in any case, at no extra cost.
     with_stats: measure each image's statistics on the way, for the store. Where the store cannot be written (a full disk),
     the codes are given all the same. Raises BackboneError where the backbone gives numbers that are not finite.
@@ -80,7 +79,7 @@ def compute_codes(
     rows = np.zeros((len(images), sum(widths)), np.float16)
     digests: list[bytes | None] = [None] * len(images)
     failures: dict[int, Failure] = {}
-    shelves = [_shelf(store, backbone, view, seed, is_deep, hardware) for view in views] if store else []
+    shelves = [_shelf(store, backbone, key, is_deep, hardware) for key in views.keys()] if store else []
     writer = StatsWriter(store) if store and with_stats else None
     if shelves:
         _fill_from_store(images, stamp_of, shelves, rows, digests)
@@ -89,7 +88,7 @@ def compute_codes(
     if todo:
         progress("codes", 0, len(todo))
         engine = open_engine(_join_outputs(backbone), hardware)
-        visit = _Visit(images, stamp_of, backbone, views, seed, shelves, writer)
+        visit = _Visit(images, stamp_of, backbone, views, shelves, writer)
         results: Iterator[Any] = engine.stream(todo, visit.load, chunk=CHUNK if len(todo) >= MANY_IMAGES else 1)
         with visit, contextlib.closing(cast(Any, results)):  # however it ends, the workers end first
             for done, result in enumerate(results, start=1):
@@ -106,13 +105,13 @@ def compute_codes(
     return Codes(rows if len(index) == len(images) else rows[index], widths, index, usable_digests, failures, n_computed)
 
 
-def _shelf(store: Store, backbone: Backbone, view: str, seed: int, is_deep: bool, hardware: Hardware) -> Shelf:
-    """The rows of the store that a view's codes are in: keyed by everything that changes them."""
+def _shelf(store: Store, backbone: Backbone, view: str, is_deep: bool, hardware: Hardware) -> Shelf:
+    """The rows of the store that a view's codes are in, keyed by everything that changes them; view: its key."""
     device = hardware.device.upper()
     recipe = {
         "backbone": backbone.sha256,
         "preprocess": asdict(backbone.preprocess),
-        "view": view_key(view, seed),
+        "view": view,
         "precision": hardware.precision,
         "device": device.split(":")[0] if hardware.torch_device else device,
         "pixels": PIXELS_VERSION,
@@ -140,8 +139,7 @@ class _Visit:
     images: Sequence[ImageRef]
     stamp_of: Callable[[ImageRef], Stamp | None]
     backbone: Backbone
-    views: Sequence[str]
-    seed: int
+    views: DrawnViews
     shelves: Sequence[Shelf]
     writer: StatsWriter | None
     notes: dict[int, _Note] = field(default_factory=dict)
@@ -182,7 +180,7 @@ class _Visit:
         if isinstance(loaded, Failure):
             return loaded
         digest = digest_of(content)
-        stored = [shelf.get(digest) for shelf in self.shelves] or [None] * len(self.views)
+        stored = [shelf.get(digest) for shelf in self.shelves] or [None] * len(self.views.names)
         is_stored = all(row is not None for row in stored)
         if is_stored and not (self.writer and self.writer.wants(digest)):
             self.notes[position] = _Note(digest, stamp, stored, None)
@@ -193,10 +191,10 @@ class _Visit:
             return loaded
         square, stats = loaded
         self.notes[position] = _Note(digest, stamp, stored, stats)
-        to_infer = [view for view, row in zip(self.views, stored, strict=True) if row is None]
+        to_infer = [view for view, row in zip(self.views.names, stored, strict=True) if row is None]
         if not to_infer:
             return None
-        return np.stack([view_pixels(square, view=view, seed=self.seed, digest=digest) for view in to_infer])
+        return np.stack([view_pixels(square, view=view, seed=self.views.seed, digest=digest) for view in to_infer])
 
     def _decode(self, content: Any, digest: bytes | None) -> tuple[np.ndarray, bytes | None] | Failure:
         """The square that the backbone sees, and the statistics where they are wanted; digest: None leaves them out."""
@@ -271,9 +269,10 @@ def _fill_from_store(
             places.setdefault(stored_digests[stamp.path], []).append(i)
     for chunk in chunks(list(places)):
         of_views = [shelf.get_many(chunk) for shelf in shelves]
-        for digest in chunk:
-            if all(digest in of_view for of_view in of_views):
-                row = _mean([of_view[digest] for of_view in of_views])
+        stored = [digest for digest in chunk if all(digest in of_view for of_view in of_views)]
+        if stored:
+            mean = _mean([np.stack([of_view[digest] for digest in stored]) for of_view in of_views])
+            for digest, row in zip(stored, mean, strict=True):
                 for i in places[digest]:
                     digests[i], rows[i] = digest, row
     store.touch([digest for digest in places if digests[places[digest][0]]])

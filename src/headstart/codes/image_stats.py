@@ -54,6 +54,10 @@ class ImageStats:
     hashes: np.ndarray
     pictures: tuple[bytes | None, ...]
 
+    def numbers(self) -> list[np.ndarray]:
+        """The arrays, without the pictures."""
+        return [getattr(self, field.name) for field in fields(self) if field.name != "pictures"]
+
     def only(self, rows: np.ndarray) -> ImageStats:
         """The statistics of some of the photos; rows: (m,) positions."""
         arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "pictures"}

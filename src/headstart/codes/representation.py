@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from headstart.codes.store import Store
 from headstart.data.decoding import Failure
 from headstart.data.images import display_name
 from headstart.data.tables import ImageRef, TableImage, check_same
-from headstart.data.views import ORIGINAL
+from headstart.data.views import ORIGINAL, DrawnViews
 from headstart.engines.hardware import Hardware
 from headstart.errors import DataError
 from headstart.progress import Progress
@@ -42,6 +43,19 @@ class Representation:
         return tuple(width for backbone in self.backbones for width in backbone.widths[: self.n_layers])
 
     @property
+    def members(self) -> tuple[tuple[int, int], ...]:
+        """The codes that each member of a mean of heads reads, from where to where.
+
+        They are of each backbone those of the last layer, of the last two, and of all layers.
+        """
+        members, start = [], 0
+        for backbone in self.backbones:
+            ends = list(accumulate(backbone.widths[: self.n_layers]))
+            members += [(start, start + end) for end in dict.fromkeys((ends[0], *ends[1:2], ends[-1]))]
+            start += ends[-1]
+        return tuple(members)
+
+    @property
     def name(self) -> str:
         """The names of the backbones, joined by +."""
         return "+".join(backbone.name for backbone in self.backbones)
@@ -63,12 +77,12 @@ def represent(
     an image can be used with one backbone or view and not with another.
     """
     kept = (ORIGINAL, MIRRORED) if representation.is_mirrored else (ORIGINAL,)
-    codes = _codes_of_views(images, representation, kept, store, seed, with_stats, hardware, progress)
+    codes = _codes_of_views(images, representation, DrawnViews(kept, seed), store, with_stats, hardware, progress)
     if not representation.views:
         return codes
     views = []
     for view in representation.views:
-        other = _codes_of_views(images, representation, (view,), store, seed, False, hardware, progress)
+        other = _codes_of_views(images, representation, DrawnViews((view,), seed), store, False, hardware, progress)
         views.append(_check_same_images(codes, other, images))
     n_computed = codes.n_computed + sum(codes.n_computed for codes in views)
     return replace(codes, values=np.stack([codes.values, *(codes.values for codes in views)], axis=1), n_computed=n_computed)
@@ -77,9 +91,8 @@ def represent(
 def _codes_of_views(
     images: Sequence[ImageRef],
     representation: Representation,
-    views: Sequence[str],
+    views: DrawnViews,
     store: Store | None,
-    seed: int,
     with_stats: bool,
     hardware: Hardware,
     progress: Progress,
@@ -92,7 +105,6 @@ def _codes_of_views(
             backbone,
             store,
             views=views,
-            seed=seed,
             is_deep=representation.n_layers > 1,
             with_stats=with_stats and not codes_of_each,
             hardware=hardware,
@@ -121,13 +133,13 @@ def _check_same_images(first: Codes, second: Codes, images: Sequence[ImageRef]) 
 
 
 def pixels_for(images: Sequence[ImageRef], size: int) -> str:
-    """Choose what else a backbone may take: MORE pixels, or, of photos smaller than its images, the WHOLE photo.
+    """Choose how a backbone takes the whole photo: in MORE pixels, or, of photos less than half as large, as many (WHOLE).
 
     Decides by the median of a few photos, evenly spread. size: pixels a side of the backbone's images.
     """
     sample = [images[i] for i in np.linspace(0, len(images) - 1, min(len(images), N_MEASURED)).astype(int)]
     sides = [side for image in sample if (side := _shorter_side(image))]
-    return WHOLE if sides and np.median(sides) < size else MORE
+    return WHOLE if sides and 2 * np.median(sides) < size else MORE
 
 
 def _shorter_side(image: ImageRef) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from headstart.codes.compute import Codes
 from headstart.codes.representation import Representation, represent
+from headstart.codes.results import Results
 from headstart.codes.store import Store
 from headstart.data.images import display_name
 from headstart.data.tables import ImageRef, check_same
@@ -32,6 +33,7 @@ class Workspace:
 
     def __enter__(self) -> Workspace:
         self.store = Store(self.cache_dir)
+        self.results = Results(self.cache_dir)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -16,7 +16,7 @@ SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
 UNASSIGNED = -1
 N_FOLDS = 5  # of every cross-validation
-ONE_FOLD_FROM = 2_500  # images from which on one fold is held out: its standard error is small enough to choose by
+ONE_FOLD_FROM = 10_000  # images from which on one fold is held out: its standard error is small enough to choose by
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),

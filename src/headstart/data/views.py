@@ -31,6 +31,18 @@ Draw: TypeAlias = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
+class DrawnViews:
+    """Views of an image, and the seed of what is random in them."""
+
+    names: tuple[str, ...] = (ORIGINAL,)
+    seed: int = 0
+
+    def keys(self) -> list[str]:
+        """What the codes of each are stored under."""
+        return [view_key(name, self.seed) for name in self.names]
+
+
+@dataclass(frozen=True)
 class ViewKind:
     """One way of making views: a row of VIEWS.
 

@@ -3,8 +3,8 @@
 To add a kind, add a row; nothing else needs to know its name. A row needs:
 
 - `fitter`: a class as Fitter says, made as fitter(codes, labels, n_classes, widths) with codes (n, d), labels (n,) or (n, k)
-  and widths as in Head. It standardises the codes once (heads.scaling.Standardised), for it is fitted once for each fold
-  that is held out and each strength that is tried.
+  and widths as in Head; with `is_averaged` also members (heads.logistic.Member). It standardises the codes once
+  (heads.scaling.Standardised), for it is fitted once for each fold that is held out and each strength that is tried.
 - `strengths`: of its regularisation, the simplest answer first (the strongest l2, the most neighbours); cross-validation
   chooses one of them.
 - `about`: a few words for people.
@@ -16,14 +16,14 @@ holds every row to this contract.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from headstart.heads.head import Head
-from headstart.heads.logistic import SigmoidRegression, SoftmaxRegression
+from headstart.heads.logistic import Member, SigmoidRegression, SoftmaxRegression
 from headstart.heads.mlp import HiddenLayer
 from headstart.heads.nearest import ClassMeans, Neighbours
 
@@ -43,6 +43,11 @@ class Fitter(Protocol):
         at which a fit by steps may stop. The same arguments give the same solution.
         """
 
+    def fit_folds(
+        self, strength: float, weights: np.ndarray, *, starts: Sequence[Any] | None = None, tolerance: float = 1e-3
+    ) -> list[Any]:
+        """Fit once for each row of weights (p, n), as fit would; starts: a solution to start from for each."""
+
     def logits(self, solution: Any, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Scores (m, k) of some of the rows under a solution."""
 
@@ -57,7 +62,7 @@ class HeadKind:
     is_walked: a walk along the strengths finds the best, as the held-out cross entropy falls to it and then rises; else all
     are tried. can_have_many_labels: it takes (n, k) labels. has_steps: its fit takes `watch`, a function that is called with
     the solution at the start and after each step. is_weaker_for_more: its best strength falls as 1 / sqrt(n) with n images.
-    is_slow: a fit takes minutes.
+    is_slow: a fit takes minutes. is_averaged: of codes of several layers or backbones, it is the mean of a head for each.
     """
 
     name: str
@@ -69,13 +74,22 @@ class HeadKind:
     has_steps: bool = False
     is_weaker_for_more: bool = False
     is_slow: bool = False
+    is_averaged: bool = False
 
 
 HALF_DECADES = tuple(float(f"{10.0 ** (2 - i / 2):.3g}") for i in range(17))  # from 100 down to 1e-6
 HEADS = {
     kind.name: kind
     for kind in (
-        HeadKind("softmax", SoftmaxRegression, HALF_DECADES, "softmax regression", has_steps=True, is_weaker_for_more=True),
+        HeadKind(
+            "softmax",
+            SoftmaxRegression,
+            HALF_DECADES,
+            "softmax regression",
+            has_steps=True,
+            is_weaker_for_more=True,
+            is_averaged=True,
+        ),
         HeadKind(
             "sigmoid",
             SigmoidRegression,
@@ -84,6 +98,7 @@ HEADS = {
             can_have_many_labels=True,
             has_steps=True,
             is_weaker_for_more=True,
+            is_averaged=True,
         ),
         HeadKind(
             "hidden", HiddenLayer, (0.5,), "a hidden layer of ReLUs with dropout", can_have_many_labels=True, is_slow=True
@@ -96,3 +111,18 @@ HEADS = {
     )
 }
 MANY_LABELS = tuple(kind.name for kind in HEADS.values() if kind.can_have_many_labels)
+
+
+def make_fitter(
+    kind: str,
+    codes: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    widths: Sequence[int] = (),
+    members: Sequence[Member] = (),
+) -> Fitter:
+    """Make the fitter of a kind of head; members: see logistic.Member, for a kind that averages."""
+    row = HEADS[kind]
+    if row.is_averaged and members:
+        return row.fitter(codes, labels, n_classes, widths, members)  # type: ignore[no-any-return]
+    return row.fitter(codes, labels, n_classes, widths)  # type: ignore[no-any-return]

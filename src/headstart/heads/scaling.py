@@ -1,12 +1,13 @@
 """Standardised codes, which all heads learn from, and the way back from a layer on them to one on codes.
 
-It decides how much each code counts before anything is learnt; and, of fewer rows than codes, the space that is searched.
+It decides how much each code counts before anything is learnt.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,16 @@ class Standardised:
         self.scale = self.scales(np.einsum("ij,ij->j", self.rows, self.rows) / max(1, len(self.rows)), self.widths)
         self.rows /= self.scale
 
+    def fit_folds(
+        self, strength: float, weights: np.ndarray, *, starts: Sequence[Any] | None = None, tolerance: float = 1e-3
+    ) -> list[Any]:
+        """Fit once for each row of weights (p, n); see kinds.Fitter."""
+        each = starts or [None] * len(weights)
+        return [
+            self.fit(strength, weights=w, start=start, tolerance=tolerance)  # type: ignore[attr-defined]
+            for w, start in zip(weights, each, strict=True)
+        ]
+
     @staticmethod
     def scales(variance: np.ndarray, widths: Sequence[int]) -> np.ndarray:
         """What each code is divided by, (d,), from the codes' variances."""
@@ -41,27 +52,3 @@ class Standardised:
         """A layer on standardised codes as one on codes whose parts have length 1."""
         weight = (weight / self.scale[:, None]).astype(np.float32)
         return weight, (bias - self.mean @ weight).astype(np.float32)
-
-
-class Span:
-    """The space that (n, d) rows span, n < d: coordinates L with rows · rowsᵀ = L · Lᵀ (Cholesky), and the way back.
-
-    coordinates: (n, n) float32.
-    """
-
-    def __init__(self, rows: np.ndarray) -> None:
-        self._rows = rows
-        products = (rows @ rows.T).astype(np.float64)
-        # Rows that repeat each other leave the products without a root; what is added weighs less than any l2 that is tried.
-        for little in (1e-6, 1e-5, 1e-4, 1e-3):
-            products.flat[:: len(products) + 1] += little * max(float(np.trace(products)) / max(1, len(products)), 1e-12)
-            try:
-                self._factor = np.linalg.cholesky(products)
-                break
-            except np.linalg.LinAlgError:
-                continue
-        self.coordinates = self._factor.astype(np.float32)
-
-    def weight(self, solution: np.ndarray) -> np.ndarray:
-        """(n, k) of the coordinates as (d, k) of the codes: rowsᵀ · L⁻ᵀ · solution."""
-        return self._rows.T @ np.linalg.solve(self._factor.T, solution.astype(np.float64)).astype(np.float32)

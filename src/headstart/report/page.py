@@ -96,7 +96,7 @@ def report_page(
         "sprites": _sprite_data([pictures[i] for i in rows.tolist()] if pictures else ()),
         "missing": [p for p, i in enumerate(rows.tolist()) if not pictures or pictures[i] is None],
         "folder": folder_of(record["photos"]),
-        "is_tuned": (record.get("choice") or {}).get("head") == "fine-tuned",
+        "is_tuned": numbers.others(record) == "validation",
         "base": photos_base,
         "mistakes": _mistake_data(findings.mistakes(record.get("thresholds")).tolist(), explained, place),
         "issues": _issues_by_kind(issues, findings, place),

@@ -6,16 +6,19 @@ for probes; and writes report.html and issues.json. It decides how many mistakes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from headstart.classifier.classifier import Classifier
 from headstart.classifier.explain import Explainer
 from headstart.codes.image_stats import compute_image_stats
+from headstart.codes.results import Results
 from headstart.codes.store import Store
 from headstart.data.decoding import Failure
 from headstart.data.images import load_image
@@ -57,13 +60,49 @@ def review(
     images: Sequence[ImageRef | None],
     pictures: Sequence[bytes | None],
     *,
+    results: Results | None = None,
     progress: Progress = lambda *_: None,
 ) -> Review:
     """Explain a classifier's mistakes and test it on probes.
 
-    images: where each photo of the findings lies, None for those that are gone; pictures: a small JPEG of each.
+    images: where each photo of the findings lies, None for those that are gone; pictures: a small JPEG of each. results: of
+    earlier runs; the same classifier says the same.
     """
-    return Review(tuple(pictures), *_explain_all(classifier, findings, images, progress))
+    rows = [i for i in findings.mistakes(_thresholds(classifier)).tolist() if images[i] is not None][:N_EXPLAINED]
+
+    def compute() -> dict[str, np.ndarray]:
+        return _arrays_of(*_explain_all(classifier, findings, images, rows, progress))
+
+    if results is None:
+        return Review(tuple(pictures), *_of_arrays(compute()))
+    inputs = [sha256(classifier.content).digest(), findings.digests[rows], rows, findings.space, findings.labels]
+    explained, records, probe_pictures = _of_arrays(results.arrays("review", inputs, compute))
+    return Review(tuple(pictures), explained, records, probe_pictures)
+
+
+Explanations: TypeAlias = tuple[tuple[Explained, ...], tuple[ProbeRecord, ...], tuple[bytes, ...]]
+"""Explained mistakes, the records of the probes, and a JPEG of each probe."""
+
+
+def _arrays_of(explained: Sequence[Explained], records: Sequence[ProbeRecord], pictures: Sequence[bytes]) -> dict[str, Any]:
+    """Explanations as arrays, for the results of earlier runs."""
+    arrays = {"records": np.frombuffer(json.dumps(records).encode(), np.uint8)}
+    arrays |= {f"picture {i}": np.frombuffer(picture, np.uint8) for i, picture in enumerate(pictures)}
+    for i, one in enumerate(explained):
+        arrays |= {f"square {i}": np.frombuffer(one.square, np.uint8), f"heat {i}": one.heat}
+        arrays |= {f"rows {i}": np.array([one.row, *one.nearest], np.int64)}
+    return arrays
+
+
+def _of_arrays(arrays: Mapping[str, np.ndarray]) -> Explanations:
+    """What _arrays_of wrote."""
+    records = json.loads(arrays["records"].tobytes())
+    n_explained, n_pictures = (sum(name.startswith(what) for name in arrays) for what in ("square ", "picture "))
+    explained = []
+    for i in range(n_explained):
+        row, *nearest = arrays[f"rows {i}"].tolist()
+        explained.append(Explained(row, arrays[f"square {i}"].tobytes(), arrays[f"heat {i}"], tuple(nearest)))
+    return tuple(explained), tuple(records), tuple(arrays[f"picture {i}"].tobytes() for i in range(n_pictures))
 
 
 def pictures_of(
@@ -81,17 +120,22 @@ def pictures_of(
 
 
 def _explain_all(
-    classifier: Classifier, findings: Findings, images: Sequence[ImageRef | None], progress: Progress
-) -> tuple[tuple[Explained, ...], tuple[ProbeRecord, ...], tuple[bytes, ...]]:
-    """Explain the most confident mistakes, and predict the probes: these, the probes' records and their pictures."""
-    rows = [i for i in findings.mistakes(_thresholds(classifier)).tolist() if images[i] is not None][:N_EXPLAINED]
+    classifier: Classifier,
+    findings: Findings,
+    images: Sequence[ImageRef | None],
+    rows: Sequence[int],
+    progress: Progress,
+) -> Explanations:
+    """Explain some mistakes, and predict the probes: these, the probes' records and their pictures."""
     probe_images = probes()
     try:
         explainer = Explainer(classifier)
         explained = []
         for done, row in enumerate(rows):
             progress("explain", done, len(rows))
-            content = same_content_of(images[row], findings.digests[row].tobytes())
+            image = images[row]
+            assert image is not None
+            content = same_content_of(image, findings.digests[row].tobytes())
             square = content if isinstance(content, Failure) else load_image(content, classifier.preprocess)
             if not isinstance(square, Failure):
                 explained.append(_explain(explainer, findings, row, square))

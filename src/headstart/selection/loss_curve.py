@@ -12,7 +12,7 @@ import numpy as np
 
 from headstart.data.splits import content_folds
 from headstart.engines.hardware import blas_threads
-from headstart.heads.kinds import HEADS
+from headstart.heads.kinds import HEADS, make_fitter
 from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.intervals import effective_size
 from headstart.numerics.losses import counted_weights, is_right, losses
@@ -41,7 +41,7 @@ def loss_curve(
         return None
     steps: list[StepRecord] = []
     with blas_threads(threads, data.codes.size):
-        fitter: Any = HEADS[kind].fitter(data.codes, labels, data.n_classes, data.widths)
+        fitter: Any = make_fitter(kind, data.codes, labels, data.n_classes, data.widths, data.members[-1:])
 
         def note_step(solution: np.ndarray) -> None:
             logits = fitter.logits(solution)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from headstart.numerics.intervals import effective_size, group_numbers, share_in
 from headstart.numerics.losses import counted_weights, is_right, losses
 from headstart.selection.cross_validation import TIE, Choice
 
-TIE_ERRORS = 0.25  # standard errors, of accuracy and cross entropy together, that a less simple choice must gain
+BY_CHANCE = 0.05  # of choices between candidates that are equally good, those that take a less simple one
 TEMPERATURES = tuple(2.0 ** (i / 4) for i in range(-4, 9))
 
 
@@ -37,6 +38,7 @@ class Rung:
     look: its representation, in words. accuracy, cross_entropy: what was compared, the latter at its best temperature; None
     where it was not tried. seconds: codes and fits together. n_images: of those it was tried on. why: the reason, in words.
     is_balanced: whether every class counts the same in accuracy (the classes' mean recall), interval and cross entropy.
+    is_cut: whether a clock decided that it was not tried.
     """
 
     name: str
@@ -49,15 +51,7 @@ class Rung:
     is_taken: bool
     why: str
     is_balanced: bool = False
-
-
-@dataclass(frozen=True)
-class Climb:
-    """The best candidate and every rung. choice: its head, where that was fitted on all the images already."""
-
-    candidate: Candidate
-    choice: Choice | None
-    rungs: tuple[Rung, ...]
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,11 +65,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A candidate's head, and the labels and groups of the images that it was fitted on. seconds: with codes_seconds."""
+    """A candidate's head, and the labels and groups of the images that it was fitted on. seconds: codes and fits."""
 
     candidate: Candidate
     choice: Choice
-    codes_seconds: float
     seconds: float
     labels: np.ndarray
     groups: Sequence[bytes]
@@ -111,14 +104,17 @@ class Attempt:
         return n_right / n, share_interval(n_right, n, effective_size(self.held_out_groups, n))
 
 
-def compare_attempts(best: Attempt, attempt: Attempt) -> tuple[bool, str]:
-    """Whether an attempt is better than the best so far, on the same images held out from both, and why."""
+def compare_attempts(best: Attempt, attempt: Attempt, *, n_tried: int = 1) -> tuple[bool, str]:
+    """Whether an attempt is better than the best so far, on the same images held out from both, and why.
+
+    n_tried: how many are tried in all; the more, the further ahead chance alone puts one of them (Bonferroni).
+    """
     if not len(best.choice.held_out):
         return False, "too few images to judge by"
     fixed, broken = attempt.right & ~best.right, best.right & ~attempt.right
     gain = float(np.average(best.losses - attempt.losses, weights=best.weights))
     lead = float((best.weights * (fixed.astype(np.int64) - broken)).sum())
-    is_better = _standard_errors_ahead(best, attempt) > TIE_ERRORS and (abs(gain) > TIE or abs(lead) > TIE)
+    is_better = _standard_errors_ahead(best, attempt) > _by_chance(n_tried) and (abs(gain) > TIE or abs(lead) > TIE)
     why = f"{fixed.sum()} more right, {broken.sum()} more wrong"
     if best.choice.is_balanced:
         points = 100 * (attempt.accuracy[0] - best.accuracy[0])
@@ -126,6 +122,12 @@ def compare_attempts(best: Attempt, attempt: Attempt) -> tuple[bool, str]:
     else:
         why += f"; calibrated cross entropy {-gain:+z.3f}"
     return bool(is_better), why
+
+
+def _by_chance(n_tried: int) -> float:
+    """Standard errors that one of so many is ahead by chance, in BY_CHANCE of all cases: two of them together, each of
+    variance 1 and at worst the same."""
+    return 2 * NormalDist().inv_cdf(1 - BY_CHANCE / n_tried)
 
 
 def _standard_errors_ahead(best: Attempt, attempt: Attempt) -> float:

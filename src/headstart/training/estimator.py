@@ -25,10 +25,10 @@ from headstart.data.images import display_name
 from headstart.data.splits import TRAIN, UNASSIGNED
 from headstart.engines.hardware import Hardware
 from headstart.errors import DataError
-from headstart.selection.ladder import BUDGET
-from headstart.training.options import NO_TUNING, TrainOptions
+from headstart.selection.effort import DEFAULT as DEFAULT_EFFORT
+from headstart.training.options import NO_TUNING, NONE, TrainOptions
 from headstart.training.steps.choose import climb_ladder
-from headstart.training.steps.load import find_candidates
+from headstart.training.steps.load import LabelledPhotos, find_candidates
 from headstart.training.steps.training_codes import TrainingCodes
 from headstart.training.steps.training_set import TrainingSet
 
@@ -57,7 +57,8 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         output: str | None = None,
         head: str = AUTO,
         views: str = "auto",
-        budget: float = BUDGET,
+        effort: str = DEFAULT_EFFORT,
+        budget: float | None = None,
         balance: bool = False,
         seed: int = 0,
         cache: str | None = None,
@@ -72,6 +73,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.output = output
         self.head = head
         self.views = views
+        self.effort = effort
         self.budget = budget
         self.balance = balance
         self.seed = seed
@@ -95,7 +97,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dataset = Dataset(X, labels, tuple(map(str, classes)), np.full(len(X), UNASSIGNED, np.int8))
         head = options.first_head(dataset)
         with self._workspace() as workspace:
-            backbones = find_candidates(options, workspace)
+            backbones = find_candidates(LabelledPhotos("the images", dataset, dataset, head), options, workspace)
             codes = _codes_of_all(X, backbones.first, workspace, with_stats=True)
             copies = group_photos(dataset, codes, workspace)
             learned = climb_ladder(
@@ -131,12 +133,15 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             backbone=BackboneSpec(self.backbone, self.size, self.mean, self.std, self.output),
             head=self.head,
             views=self.views,
+            effort=self.effort,
             budget=self.budget,
             balance=self.balance,
             tuning=NO_TUNING,
             learning_curve=False,
+            report=NONE,
             fixes=None,
             test=0.0,
+            learn_from_validation=False,
             seed=self.seed,
             cache_dir=self._cache_dir(),
             hardware=self._hardware(),

@@ -19,6 +19,7 @@ from headstart.engines.hardware import Hardware
 from headstart.errors import HeadstartError
 from headstart.heads.kinds import HEADS, MANY_LABELS
 from headstart.heads.nearest import MOST_NEIGHBOURS
+from headstart.selection.effort import EFFORTS, Effort
 
 if TYPE_CHECKING:
     from headstart.finetune.recipe import FineTuning
@@ -41,6 +42,7 @@ class TuningOptions:
             raise HeadstartError(f"{', '.join(named)} belong to fine-tuning; add --finetune")
 
 
+REPORTS = FULL, NONE = "full", "none"
 NO_TUNING = TuningOptions(False, None, None, None, False)
 
 
@@ -48,19 +50,22 @@ NO_TUNING = TuningOptions(False, None, None, None, False)
 class TrainOptions:
     """What `train` is asked for; it has no defaults, which train's signature declares.
 
-    views: what views.parse_views reads, or `auto`. arguments: all of this as the user gave it, for run.json. Raises
-    HeadstartError for values that no training can have.
+    effort: a key of EFFORTS. budget: seconds that it may take, or None. views: what views.parse_views reads, or `auto`.
+    arguments: all of this as the user gave it, for run.json. Raises HeadstartError for values that no training can have.
     """
 
     backbone: BackboneSpec
     head: str
     views: str
-    budget: float
+    effort: str
+    budget: float | None
     balance: bool
     tuning: TuningOptions
     learning_curve: bool
+    report: str
     fixes: str | os.PathLike[str] | None
     test: float
+    learn_from_validation: bool
     seed: int
     cache_dir: Path
     hardware: Hardware
@@ -73,6 +78,12 @@ class TrainOptions:
             )
         if self.head != AUTO and self.head not in HEADS:
             raise HeadstartError(f"there is no head {self.head!r}; the heads: {AUTO}, {', '.join(HEADS)}")
+        if self.effort not in EFFORTS:
+            raise HeadstartError(f"there is no effort {self.effort!r}; the efforts: {', '.join(EFFORTS)}")
+        if self.report not in REPORTS:
+            raise HeadstartError(f"there is no report {self.report!r}; the reports: {', '.join(REPORTS)}")
+        if self.budget is not None and not self.budget >= 0:
+            raise HeadstartError(f"the budget is {self.budget} seconds; expected 0 or more")
         if self.tuning.is_wanted and self.balance:
             raise HeadstartError("fine-tuning lets every photo count the same; leave --balance away, or --finetune")
         if self.seed < 0:
@@ -80,9 +91,20 @@ class TrainOptions:
         self.views_to_try()
         self.fine_tuning()
 
-    def views_to_try(self) -> list[str] | None:
-        """The views to learn from as well; None for mirroring alone."""
-        return None if self.views == "auto" else [str(view) for view in parse_views(self.views)]
+    def views_to_try(self) -> list[str]:
+        """The views to learn from as well."""
+        return [] if self.views == AUTO else [str(view) for view in parse_views(self.views)]
+
+    def efforts(self) -> list[Effort]:
+        """The efforts that the budget may be spent on, the one that was asked for first; without a budget that one alone."""
+        rows = list(EFFORTS.values())
+        at = rows.index(EFFORTS[self.effort])
+        return rows[:1] if self.budget == 0 else rows[at::-1] if self.budget else [rows[at]]
+
+    @property
+    def has_report(self) -> bool:
+        """Whether report.html, TensorBoard's files and the map are made."""
+        return self.report == FULL
 
     def fine_tuning(self) -> FineTuning | None:
         """How to fine-tune; raises HeadstartError for a backbone that torch does not have."""

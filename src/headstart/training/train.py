@@ -12,8 +12,8 @@ from headstart.codes.workspace import Workspace
 from headstart.engines.hardware import Hardware
 from headstart.progress import Progress
 from headstart.runs.folder import reserve
-from headstart.selection.ladder import BUDGET
-from headstart.training.options import TrainOptions, TuningOptions
+from headstart.selection.effort import DEFAULT as DEFAULT_EFFORT
+from headstart.training.options import FULL, TrainOptions, TuningOptions
 from headstart.training.steps.choose import choose
 from headstart.training.steps.held_out import judge_held_out
 from headstart.training.steps.load import compute_first_codes, find_candidates, find_copies, load_photos
@@ -36,7 +36,8 @@ def train(
     output: str | None = None,
     head: str = "auto",
     views: str = "auto",
-    budget: float = BUDGET,
+    effort: str = DEFAULT_EFFORT,
+    budget: float | None = None,
     balance: bool = False,
     finetune: bool = False,
     unfreeze: str | None = None,
@@ -44,8 +45,10 @@ def train(
     batch: int | None = None,
     force: bool = False,
     learning_curve: bool = False,
+    report: str = FULL,
     fixes: str | os.PathLike[str] | None = None,
     test: float = 0.2,
+    learn_from_val: bool = False,
     seed: int = 0,
     cache: str | os.PathLike[str] | None = None,
     device: str = "CPU",
@@ -55,18 +58,21 @@ def train(
 ) -> Run:
     """Learn a classifier from labelled photos and write a run folder.
 
-    photos: a folder per class, train/val/test folders of those, or a table (.csv, .tsv, .parquet). run: the folder to
-    write; by default a new one named after the photos, in the current folder. backbone: a name that `headstart backbones`
-    lists, or an ONNX file, which size, mean, std and output describe where it does not itself; `auto` compares all that are
-    installed. head: a row of heads.kinds.HEADS; `auto` leaves it to held-out data. views:
-    what views.parse_views reads, to be learnt from as well if that is better; `auto` tries mirroring only, `none` nothing.
-    budget: seconds that choosing beyond the first rung may take; 0 keeps the last layer's codes. balance: let
-    every class count the same. finetune: let the backbone learn as well (extra torch), and keep that only if it is better
-    on validation beyond chance, or with force; unfreeze: how much of it, a key of finetune.recipe.UNFREEZE; epochs: how long
-    at most; batch: images a step. learning_curve: draw it with more points, each drawn more often. fixes: a
-    table of relabels and exclusions, as `headstart check --fix-list` writes it. test: the share of the images to test with,
-    where the data gives no test split. seed: which images those are. cache: the folder that keeps codes, by default the
-    user's cache folder. device, threads, precision: see engines.hardware.Hardware. progress: called as (stage, done, total).
+    photos: a folder per class, train/val/test folders of those, or a table (.csv, .tsv, .parquet). run: the folder to write;
+    by default a new one named after the photos, in the current folder. backbone: a name that `headstart backbones` lists, or
+    an ONNX file, which size, mean, std and output describe where it does not itself; `auto` averages the built-in ones that
+    are installed. head: a row of heads.kinds.HEADS; `auto` leaves it to held-out data. views: what views.parse_views reads,
+    to be learnt from as well if that is better; `auto` and `none` try nothing. effort: a row of selection.effort.EFFORTS.
+    budget: seconds that computing codes, and then choosing, may each take; what it cuts depends on the machine, and the run
+    says so; None cuts nothing, 0 is effort quick. balance: let every class count the same. finetune: let the backbone learn
+    as well (extra torch), and keep that only if it is better on validation beyond chance, or with force; unfreeze: how much
+    of it, a key of finetune.recipe.UNFREEZE; epochs: how long at most; batch: images a step. learning_curve: draw it with
+    more points, each drawn more often. report: `full`, or `none` for no report.html, TensorBoard files and map, which
+    `headstart report` can write later. fixes: a table of relabels and exclusions, as `headstart check --fix-list` writes it.
+    test: the share of the images to test with, where the data gives none to test with, `test` or, alone, `val`.
+    learn_from_val: learn at the end from the `val` photos that made the choices, where the data has `test` as well. seed:
+    which images those are. cache: the folder that keeps codes, by default the user's cache folder. device, threads,
+    precision: see engines.hardware.Hardware. progress: called as (stage, done, total).
 
     Raises HeadstartError, whose message says what to do, for anything that the caller can mend.
     """
@@ -75,12 +81,15 @@ def train(
         backbone=BackboneSpec(backbone, size, mean, std, output),
         head=head,
         views=views,
+        effort=effort,
         budget=budget,
         balance=balance,
         tuning=TuningOptions(finetune, unfreeze, epochs, batch, force),
         learning_curve=learning_curve,
+        report=report,
         fixes=fixes,
         test=test,
+        learn_from_validation=learn_from_val,
         seed=seed,
         cache_dir=Path(cache) if cache is not None else default_cache_dir(),
         hardware=Hardware(device, threads, precision),
@@ -101,7 +110,7 @@ def train_with(
         Workspace(options.cache_dir, options.hardware, seed=options.seed, progress=progress) as workspace,
     ):
         labelled = load_photos(photos, options, workspace)
-        backbones = find_candidates(options, workspace)
+        backbones = find_candidates(labelled, options, workspace)
         computed = compute_first_codes(labelled, backbones, workspace)
         copies = find_copies(labelled, computed, workspace)
         data = build_training_set(labelled, computed, copies, options, workspace, backbones.notes)
@@ -110,6 +119,6 @@ def train_with(
         trained = fit_trust(codes, chosen)
         judged = judge_held_out(trained)
         findings = look_at_run(trained, copies, options)
-        record = compose_record(photos, options, computed.n_computed, trained, judged, findings)
+        record = compose_record(photos, options, backbones, computed.n_computed, trained, judged, findings)
         classifier, record = build_classifier(record, trained)
-        return write_run(folder, classifier, record, trained, judged, findings, copies)
+        return write_run(folder, classifier, record, trained, judged, findings, copies, has_report=options.has_report)

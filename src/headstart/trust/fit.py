@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from headstart.codes.results import Results
 from headstart.data.splits import content_folds
 from headstart.engines.hardware import blas_threads
 from headstart.heads.kinds import HEADS
@@ -80,17 +81,24 @@ class Trust:
         }
 
 
-def build_trust(data: LabelledCodes, classes: Sequence[str], choice: Choice, *, threads: int | None = None) -> Trust:
+def build_trust(
+    data: LabelledCodes,
+    classes: Sequence[str],
+    choice: Choice,
+    *,
+    results: Results | None = None,
+    threads: int | None = None,
+) -> Trust:
     """Calibrate the choice, learn what is familiar, and try both on hidden classes.
 
-    data: all that was learnt from, without views; its groups decided what was held out. threads: cores that linear algebra
-    may use.
+    data: all that was learnt from, without views; its groups decided what was held out. results: of earlier runs. threads:
+    cores that linear algebra may use.
     """
     with blas_threads(threads, len(data) * data.width):
-        return _build_trust(data, classes, choice)
+        return _build_trust(data, classes, choice, results)
 
 
-def _build_trust(data: LabelledCodes, classes: Sequence[str], choice: Choice) -> Trust:
+def _build_trust(data: LabelledCodes, classes: Sequence[str], choice: Choice, results: Results | None) -> Trust:
     codes, labels = data.codes, data.labels
     groups = [data.groups[i] for i in choice.held_out]
     # Copies of a photo are right or wrong together, and say no more than one of them.
@@ -102,16 +110,7 @@ def _build_trust(data: LabelledCodes, classes: Sequence[str], choice: Choice) ->
         choice = replace(choice, head=replace(choice.head, temperature=calibration.temperature))
     is_tuned = choice.kind not in HEADS  # its one head has not seen what was held out, and its scores are the log-odds
     scores = choice.head.logits(codes[choice.held_out]) if is_tuned else choice.logits
-    fitted = fit_unfamiliarity(
-        codes,
-        labels,
-        len(classes),
-        n_codes=data.width,
-        held_out=choice.held_out,
-        fold=choice.fold,
-        logits=scores / np.float32(choice.head.temperature),
-        has_energy=choice.head.votes is None,
-    )
+    fitted = _fit_unfamiliarity(data, len(classes), choice, scores / np.float32(choice.head.temperature), results)
     conformal = None
     if labels.ndim == 1 and len(choice.held_out) and not is_tuned:  # what was held out from that has chosen its epoch
         conformal = held_out_scores(choice.probabilities, labels[choice.held_out], groups, is_balanced=choice.is_balanced)
@@ -121,8 +120,43 @@ def _build_trust(data: LabelledCodes, classes: Sequence[str], choice: Choice) ->
         fitted[0] if fitted else None,
         fitted[1] if fitted else np.zeros(0, np.float32),
         conformal,
-        tuple(_try_hidden_classes(data, classes)) if fitted and not is_tuned else (),
+        _hidden_classes(data, classes, results) if fitted and not is_tuned else (),
     )
+
+
+def _fit_unfamiliarity(
+    data: LabelledCodes, n_classes: int, choice: Choice, logits: np.ndarray, results: Results | None
+) -> tuple[Unfamiliarity, np.ndarray] | None:
+    """Learn what is familiar, or read it from the cache; see fit_unfamiliarity."""
+    rows = np.ascontiguousarray(data.codes[:, : data.width])
+
+    def compute() -> dict[str, np.ndarray]:
+        fitted = fit_unfamiliarity(
+            rows,
+            data.labels,
+            n_classes,
+            n_codes=data.width,
+            held_out=choice.held_out,
+            fold=choice.fold,
+            logits=logits,
+            has_energy=choice.head.votes is None,
+        )
+        return {} if fitted is None else {**fitted[0].to_arrays(), "held_out": fitted[1]}
+
+    inputs = [rows, data.labels, n_classes, choice.held_out, choice.fold, logits, choice.head.votes is None]
+    arrays = results.arrays("unfamiliarity", inputs, compute) if results else compute()
+    return (Unfamiliarity.of_arrays(arrays), arrays["held_out"]) if arrays else None
+
+
+def _hidden_classes(data: LabelledCodes, classes: Sequence[str], results: Results | None) -> tuple[HiddenClass, ...]:
+    """Try hidden classes, or read from the cache what that came to."""
+
+    def compute() -> list[dict[str, Any]]:
+        return [asdict(row) for row in _try_hidden_classes(data, classes)]
+
+    inputs = [np.ascontiguousarray(data.codes[:, : data.width]), data.labels, list(data.groups), tuple(classes)]
+    rows = results.record("hidden classes", inputs, compute) if results else compute()
+    return tuple(HiddenClass(**row) for row in rows)
 
 
 def _try_hidden_classes(data: LabelledCodes, classes: Sequence[str]) -> Sequence[HiddenClass]:

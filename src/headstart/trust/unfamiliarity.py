@@ -8,7 +8,7 @@ classes. It decides the share; docs/LOG.md has what else was tried.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,20 @@ class Unfamiliarity:
     def __call__(self, codes: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """(n, d) codes and (n, k) scores at the head's temperature to (n,) float32, never below 0."""
         return self._scaled(_higher_cue((self.distance(codes[:, : self.n_codes]), energy(logits)), self.cues))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays, which of_arrays reads."""
+        cues = np.array([(np.nan, np.nan) if cue is None else cue for cue in self.cues], np.float64)
+        numbers = np.array([self.n_codes, self.median, self.high], np.float64)
+        return {"numbers": numbers, "cues": cues, **vars(self.distance)}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Unfamiliarity:
+        """What to_arrays wrote."""
+        n_codes, median, high = arrays["numbers"].tolist()
+        cues = tuple(None if np.isnan(mean) else (mean, deviation) for mean, deviation in arrays["cues"].tolist())
+        distance = Distance(arrays["axes"], arrays["weight"], arrays["bias"])
+        return cls(int(n_codes), distance, cues, median, high)
 
     def _scaled(self, higher: np.ndarray) -> np.ndarray:
         slope = (1 - TYPICAL) / (self.high - self.median)

@@ -51,8 +51,9 @@ def run(options: argparse.Namespace) -> int:
 
     rows = _rows(options)
     if options.json:
-        return console.print_json(rows)
+        return console.print_json([*rows, *_recommended_rows()])
     print(_table(rows))
+    print(_recommended_table())
     print(_advice(is_measured=options.measure, are_all_installed=all(row["installed"] for row in rows)))
     return 0
 
@@ -99,11 +100,43 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return table(COLUMNS, cells, left=2)
 
 
+def _recommended_rows() -> list[dict[str, Any]]:
+    """What is published of backbones that need a download."""
+    from dataclasses import asdict
+
+    from headstart.backbones.huggingface.recommended import RECOMMENDED
+
+    return [{**asdict(row), "size_mb": row.size_mb} for row in RECOMMENDED]
+
+
+def _recommended_table() -> str:
+    """Backbones that are worth a download, with what each is good for."""
+    from headstart.backbones.huggingface.recommended import RECOMMENDED
+    from headstart.cli.console import table
+
+    cells = [
+        (
+            row.name,
+            row.license,
+            f"{row.size}",
+            f"{row.n_parameters / 1e6:.1f} M",
+            f"{100 * row.accuracy:.1f} %",
+            f"{row.size_mb} MB",
+            row.good_for,
+        )
+        for row in RECOMMENDED
+    ]
+    sources = "".join(f"\n  {source}" for source in dict.fromkeys(row.source for row in RECOMMENDED))
+    header = ("with the extra [torch]", "licence", "pixels", "parameters", "ImageNet", "download", "good for")
+    rows = table(header, cells, left=2, text=(6,))
+    return f"\n{rows}\n  ImageNet: published top-1 accuracy at those pixels, by:{sources}"
+
+
 def _advice(*, is_measured: bool, are_all_installed: bool) -> str:
     from headstart.backbones.tutorial_names import ALIASES
 
     lines = [
-        "\nUse one with: headstart train PHOTOS --backbone NAME; compare all that are installed: --backbone auto.",
+        "\nUse one with: headstart train PHOTOS --backbone NAME; average all that are installed: --backbone auto.",
         "Others: --backbone FILE.onnx, timm:NAME (any of timm's), hf:owner/repo/file.onnx; the tutorials' names:",
         f"  {', '.join(alias.name for alias in ALIASES.values() if alias.stands_for)}",
         "A TensorFlow file first becomes ONNX: headstart backbones import FILE",

@@ -58,19 +58,23 @@ def run(options: argparse.Namespace) -> int:
 
 
 def run_prune(options: argparse.Namespace) -> int:
-    """Forget the codes of images that no run has used for some days."""
+    """Forget the codes of images, and the results, that no run has used for some days."""
+    from headstart.codes.results import Results
     from headstart.codes.store import Store
 
     with Store(arguments.cache_dir_of(options), is_needed=True) as store:
+        Results(store.path.parent).prune(options.days)
         return _print_forgotten(store, store.prune(options.days), options)
 
 
 def run_clear(options: argparse.Namespace) -> int:
-    """Forget all codes, and the networks that were built from wheels."""
+    """Forget all codes and results, and the networks that were built from wheels."""
+    from headstart.codes.results import Results
     from headstart.codes.store import Store
 
     with Store(arguments.cache_dir_of(options), is_needed=True) as store:
         n_images = store.clear()
+        Results(store.path.parent).prune(-1)
         for network in store.path.parent.glob("backbones/*.onnx"):
             network.unlink(missing_ok=True)
         return _print_forgotten(store, n_images, options)

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--backbone",
-        help="a name from `headstart backbones`, an ONNX file, timm:NAME, hf:owner/repo/file.onnx, or auto to compare those "
+        help="a name from `headstart backbones`, an ONNX file, timm:NAME, hf:owner/repo/file.onnx, or auto to average those "
         "that are installed (default: efficientnet-lite0)",
     )
     _add_network(parser)
@@ -37,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--test",
         type=float,
         metavar="SHARE",
-        help="of the photos, to test with, where the data gives no test split (default: 0.2)",
+        help="of the photos, to test with, where the data has neither test nor val (default: 0.2)",
+    )
+    parser.add_argument(
+        "--learn-from-val",
+        action="store_true",
+        help="of data with train, val and test: learn at the end from val too, which made the choices",
     )
     parser.add_argument("--seed", type=int, help="which photos those are (default: 0)")
 
@@ -56,13 +61,22 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--views",
-        help="to learn from as well, as in mirrored,rotation=15; none, or auto (default: mirrored, if it is better)",
+        help="to learn from as well if that is better, as in mirrored,rotation=15 (default: none)",
+    )
+    parser.add_argument(
+        "--effort",
+        help="quick (whole photos, one head), normal (mirror images and deeper layers too) or thorough (all installed "
+        "backbones, averaged); the same answer each time (default: normal)",
     )
     parser.add_argument(
         "--budget",
         type=arguments.seconds,
         metavar="TIME",
-        help="for choosing beyond the first rung, as in 30s, 10m, 2h; 0 keeps it simple (default: 60s)",
+        help="at most so long for codes and for choosing, as in 30s, 10m, 2h: takes less effort where it must, which may "
+        "differ between machines (default: none)",
+    )
+    parser.add_argument(
+        "--report", choices=("full", "none"), help="none: no report.html, TensorBoard files and map (default: full)"
     )
     parser.add_argument(
         "--learning-curve", action="store_true", help="accuracy against the number of photos, with all the time"

@@ -28,7 +28,10 @@ def is_balanced(record: RunRecord) -> bool:
 
 def others(record: RunRecord) -> str:
     """Name the held-out photos that are not of the test split: "validation" or "cross-validated"."""
-    return "validation" if (record.get("choice") or {}).get("head") == "fine-tuned" else "cross-validated"
+    is_tuned = (record.get("choice") or {}).get("head") == "fine-tuned"
+    cross_validation = record.get("cross_validation")
+    is_given = cross_validation is not None and cross_validation.get("by") == "validation"
+    return "validation" if is_tuned or is_given else "cross-validated"
 
 
 def judges(e: EvaluationRecord) -> str:

@@ -455,7 +455,7 @@
     const other = data.n_right === data.evaluation.n_correct ? "The result at the top is theirs." : `The fit that these counts are of got ${number(data.n_right)} right, the one of the result at the top ${number(data.evaluation.n_correct)}.`;
     if (counting === "test") return `${wholes}test photos only, which the classifier never saw. ${other}`;
     const rest = data.is_tuned
-      ? "validation photos, which chose how it was fine-tuned, so that they flatter"
+      ? "validation photos, which made the choices, so that they flatter"
       : "cross-validated photos, each judged by a fit that had not seen it";
     return hasTest ? `${wholes}test photos, and ${rest}${ringed}.` : `${wholes}${rest}.`;
   }

@@ -48,24 +48,24 @@ def choose(codes: TrainingCodes, head: str, backbones: Backbones, options: Train
 
 
 def climb_ladder(codes: TrainingCodes, head: str, backbones: Backbones, options: TrainOptions) -> Selection:
-    """Choose layers, pixels, views, backbone, head and its regularisation, each on held-out images of the training set."""
+    """Choose the head, its regularisation, and views that were asked for, on held-out images of the training set."""
     data, workspace = codes.data, codes.workspace
-    pixels = backbones.pixels_for(data.images)
     return Ladder(
         lambda representation, rows: codes.of(representation, data.learn[rows]),
         data.labels[data.learn],
         len(data.classes),
         data.learn_groups,
-        wider=lambda backbone: backbones.wider(backbone, pixels),
-        others=backbones.others,
         views=options.views_to_try(),
-        heads=None if options.head == AUTO else [],
+        heads=None if options.head == AUTO and backbones.effort.tries_heads else [],
         digests=[data.digests[i] for i in data.learn],
         balance=options.balance,
-        budget=options.budget,
+        validation=data.validation,
+        learns_from_validation=options.learn_from_validation,
+        budget=options.budget or None,
+        results=workspace.results,
         threads=workspace.threads,
         progress=workspace.progress,
-    ).learn(Candidate(replace(backbones.first, n_layers=1), head))
+    ).learn(Candidate(backbones.first, head))
 
 
 def _fine_tune(codes: TrainingCodes, chosen: Chosen, options: TrainOptions) -> Chosen:

@@ -132,7 +132,7 @@ def _begun(
     groups = [data.groups[i] for i in train]
 
     def fitted(look: Representation, kind: str) -> Head:
-        labelled = LabelledCodes(codes_of(look, train), data.labels[train], len(data.classes), groups, look.widths)
+        labelled = LabelledCodes.represented(codes_of(look, train), data.labels[train], len(data.classes), groups, look)
         return choose_head(labelled, kind=kind, threads=threads).head
 
     start = fitted(Representation((backbone,)), "sigmoid" if are_many(data.labels) else "softmax")

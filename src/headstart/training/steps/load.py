@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from headstart.backbones.backbone import Backbone
-from headstart.backbones.find import BackboneSpec, find_backbones, notes_on, wider_backbone
+from headstart.backbones.builtin import DEFAULT
+from headstart.backbones.find import AUTO, find_backbone, notes_on, others_like, wider_backbone
 from headstart.checks.fixes import apply_fixes, read_fixes
 from headstart.checks.photo_groups import PhotoGroups, group_photos
 from headstart.codes.compute import Codes
 from headstart.codes.representation import Representation, pixels_for
 from headstart.codes.workspace import Workspace
 from headstart.data.datasets import Dataset, load_dataset
+from headstart.data.splits import TEST, VALIDATION
 from headstart.data.tables import ImageRef
+from headstart.selection.effort import Effort
 from headstart.training.options import TrainOptions
+from headstart.wording import counted
+
+N_TIMED = 8, 48  # images
 
 
 @dataclass(frozen=True)
@@ -32,45 +40,83 @@ class LabelledPhotos:
 def load_photos(photos: str | os.PathLike[str], options: TrainOptions, workspace: Workspace) -> LabelledPhotos:
     """List the photos of a folder or a table, and apply the fixes; raises DataError for what cannot be learnt from."""
     with workspace.stage("list"):
-        as_given = load_dataset(photos)
+        as_given = _judged_by_validation(load_dataset(photos))
         dataset = as_given if options.fixes is None else apply_fixes(as_given, read_fixes(options.fixes))
         return LabelledPhotos(str(photos), as_given, dataset, options.first_head(dataset))
 
 
 @dataclass(frozen=True)
 class Backbones:
-    """The backbones to choose from. first: how images are represented before anything is chosen; others: to compare with.
+    """The backbones, and how photos are represented by them.
 
-    notes: what was made of a stranger's file, and what licences ask for.
+    first: the representation that choosing begins with. effort: the one that it is of; is_cut: whether the clock made it
+    less than was asked for. notes: what was made of a stranger's file, and what licences ask for.
     """
 
-    spec: BackboneSpec
-    cache_dir: Path
-    network: Backbone
-    others: tuple[Backbone, ...]
     first: Representation
+    effort: Effort
+    is_cut: bool
     notes: tuple[str, ...]
 
-    def wider(self, backbone: Backbone, pixels: str) -> Backbone | None:
-        """The same backbone looking at the whole photo, see find.wider_backbone."""
-        return wider_backbone(backbone, self.spec, self.cache_dir, pixels)
 
-    def pixels_for(self, images: Sequence[ImageRef]) -> str:
-        """How many pixels a wider look should have, of photos as large as these."""
-        return pixels_for(images, self.network.preprocess.size)
+def _judged_by_validation(dataset: Dataset) -> Dataset:
+    """Where the data has validation photos and no test split, they are the test split: Keras, fastai, timm and Ultralytics
+    mean them so, and nobody expects them to be learnt from."""
+    if (dataset.splits == TEST).any() or not (dataset.splits == VALIDATION).any():
+        return dataset
+    n = int((dataset.splits == VALIDATION).sum())
+    note = (
+        f"{counted(n, 'validation photo')} judge the result, as a test split would, and are not learnt from: the data has "
+        "no test split of its own"
+    )
+    splits = np.where(dataset.splits == VALIDATION, np.int8(TEST), dataset.splits)
+    return replace(dataset, splits=splits, notes=(*dataset.notes, note))
 
 
-def find_candidates(options: TrainOptions, workspace: Workspace) -> Backbones:
-    """Find the backbone that was asked for, and those to compare it with; raises BackboneError where there is none."""
+def find_candidates(photos: LabelledPhotos, options: TrainOptions, workspace: Workspace) -> Backbones:
+    """Find the backbone that was asked for, and how much of the photos it looks at; raises BackboneError for none.
+
+    With a budget, the most effort is taken whose codes are expected to be there in time.
+    """
     with workspace.stage("backbone"):
-        network, others = find_backbones(options.backbone, options.cache_dir)
-        first = Representation((network,), n_layers=len(network.widths) if options.budget > 0 else 1)
-    notes = (*_notes_on_onnx_file(network), *notes_on((network, *others)))
-    return Backbones(options.backbone, options.cache_dir, network, others, first, notes)
+        images, efforts = photos.dataset.images, options.efforts()
+        network = find_backbone(options.backbone, options.cache_dir)
+        pixels = pixels_for(images, network.preprocess.size)
+        for effort in efforts:
+            first = representation_for(effort, network, pixels, options)
+            if effort is efforts[-1] or expected_seconds(images, first, workspace) <= (options.budget or 0):
+                break
+    is_cut = effort is not efforts[0]
+    notes = (*_notes_on_onnx_file(network), *notes_on(first.backbones), *_notes_on_effort(first, effort, is_cut, options))
+    return Backbones(first, effort, is_cut, notes)
+
+
+def representation_for(effort: Effort, network: Backbone, pixels: str, options: TrainOptions) -> Representation:
+    """How photos are represented with an effort: the whole photo, where the backbone can take it."""
+    wider = wider_backbone(network, options.backbone, options.cache_dir, pixels) or network
+    is_all = options.backbone.name == AUTO or (effort.has_all_backbones and options.backbone.name == DEFAULT)
+    return effort.representation((wider, *(others_like(wider, options.cache_dir) if is_all else ())))
+
+
+def expected_seconds(images: Sequence[ImageRef], representation: Representation, workspace: Workspace) -> float:
+    """About how long the codes of all images would take, by a few of them, evenly spread; stored codes take no time.
+
+    Two numbers of images are timed, for the difference has no share of what comes once, the network's compilation.
+    """
+    n = len(images)
+    spread = np.linspace(0, n - 1, min(n, sum(N_TIMED))).astype(np.int64)
+    few = spread[:: max(1, len(spread) // N_TIMED[0])]
+    seconds = []
+    for rows in (few, np.setdiff1d(spread, few)):
+        start = time.monotonic()
+        workspace.represent([images[i] for i in rows.tolist()], representation, with_stats=True)
+        seconds.append((time.monotonic() - start, len(rows)))
+    (once, n_few), (more, n_more) = seconds
+    return max(0.0, (more - once) / max(1, n_more - n_few)) * n
 
 
 def compute_first_codes(photos: LabelledPhotos, backbones: Backbones, workspace: Workspace) -> Codes:
-    """Compute the codes of all photos that can be read, as the first representation has them."""
+    """Compute the codes of all photos that can be read, as the first representation has them, and their statistics."""
     with workspace.stage("codes"):
         return workspace.represent(photos.dataset.images, backbones.first, with_stats=True)
 
@@ -79,6 +125,22 @@ def find_copies(photos: LabelledPhotos, codes: Codes, workspace: Workspace) -> P
     """Find copies and near duplicates, which share a split and a fold, and compute the statistics of all photos."""
     with workspace.stage("glance"):
         return group_photos(photos.dataset, codes, workspace)
+
+
+def _notes_on_effort(first: Representation, effort: Effort, is_cut: bool, options: TrainOptions) -> Iterator[str]:
+    """What the clock cut, and what more effort could not do."""
+    if is_cut:
+        yield (
+            f"the effort is {effort.name}, not {options.effort}: the codes of more would not be there within the budget of "
+            f"{options.budget:g} s. On another machine, or a busier one, the same command may give another classifier"
+        )
+    if options.effort == effort.name and effort.has_all_backbones and len(first.backbones) == 1:
+        yield (
+            f"effort {effort.name} averages the built-in backbones that are installed, and here is one; for the others: "
+            "pip install 'headstart[backbones]'"
+            if options.backbone.name == DEFAULT
+            else f"effort {effort.name} adds no other backbone to {options.backbone.name}, which was asked for by name"
+        )
 
 
 def _notes_on_onnx_file(network: Backbone) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -43,22 +44,23 @@ def look_at_run(trained: Trained, copies: PhotoGroups, options: TrainOptions) ->
         notes: list[str] = []
         issues = copies.issues(notes, threads=workspace.threads, progress=workspace.progress)
     with workspace.stage("map"):
-        findings = _findings(trained)
+        findings = _findings(trained, is_mapped=options.has_report)
     return RunFindings(learning, loss, issues, findings, tuple(notes))
 
 
 def _loss_curve(trained: Trained) -> LossCurveRecord | None:
-    choice = trained.choice
-    return loss_curve(
-        trained.train_codes,
-        kind=choice.kind,
-        strength=choice.strength,
-        balance=choice.is_balanced,
-        threads=trained.workspace.threads,
-    )
+    choice, workspace, data = trained.choice, trained.workspace, trained.train_codes
+
+    def compute() -> LossCurveRecord | None:
+        return loss_curve(
+            data, kind=choice.kind, strength=choice.strength, balance=choice.is_balanced, threads=workspace.threads
+        )
+
+    inputs = [*data.identity(), choice.kind, choice.strength, choice.is_balanced]
+    return cast("LossCurveRecord | None", workspace.results.record("loss curve", inputs, compute))
 
 
-def _findings(trained: Trained) -> Findings:
+def _findings(trained: Trained, *, is_mapped: bool) -> Findings:
     """What is known of each photo: what was said of it while it was held out, and where it lies among the others."""
     data, choice = trained.data, trained.choice
     last = np.empty((len(data.labels), trained.representation.widths[0]), np.float16)
@@ -80,7 +82,7 @@ def _findings(trained: Trained) -> Findings:
         space=space.astype(np.float16),
         space_mean=mean,
         space_axes=axes,
-        positions=_positions(trained, space),
+        positions=_positions(trained, space) if is_mapped else np.full((len(space), 2), np.nan, np.float32),
     )
 
 
@@ -99,5 +101,10 @@ def _positions(trained: Trained, space: np.ndarray) -> np.ndarray:
     """Where photos lie on the map, (n, 2); NaN for those beyond MOST_MAPPED."""
     mapped = np.unique(np.linspace(0, len(space) - 1, min(len(space), MOST_MAPPED)).astype(np.int64))
     positions = np.full((len(space), 2), np.nan, np.float32)
-    positions[mapped] = place(space[mapped], threads=trained.workspace.threads, progress=trained.workspace.progress)
+    workspace, rows = trained.workspace, space[mapped]
+
+    def placed() -> dict[str, np.ndarray]:
+        return {"positions": place(rows, threads=workspace.threads, progress=workspace.progress)}
+
+    positions[mapped] = workspace.results.arrays("map", [rows], placed)["positions"]
     return positions

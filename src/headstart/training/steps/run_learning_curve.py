@@ -6,11 +6,13 @@ judges the curve: what judged the result, the test split or, without one, the fo
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from headstart.data.labels import are_many
 from headstart.heads.head import Head
-from headstart.heads.kinds import HEADS
+from headstart.heads.kinds import HEADS, make_fitter
 from headstart.heads.labelled_codes import LabelledCodes
 from headstart.numerics.losses import counted_weights
 from headstart.record import LearningCurveRecord
@@ -32,17 +34,26 @@ def run_learning_curve(trained: Trained, options: TrainOptions) -> LearningCurve
         return None
     representation = trained.selection.representation
     codes = trained.codes.of(representation, data.learn) if representation.views else trained.train_codes.codes
-    curve = learning_curve(
-        LabelledCodes(codes, data.labels[data.learn], len(data.classes), [data.digests[i] for i in data.learn]),
-        _held_out_folds(trained),
-        fit=fit_as_chosen(trained.selection, len(data.classes), len(data.learn)),
-        seed=options.seed,
-        effort=THOROUGH if options.learning_curve else QUICK,
-        temperature=choice.head.temperature,
-        progress=trained.workspace.progress,
-    )
-    split = "test" if len(data.test) else "cross-validation"
-    return {**curve.to_json(), "split": split, "sentence": sentence(curve)}
+    effort = THOROUGH if options.learning_curve else QUICK
+    labelled = LabelledCodes(codes, data.labels[data.learn], len(data.classes), [data.digests[i] for i in data.learn])
+    folds = _held_out_folds(trained)
+
+    def compute() -> LearningCurveRecord:
+        curve = learning_curve(
+            labelled,
+            folds,
+            fit=fit_as_chosen(trained.selection, len(data.classes), len(data.learn)),
+            seed=options.seed,
+            effort=effort,
+            temperature=choice.head.temperature,
+            progress=trained.workspace.progress,
+        )
+        return {**curve.to_json(), "split": "test" if len(data.test) else "cross-validation", "sentence": sentence(curve)}
+
+    of_folds = [part for f in folds for part in (f.train_rows, f.codes, f.labels, list(f.groups), f.logits)]
+    of_choice = [choice.kind, choice.strength, choice.is_balanced, choice.members, choice.head.temperature]
+    inputs = [*labelled.identity(), representation.widths, *of_folds, *of_choice, options.seed, effort]
+    return cast(LearningCurveRecord, trained.workspace.results.record("learning curve", inputs, compute))
 
 
 def _held_out_folds(trained: Trained) -> list[HeldOutFold]:
@@ -73,7 +84,8 @@ def fit_as_chosen(selection: Selection, n_classes: int, n: int) -> Fit:
     def fit(codes: np.ndarray, of_image: np.ndarray) -> Head:
         n_views = codes.shape[1] if codes.ndim == 3 else 1
         weights = counted_weights(of_image, is_balanced=choice.is_balanced)
-        fitter = kind.fitter(codes.reshape(-1, codes.shape[-1]), np.repeat(of_image, n_views), n_classes, widths)
+        rows, labels = codes.reshape(-1, codes.shape[-1]), np.repeat(of_image, n_views)
+        fitter = make_fitter(choice.kind, rows, labels, n_classes, widths, choice.members)
         strength = choice.strength * np.sqrt(n / len(of_image)) if kind.is_weaker_for_more else choice.strength
         return fitter.head(fitter.fit(strength, weights=np.repeat(weights, n_views)))
 

@@ -1,6 +1,7 @@
 """Composes the record of a training, which becomes run.json, and what model.onnx says of itself.
 
-It decides that the classifier's file says nothing of the machine or the folders that it was made in.
+It decides that the classifier's file says nothing of the machine, the folders and the day that it was made on: the same
+photos give the same file.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from headstart.record import (
 from headstart.report.sentences.numbers import judges
 from headstart.training.options import TrainOptions
 from headstart.training.steps.held_out import HeldOutJudged
+from headstart.training.steps.load import Backbones
 from headstart.training.steps.look import RunFindings
 from headstart.training.steps.training_set import TrainingSet
 from headstart.training.steps.trust import Trained
@@ -42,6 +44,7 @@ FEW_TESTED = 30
 def compose_record(
     photos: str | os.PathLike[str],
     options: TrainOptions,
+    backbones: Backbones,
     n_computed: int,
     trained: Trained,
     judged: HeldOutJudged,
@@ -64,6 +67,10 @@ def compose_record(
         "splits_sha256": _fingerprint(data),
         "notes": _notes(trained, judged, findings),
         "choice": _choice(trained),
+        "effort": {
+            "name": backbones.effort.name,
+            "is_cut": backbones.is_cut or any(rung.is_cut for rung in trained.selection.rungs),
+        },
         "ladder": [cast(RungRecord, asdict(rung)) for rung in trained.selection.rungs],
         "cross_validation": _cross_validation(trained, judged),
         "evaluation": judged.evaluation.to_json(),
@@ -114,6 +121,7 @@ def _choice(trained: Trained) -> ChoiceRecord:
         "views": list(representation.views),
         "head": choice.kind,
         "strength": choice.strength,
+        "members": [{"codes": member.end - member.start, "share": member.share} for member in choice.members],
         "trials": [cast(TrialRecord, asdict(trial)) for trial in choice.trials],
     }
 
@@ -125,6 +133,7 @@ def _cross_validation(trained: Trained, judged: HeldOutJudged) -> CrossValidatio
     is_balanced = n and data.labels.ndim == 1
     balanced = balanced_accuracy(judged.is_right, data.labels[rows], groups) if is_balanced else (None, None)
     return {
+        "by": "folds" if data.validation is None else "validation",
         "n_images": n,
         "n_correct": n_correct,
         "accuracy": n_correct / n if n else None,
@@ -141,8 +150,7 @@ def compose_metadata(record: RunRecord, trained: Trained) -> dict[str, Any]:
     evaluation = {k: v for k, v in record["evaluation"].items() if k not in left_out}
     return {
         "headstart": record["headstart"],
-        "created": record["created"],
-        "images": record["images"],
+        "images": {kind: n for kind, n in record["images"].items() if kind != "computed"},
         "evaluation": evaluation,
         **({"thresholds": record["thresholds"]} if record["thresholds"] else {}),
         "calibration": _calibration_in_short(trust),

@@ -29,7 +29,8 @@ class TrainingCodes:
         Raises DataError where an image has changed since its first codes were computed, or cannot be read any more.
         """
         data = self.data
-        if replace(representation, n_layers=self.first.n_layers) == self.first:
+        is_first = replace(representation, n_layers=self.first.n_layers) == self.first
+        if is_first and (len(self.first.backbones) == 1 or representation == self.first):
             columns = slice(sum(representation.widths))
             return data.codes[:, columns] if len(rows) == len(data.codes) else data.codes[rows, columns]
         images, digests = [data.images[i] for i in rows], [data.digests[i] for i in rows]
@@ -39,6 +40,6 @@ class TrainingCodes:
         """The codes that are learnt from, with their labels and groups of copies."""
         data = self.data
         codes = self.of(representation, data.learn)
-        return LabelledCodes(
-            codes, data.labels[data.learn], len(data.classes), data.learn_groups, tuple(representation.widths)
+        return LabelledCodes.represented(
+            codes, data.labels[data.learn], len(data.classes), data.learn_groups, representation
         )

@@ -35,6 +35,7 @@ class TrainingSet:
     rows: (n,) int64, of the codes that were computed, which ones these are. names: of the images, for people. codes: (n, d)
     float16. labels: see data/labels.py. digests: each image's sha256. groups: the same for copies and near duplicates, which
     share a split and a fold. splits: (n,) positions in SPLITS. skipped: what was left out. notes: what the user should know.
+    has_validation: whether the data gives a validation split beside its test split, by which all choices are made.
     """
 
     rows: np.ndarray
@@ -48,11 +49,17 @@ class TrainingSet:
     splits: np.ndarray
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    has_validation: bool = False
 
     @cached_property
     def learn(self) -> np.ndarray:
-        """The rows of the images that are learnt from: all but the test split's."""
+        """The rows of the images that are learnt from or chosen by: all but the test split's."""
         return np.flatnonzero(self.splits != TEST)
+
+    @cached_property
+    def validation(self) -> np.ndarray | None:
+        """Which of the rows of `learn` the choices are made by, (m,) bool; None where cross-validation does."""
+        return self.splits[self.learn] == VALIDATION if self.has_validation else None
 
     @cached_property
     def test(self) -> np.ndarray:
@@ -78,6 +85,7 @@ class TrainingSet:
             self.splits[rows],
             (*self.skipped, *skipped),
             (*self.notes, *notes),
+            self.has_validation,
         )
 
 
@@ -99,7 +107,7 @@ def build_training_set(
         notes = [
             *photos.as_given.notes,
             *_notes_on_fixes(photos.as_given, photos.dataset, data),
-            *_notes_on_splits(photos.as_given),
+            *_notes_on_validation(data, options),
             *copies.notes,
             *_notes_on_single_photos(data, untested(data)),
             *more_notes,
@@ -136,6 +144,7 @@ def _deal(photos: LabelledPhotos, codes: Codes, copies: PhotoGroups, options: Tr
         splits,
         (*dataset.skipped, *unreadable),
         tuple(notes),
+        bool((dataset.splits[codes.index] == VALIDATION).any()),  # alone, it would be the test split: load.py
     )
     data = _without_leaks(every)
     _check_enough(data, where)
@@ -224,13 +233,14 @@ def _notes_on_fixes(before: Dataset, after: Dataset, data: TrainingSet) -> Itera
     yield note
 
 
-def _notes_on_splits(dataset: Dataset) -> Iterator[str]:
-    """What many expect to judge, and what does not."""
-    if (dataset.splits == VALIDATION).any() and not (dataset.splits == TEST).any():
-        yield (
-            "validation photos are learnt from, and the test split is drawn from train; to have them judge, name their "
-            "folder or split `test`"
-        )
+def _notes_on_validation(data: TrainingSet, options: TrainOptions) -> Iterator[str]:
+    """What the validation photos of the data are for, where it has a test split as well."""
+    if data.has_validation:
+        n = counted(int((data.splits == VALIDATION).sum()), "validation photo")
+        if options.learn_from_validation:
+            yield f"{n} decide all choices, and are learnt from at the end"
+        else:
+            yield f"{n} decide all choices, and are not learnt from; to learn from them at the end: --learn-from-val"
 
 
 def _notes_on_single_photos(data: TrainingSet, untested: Sequence[int]) -> Iterator[str]:

@@ -64,5 +64,7 @@ def fit_trust(codes: TrainingCodes, chosen: Chosen) -> Trained:
     with workspace.stage("gather"):
         train_codes, test_codes = codes.labelled(representation), codes.of(representation, data.test)
     with workspace.stage("trust"):
-        trust = build_trust(train_codes, data.classes, chosen.selection.choice, threads=workspace.threads)
+        trust = build_trust(
+            train_codes, data.classes, chosen.selection.choice, results=workspace.results, threads=workspace.threads
+        )
     return Trained(codes, chosen, train_codes, test_codes, trust)

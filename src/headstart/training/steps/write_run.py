@@ -57,13 +57,22 @@ def write_run(
     judged: HeldOutJudged,
     findings: RunFindings,
     copies: PhotoGroups,
+    *,
+    has_report: bool,
 ) -> Run:
-    """Review the classifier and write the run folder; run.json is written last, and the folder gets its name then."""
+    """Review the classifier and write the run folder; run.json is written last, and the folder gets its name then.
+
+    has_report: whether to write what people look at: report.html and TensorBoard's files.
+    """
     workspace, data = trained.workspace, trained.data
-    with workspace.stage("review"):
-        pictures = [copies.image_stats.pictures[i] for i in data.rows]
-        reviewed = review(classifier, findings.of_photos, data.images, pictures, progress=workspace.progress)
-        record = with_probes(record, reviewed)
+    reviewed = None
+    if has_report:
+        with workspace.stage("review"):
+            pictures = [copies.image_stats.pictures[i] for i in data.rows]
+            reviewed = review(
+                classifier, findings.of_photos, data.images, pictures, results=workspace.results, progress=workspace.progress
+            )
+            record = with_probes(record, reviewed)
     with draft_of(folder) as draft:
         with workspace.stage("write"):
             classifier.save(draft / FILE_NAME)
@@ -71,7 +80,8 @@ def write_run(
             findings.of_photos.save(draft)
             write_training_photos(draft, copies.image_stats.only(data.rows[data.learn]))
             write_issues(draft, findings.issues)
-            _write_for_people(draft, {**record, "seconds": workspace.seconds}, classifier, trained, findings, reviewed)
+            if reviewed is not None:
+                _write_for_people(draft, {**record, "seconds": workspace.seconds}, classifier, trained, findings, reviewed)
         record = {**record, "seconds": workspace.seconds}
         write_output(draft / "run.json", run_record_json(record))
         return Run(publish(draft, folder), classifier, judged.evaluation, record)
