@@ -43,8 +43,8 @@ RULES: dict[str, Callable[[Networks], Representation]] = {
     "its layers": lambda n: Representation((n[0],), len(n[0].widths)),
     "quick": lambda n: EFFORTS["quick"].representation((n[1],)),
     "quick, mirrored": lambda n: Representation((n[1],), is_mirrored=True),
-    "normal, not mirrored": lambda n: Representation((n[1],), len(n[1].widths)),
     "normal": lambda n: EFFORTS["normal"].representation((n[1],)),
+    "normal, mirrored": lambda n: Representation((n[1],), len(n[1].widths), is_mirrored=True),
     "three backbones": lambda n: Representation((n[1], *n[2])),
     "thorough": lambda n: EFFORTS["thorough"].representation((n[1], *n[2])),
 }

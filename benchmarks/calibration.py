@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.backbones.find import BackboneSpec, find_backbone
-from headstart.codes.representation import Representation, represent
+from headstart.codes.representation import represent
 from headstart.codes.store import Store
 from headstart.data import datasets
 from headstart.heads.labelled_codes import LabelledCodes
 from headstart.selection.cross_validation import choose_head
 from headstart.trust.calibration import calibrate
 from machine import arguments, machine, report, table
+from representations import default_representation
 
 SETS = ("flowers", "alpaca", "ants_bees", "star_clusters", "cifar10")
 SIZES = (1_000, 2_400, 10_000)  # of CIFAR-10: the largest below which five folds are held out, and one where one is
@@ -28,22 +28,23 @@ HEADS = ("softmax", "class-mean", "nearest", "hidden")
 
 def rows(shared: Path, cache: Path) -> Iterator[dict[str, object]]:
     """A row for each set, size and head."""
-    backbone = find_backbone(BackboneSpec("efficientnet-lite0"), cache)
     with Store(cache) as store:
         for name in SETS:
             folder = shared / "data" / name
             data = datasets.load_dataset(folder / "train.parquet" if name == "cifar10" else folder)
             for n in SIZES if name == "cifar10" else (len(data.images),):
                 drawn = np.sort(np.random.default_rng(0).permutation(len(data.images))[:n])
-                look = Representation((backbone,), n_layers=2)
-                codes = represent([data.images[i] for i in drawn], look, store)
+                images = [data.images[i] for i in drawn]
+                representation = default_representation(cache, images)
+                codes = represent(images, representation, store)
                 labels = data.labels[drawn[codes.index]]
                 for head in HEADS:
                     if head == "hidden" and n != SIZES[1]:  # minutes; it is tried from 20,000 images on
                         continue
-                    choice = choose_head(
-                        LabelledCodes(codes.values, labels, len(data.classes), codes.digests, look.widths), kind=head
+                    labelled = LabelledCodes.represented(
+                        codes.values, labels, len(data.classes), codes.digests, representation
                     )
+                    choice = choose_head(labelled, kind=head)
                     told = calibrate(choice.logits, labels[choice.held_out], choice.head.output)
                     assert told is not None
                     yield {

@@ -12,21 +12,22 @@ sharpness of 0.09, sharp ones and the same blurred (Gaussian, sigma 1 % of the l
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.cache_folder import default_cache_dir
 from headstart.checks.duplicates import Pair, near_duplicates
-from headstart.codes.compute import compute_codes
 from headstart.codes.image_stats import compute_image_stats
+from headstart.codes.representation import represent
 from headstart.codes.store import Store
 from headstart.data.datasets import load_dataset
 from headstart.data.decoding import Failure, decode, read_bytes
 from headstart.data.tables import ImageRef, TableImage
+from representations import default_representation
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SETS = [DATA / name for name in ("flowers", "alpaca", "ants_bees", "star_clusters", "cifar10")]
@@ -104,13 +105,14 @@ def measure(path: Path, limit: int, n_copied: int, pictures: Path | None) -> dic
     images, rng = load_dataset(path).images, np.random.default_rng(0)
     chosen = np.sort(rng.permutation(len(images))[:limit])
     originals = [content for i in chosen if isinstance(content := content_of(images[i]), bytes)]
-    n, backbone = len(originals), find_backbone(BackboneSpec(), default_cache_dir())
+    n, cache = len(originals), default_cache_dir()
+    representation = default_representation(cache, originals)
     copied = np.sort(rng.permutation(n)[:n_copied]).tolist()
     pixels = [decode(originals[i]) for i in copied]
     contents = originals + [change(p) for change in CHANGES.values() for p in pixels]
     digests = [sha256(content).digest() for content in contents]
     with Store(default_cache_dir()) as store:
-        codes = compute_codes(contents, backbone, store).values
+        codes = represent(contents, replace(representation, n_layers=1), store).values
 
     def pairs_among(which: Sequence[int]) -> list[Pair]:
         chosen_digests = [digests[i] for i in which]

@@ -22,11 +22,10 @@ from choices import batches, run_threads, threads
 from headstart.backbones.backbone import Backbone
 from headstart.backbones.find import BackboneSpec, find_backbone, wider_backbone
 from headstart.codes.compute import compute_codes
-from headstart.codes.representation import MIRRORED, Representation, represent
+from headstart.codes.representation import Representation, represent
 from headstart.codes.store import Store
 from headstart.data.datasets import load_dataset
 from headstart.data.images import load_image
-from headstart.data.views import ORIGINAL, DrawnViews
 from headstart.engines.hardware import blas_threads
 from headstart.engines.openvino_engine import OpenVINOEngine
 from headstart.heads.kinds import make_fitter
@@ -40,20 +39,18 @@ N_PHOTOS = 3670  # as many as TensorFlow's flower photos are
 
 
 def pipeline(name: str, paths: Sequence[str], backbone: Backbone, tmp: Path, repeats: int) -> Iterator[Line]:
-    """Rates of decoding, of inference and of both with all that lies between, taken in turns; of photos and their mirror
-    images, which are decoded once and inferred twice."""
+    """Rates of decoding, of inference and of both with all that lies between, taken in turns."""
     engine = OpenVINOEngine(backbone.network)
     pixels = [p for path in paths[:64] if isinstance(p := load_image(path, backbone.preprocess), np.ndarray)]
-    both = DrawnViews((ORIGINAL, MIRRORED))
     took = []
     for i in range(repeats):
         store = Store(tmp / f"cold-{name}-{i}")
         decoding = clocked(lambda: run_threads(paths, backbone, None, 2 * engine.threads))
-        inference = clocked(lambda: infer_alone(engine, 2 * len(paths), pixels))
-        took.append((decoding, inference, clocked(lambda store=store: compute_codes(paths, backbone, store, views=both))))
+        inference = clocked(lambda: infer_alone(engine, len(paths), pixels))
+        took.append((decoding, inference, clocked(lambda store=store: compute_codes(paths, backbone, store))))
     clocks = np.array(took)
     walls = np.median(clocks[..., 0], axis=0)
-    for what, wall in zip(("decoding alone", "both inferences alone", "images -> codes"), walls, strict=True):
+    for what, wall in zip(("decoding alone", "inference alone", "images -> codes"), walls, strict=True):
         yield Line(f"{name}: {what}", len(paths) / wall, "images/s")
     wall_share, cpu_share = np.median((clocks[:, 0] + clocks[:, 1]) / clocks[:, 2], axis=0)
     yield Line(f"{name}: images -> codes, share of the bound", wall_share, "", 0.90, at_least=True)
@@ -110,7 +107,7 @@ AFTER = ("gather", "trust", "evaluate", "curve", "fitting", "issues", "map", "bu
 def commands(photos: Path, n: int, tmp: Path, repeats: int, bound: float) -> Iterator[Line]:
     """What a user waits for: whole commands, process start to exit, and predictions in a process that is warm.
 
-    bound: seconds that decoding once and inferring twice take alone, of all the photos.
+    bound: seconds that decoding and inferring all the photos take alone, one after the other.
     """
     cache = {**os.environ, "HEADSTART_CACHE": str(tmp / "cache")}
 

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstart.backbones.find import BackboneSpec, find_backbone
-from headstart.codes.compute import compute_codes
+from headstart.codes.representation import Representation, represent
 from headstart.data import datasets
 from headstart.data.splits import content_folds
 from headstart.heads.labelled_codes import LabelledCodes
@@ -23,6 +22,7 @@ from headstart.selection.cross_validation import choose_head
 from headstart.trust.fit import build_trust
 from headstart.trust.unfamiliarity import energy, learn_distance, roc_auc
 from machine import arguments, machine, report, table
+from representations import default_representation
 
 SETS = ("flowers", "alpaca", "ants_bees", "star_clusters", "cifar10")
 MOST_IMAGES = 2_000  # of CIFAR-10
@@ -38,30 +38,36 @@ class Coded(NamedTuple):
     labels: np.ndarray
     digests: list[bytes]
     n_classes: int
+    representation: Representation
+
+    @property
+    def last(self) -> np.ndarray:
+        """The codes of the last layer."""
+        return self.codes[:, : self.representation.widths[0]]
 
 
 def coded(shared: Path, name: str, cache: Path) -> Coded:
-    """Codes of the last layer."""
+    """Codes as the default effort has them for larger photos."""
     folder = shared / "data" / name
     data = datasets.load_dataset(folder / "train.parquet" if name == "cifar10" else folder)
     drawn = np.sort(np.random.default_rng(0).permutation(len(data.images))[:MOST_IMAGES])
-    codes = compute_codes([data.images[i] for i in drawn], find_backbone(BackboneSpec("efficientnet-lite0"), cache), None)
-    return Coded(codes.values, data.labels[drawn[codes.index]], codes.digests, len(data.classes))
+    images, representation = [data.images[i] for i in drawn], default_representation(cache)
+    codes = represent(images, representation, None)
+    return Coded(codes.values, data.labels[drawn[codes.index]], codes.digests, len(data.classes), representation)
 
 
 def scores(learnt: Coded, shown: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
     """How strange each photo looks by each way, and headstart's threshold."""
-    choice = choose_head(
-        LabelledCodes(learnt.codes, learnt.labels, learnt.n_classes, learnt.digests, (learnt.codes.shape[1],))
+    labelled = LabelledCodes.represented(
+        learnt.codes, learnt.labels, learnt.n_classes, learnt.digests, learnt.representation
     )
-    names = [str(i) for i in range(learnt.n_classes)]
-    trust = build_trust(LabelledCodes(learnt.codes, learnt.labels, len(names), learnt.digests), names, choice)
+    trust = build_trust(labelled, [str(i) for i in range(learnt.n_classes)], choose_head(labelled))
     logits = trust.choice.head.logits(shown) / np.float32(trust.choice.head.temperature)
     assert trust.unfamiliarity is not None
     return {
         "headstart": trust.unfamiliarity(shown, logits),
-        "distance alone": learn_distance(learnt.codes, learnt.labels, learnt.n_classes)(shown),
-        f"{K} nearest photos": nearest(learnt.codes, shown),
+        "distance alone": learn_distance(learnt.last, learnt.labels, learnt.n_classes)(shown[:, : learnt.last.shape[1]]),
+        f"{K} nearest photos": nearest(learnt.last, shown[:, : learnt.last.shape[1]]),
         "energy alone": energy(logits),
         "max softmax": -softmax(logits).max(axis=1),
     }, 1.0
@@ -75,7 +81,13 @@ def nearest(learnt: np.ndarray, shown: np.ndarray) -> np.ndarray:
 
 def of(whole: Coded, rows: np.ndarray) -> Coded:
     """Some of a set's photos."""
-    return Coded(whole.codes[rows], whole.labels[rows], [whole.digests[i] for i in np.flatnonzero(rows)], whole.n_classes)
+    return Coded(
+        whole.codes[rows],
+        whole.labels[rows],
+        [whole.digests[i] for i in np.flatnonzero(rows)],
+        whole.n_classes,
+        whole.representation,
+    )
 
 
 def pairs(sets: dict[str, Coded], n_folds: int) -> Iterator[dict[str, object]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headstart.wording import counted, listed, percent, points, quote_name, whole_percent
+from headstart.wording import counted, duration, listed, percent, points, quote_name, whole_percent
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,10 @@ def test_one_thing_and_several(n, text):
 
 def test_a_class_written_from_right_to_left_is_isolated():
     assert quote_name("וררד") == "“\u2068וררד\u2069”"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (99.4, "99 s"), (100, "2 min"), (5_900, "98 min"), (9_000, "2.5 h")]
+)
+def test_times_are_said_in_units_that_people_wait_in(seconds, text):
+    assert duration(seconds) == text

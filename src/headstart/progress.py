@@ -21,3 +21,10 @@ def underway(progress: Progress, stage: str) -> Iterator[None]:
         yield
     finally:
         progress(stage, 1, 1)
+
+
+def tell(progress: Progress, note: str) -> None:
+    """Tell those who wait a sentence, where the callback has a function `note` for that, as console.Progress has."""
+    show = getattr(progress, "note", None)
+    if show is not None:
+        show(note)

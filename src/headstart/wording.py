@@ -43,3 +43,10 @@ def first_line(error: BaseException) -> str:
 def quote_name(name: str) -> str:
     """Put a class's name in quotation marks, isolated, so that one written from right to left does not reorder the rest."""
     return f"“\u2068{name}\u2069”"
+
+
+def duration(seconds: float) -> str:
+    """A time for people who wait: "40 s", "3 min", "2.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"

@@ -156,3 +156,10 @@ def test_a_ladder_on_a_sample_says_so():
     rungs = [rung | {"n_images": 1_500, "is_taken": True, "why": "where the climb begins"}]
     assert "among a sample of 1,500 of the 2,936 to learn from:" in summaries.ladder_text(rungs, 2_936)
     assert "among 1,500:" in summaries.ladder_text(rungs, 1_500)
+
+
+def test_a_note_is_a_line_for_those_who_wait_and_none_when_quiet(capsys):
+    for quiet in (False, True):
+        with console.Progress(quiet=quiet) as progress:
+            progress.note("about 40 s")
+    assert capsys.readouterr().err == "headstart: about 40 s\n"

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from headstart.backbones.backbone import Backbone
+from headstart.backbones.backbone import WHOLE, Backbone
 from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes.representation import Representation
 from headstart.errors import BackboneError
@@ -125,7 +125,8 @@ def test_every_effort_is_a_representation(effort, backbone):
     one, other = backbone(), backbone("second", seed=1, batch=1)
     representation = EFFORTS[effort].representation((one,))
     assert representation.n_layers == (1 if effort == "quick" else 3)
-    assert representation.is_mirrored == (effort != "quick")
+    assert representation.is_mirrored == (effort == "thorough")
+    assert EFFORTS[effort].representation((one,), WHOLE).is_mirrored == (effort != "quick")  # small photos
     assert not EFFORTS[effort].representation((one, other)).is_mirrored  # one of the two takes one image at a time
 
 

@@ -522,7 +522,7 @@ def test_train_shows_the_ladder(photos, deep_onnx, tmp_path, capsys):
     assert main.main(["train", str(photos), "-o", str(tmp_path / "r"), *options]) == 0
     out = capsys.readouterr().out
     assert "the ladder, each rung judged on held-out photos" in out
-    assert re.search(r"mean of layers, mirrored +\d+\.\d % \(.*yes", out) and "views rotation=15" in out
+    assert re.search(r"mean of layers +\d+\.\d % \(.*yes", out) and "views rotation=15" in out
 
 
 def test_without_a_report_a_run_says_how_to_write_one(photos, tiny_onnx, tmp_path, capsys):

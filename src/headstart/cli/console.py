@@ -83,6 +83,15 @@ class Progress:
         if self._bars:
             self._bars.stop()
 
+    def note(self, text: str) -> None:
+        """Show a sentence to those who wait; see headstart.progress.tell."""
+        if not self._quiet:
+            with self._lock:
+                if self._bars:
+                    self._bars.console.print(f"headstart: {harmless_line(text)}", highlight=False, markup=False)
+                else:
+                    print_note(text)
+
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Tell how far a stage is; see headstart.progress."""
         if self._quiet:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headstart.backbones.backbone import Backbone
+from headstart.backbones.backbone import MORE, WHOLE, Backbone
 from headstart.codes.representation import Representation
 
 
@@ -16,38 +16,41 @@ from headstart.codes.representation import Representation
 class Effort:
     """How photos are represented, and what else is tried.
 
-    is_mirrored: the codes of a photo and its mirror image are averaged. is_deep: the mean of heads on one, two and all
-    layers. has_all_backbones: of the built-in backbones all that are installed, and the mean of their heads. tries_heads:
-    class means for few photos, a hidden layer for many. about: for people.
+    mirrored: how photos are taken (WHOLE, MORE) whose codes are averaged with those of their mirror images. is_deep: whether
+    heads on one, two and all layers are averaged. has_all_backbones: whether those of all built-in backbones that are
+    installed are. tries_heads: class means for few photos, a hidden layer for many. about: for people.
     """
 
     name: str
-    is_mirrored: bool
+    mirrored: tuple[str, ...]
     is_deep: bool
     has_all_backbones: bool
     tries_heads: bool
     about: str
 
-    def representation(self, backbones: Sequence[Backbone]) -> Representation:
-        """How photos are represented by backbones with this effort."""
+    def representation(self, backbones: Sequence[Backbone], pixels: str = MORE) -> Representation:
+        """How photos are represented by backbones with this effort; pixels: how they are taken (see mirrored)."""
         n_layers = max(len(backbone.widths) for backbone in backbones) if self.is_deep else 1
-        is_mirrored = self.is_mirrored and all(backbone.can_mirror for backbone in backbones)
+        is_mirrored = pixels in self.mirrored and all(backbone.can_mirror for backbone in backbones)
         return Representation(tuple(backbones), n_layers, is_mirrored)
 
 
 EFFORTS = {
     row.name: row
     for row in (
-        Effort("quick", False, False, False, False, "the whole photo, one head on the last layer's codes"),
+        Effort("quick", (), False, False, False, "the whole photo, one head on the last layer's codes"),
+        # Mirror images of larger photos cost as much again and gained next to nothing; of small ones a few in a hundred.
         Effort(
             "normal",
-            True,
+            (WHOLE,),
             True,
             False,
             True,
-            "the whole photo and its mirror image, the mean of heads on one, two and all layers",
+            "the whole photo, a small one mirrored too; the mean of heads on three depths",
         ),
-        Effort("thorough", True, True, True, True, "the same of every built-in backbone that is installed"),
+        Effort(
+            "thorough", (WHOLE, MORE), True, True, True, "the same, mirrored, of every built-in backbone that is installed"
+        ),
     )
 }
 DEFAULT = "normal"

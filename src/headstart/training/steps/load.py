@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,11 +21,13 @@ from headstart.codes.workspace import Workspace
 from headstart.data.datasets import Dataset, load_dataset
 from headstart.data.splits import TEST, VALIDATION
 from headstart.data.tables import ImageRef
+from headstart.progress import tell
 from headstart.selection.effort import Effort
 from headstart.training.options import TrainOptions
-from headstart.wording import counted
+from headstart.wording import counted, duration
 
 N_TIMED = 8, 48  # images
+FROM_TOLD, LEAST_TOLD = 500, 5.0  # images, and expected seconds, from which on these are told beforehand
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,15 @@ class Backbones:
     """The backbones, and how photos are represented by them.
 
     first: the representation that choosing begins with. effort: the one that it is of; is_cut: whether the clock made it
-    less than was asked for. notes: what was made of a stranger's file, and what licences ask for.
+    less than was asked for. notes: what was made of a stranger's file, and what licences ask for. n_timed:
+    images whose codes were computed to find out how long all would take.
     """
 
     first: Representation
     effort: Effort
     is_cut: bool
     notes: tuple[str, ...]
+    n_timed: int
 
 
 def _judged_by_validation(dataset: Dataset) -> Dataset:
@@ -82,23 +87,35 @@ def find_candidates(photos: LabelledPhotos, options: TrainOptions, workspace: Wo
         images, efforts = photos.dataset.images, options.efforts()
         network = find_backbone(options.backbone, options.cache_dir)
         pixels = pixels_for(images, network.preprocess.size)
+        n_timed = 0
         for effort in efforts:
             first = representation_for(effort, network, pixels, options)
-            if effort is efforts[-1] or expected_seconds(images, first, workspace) <= (options.budget or 0):
+            if effort is efforts[-1]:
+                break
+            expected = expected_seconds(images, first, workspace)
+            n_timed += expected.n_computed
+            if expected.seconds <= (options.budget or 0):
                 break
     is_cut = effort is not efforts[0]
     notes = (*_notes_on_onnx_file(network), *notes_on(first.backbones), *_notes_on_effort(first, effort, is_cut, options))
-    return Backbones(first, effort, is_cut, notes)
+    return Backbones(first, effort, is_cut, notes, n_timed)
 
 
 def representation_for(effort: Effort, network: Backbone, pixels: str, options: TrainOptions) -> Representation:
     """How photos are represented with an effort: the whole photo, where the backbone can take it."""
     wider = wider_backbone(network, options.backbone, options.cache_dir, pixels) or network
     is_all = options.backbone.name == AUTO or (effort.has_all_backbones and options.backbone.name == DEFAULT)
-    return effort.representation((wider, *(others_like(wider, options.cache_dir) if is_all else ())))
+    return effort.representation((wider, *(others_like(wider, options.cache_dir) if is_all else ())), pixels)
 
 
-def expected_seconds(images: Sequence[ImageRef], representation: Representation, workspace: Workspace) -> float:
+class Expected(NamedTuple):
+    """About how long codes will take, and how many images were computed to find out."""
+
+    seconds: float
+    n_computed: int
+
+
+def expected_seconds(images: Sequence[ImageRef], representation: Representation, workspace: Workspace) -> Expected:
     """About how long the codes of all images would take, by a few of them, evenly spread; stored codes take no time.
 
     Two numbers of images are timed, for the difference has no share of what comes once, the network's compilation.
@@ -106,19 +123,34 @@ def expected_seconds(images: Sequence[ImageRef], representation: Representation,
     n = len(images)
     spread = np.linspace(0, n - 1, min(n, sum(N_TIMED))).astype(np.int64)
     few = spread[:: max(1, len(spread) // N_TIMED[0])]
-    seconds = []
+    seconds, n_computed = [], 0
     for rows in (few, np.setdiff1d(spread, few)):
         start = time.monotonic()
-        workspace.represent([images[i] for i in rows.tolist()], representation, with_stats=True)
+        n_computed += workspace.represent([images[i] for i in rows.tolist()], representation, with_stats=True).n_computed
         seconds.append((time.monotonic() - start, len(rows)))
     (once, n_few), (more, n_more) = seconds
-    return max(0.0, (more - once) / max(1, n_more - n_few)) * n
+    return Expected(max(0.0, (more - once) / max(1, n_more - n_few)) * n, n_computed)
 
 
 def compute_first_codes(photos: LabelledPhotos, backbones: Backbones, workspace: Workspace) -> Codes:
-    """Compute the codes of all photos that can be read, as the first representation has them, and their statistics."""
+    """Compute the codes of all photos that can be read, as the first representation has them, and their statistics.
+
+    Of many photos, it tells beforehand how long that will take.
+    """
+    images = photos.dataset.images
     with workspace.stage("codes"):
-        return workspace.represent(photos.dataset.images, backbones.first, with_stats=True)
+        n_timed = backbones.n_timed
+        if len(images) >= FROM_TOLD:
+            expected = expected_seconds(images, backbones.first, workspace)
+            n_timed += expected.n_computed
+            if expected.seconds >= LEAST_TOLD:
+                time_text = duration(expected.seconds)
+                tell(
+                    workspace.progress,
+                    f"effort {backbones.effort.name}: the codes of {len(images):,} photos take about {time_text}",
+                )
+        codes = workspace.represent(images, backbones.first, with_stats=True)
+        return replace(codes, n_computed=codes.n_computed + n_timed)
 
 
 def find_copies(photos: LabelledPhotos, codes: Codes, workspace: Workspace) -> PhotoGroups:

@@ -68,8 +68,13 @@ def _findings(trained: Trained, *, is_mapped: bool) -> Findings:
     last[data.test] = trained.test_codes[:, : last.shape[1]]
     held_out = np.concatenate([data.learn[choice.held_out], data.test])
     order = np.argsort(held_out)
-    with blas_threads(trained.workspace.threads, last.size):
-        space, mean, axes = principal_axes(last)
+
+    def axes_of_codes() -> dict[str, np.ndarray]:
+        with blas_threads(trained.workspace.threads, last.size):
+            return dict(zip(("space", "mean", "axes"), principal_axes(last), strict=True))
+
+    along = trained.workspace.results.arrays("axes", [last], axes_of_codes)
+    space = along["space"]
     return Findings(
         names=tuple(data.names),
         labels=data.labels,
@@ -80,8 +85,8 @@ def _findings(trained: Trained, *, is_mapped: bool) -> Findings:
         probabilities=np.concatenate([choice.probabilities, choice.head.probabilities(trained.test_codes)])[order],
         unfamiliarity=_unfamiliarity(trained),
         space=space.astype(np.float16),
-        space_mean=mean,
-        space_axes=axes,
+        space_mean=along["mean"],
+        space_axes=along["axes"],
         positions=_positions(trained, space) if is_mapped else np.full((len(space), 2), np.nan, np.float32),
     )
 
