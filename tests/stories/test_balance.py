@@ -188,8 +188,8 @@ def test_folds_of_tiny_classes_are_equally_large():
 
 
 def test_what_is_told_of_each_strength_counts_classes_alike():
-    codes, labels = rare_class(600, 20, apart=0.5)
-    choice = choose_head(LabelledCodes(codes, labels, 4, digests(600)), balance=True)
+    codes, labels = rare_class(480, 16, apart=0.5)
+    choice = choose_head(LabelledCodes(codes, labels, 4, digests(480)), balance=True)
     (told,) = [t for t in choice.trials if t.strength == choice.strength]
     truth = labels[choice.held_out]
     assert told.accuracy == pytest.approx(mean_of_classes(choice.logits.argmax(axis=1) == truth, truth))

@@ -66,3 +66,14 @@ def test_results_of_earlier_runs_are_what_is_computed(many_photos, tmp_path):
     assert (tmp_path / "again" / "model.onnx").read_bytes() == first
     for name in ("findings.npz", "learnt.npz", "predictions.csv", "issues.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes(), name
+
+
+def test_moved_and_renamed_photos_give_the_same_bytes(many_photos, tmp_path):
+    first, _ = train(many_photos, tmp_path / "first")
+    for place, path in enumerate(sorted(many_photos.glob("*/*"), reverse=True)):
+        (tmp_path / "renamed" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "renamed" / path.parent.name / f"{place:04}{path.suffix}").write_bytes(path.read_bytes())
+    again, _ = train(tmp_path / "renamed", tmp_path / "again")
+    assert again == first
+    names = [line.split(",")[0] for line in (tmp_path / "again" / "predictions.csv").read_text().splitlines()[1:]]
+    assert names == sorted(names)

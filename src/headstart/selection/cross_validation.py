@@ -26,7 +26,7 @@ from headstart.numerics.losses import counted_weights, is_right, losses
 from headstart.progress import Progress
 from headstart.selection.sample import sample
 
-SEARCHED = 1_000  # images that the strength is chosen on, of more
+SEARCHED = 500  # images that the strength is chosen on, of more
 TIE = 1e-3  # nats of held-out cross entropy that a weaker regularisation, or any less simple choice, must gain
 
 

@@ -176,6 +176,7 @@ def _training_set(dataset: Dataset, codes: Codes, copies: PhotoGroups) -> Traini
     """All images, to be learnt from."""
     return TrainingSet(
         np.arange(len(dataset.images)),
+        np.arange(len(dataset.images)),
         list(dataset.images),
         [display_name(image) for image in dataset.images],
         codes.values,

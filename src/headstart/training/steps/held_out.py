@@ -110,5 +110,5 @@ def _rows(
             labels.label_text(prediction, data.classes),
             float(p.max()),
         )
-        for i, p, prediction in sorted(both, key=lambda row: int(row[0]))
+        for i, p, prediction in sorted(both, key=lambda row: int(data.places[row[0]]))
     ]

@@ -135,7 +135,8 @@ def expected_seconds(images: Sequence[ImageRef], representation: Representation,
 def compute_first_codes(photos: LabelledPhotos, backbones: Backbones, workspace: Workspace) -> Codes:
     """Compute the codes of all photos that can be read, as the first representation has them, and their statistics.
 
-    Of many photos, it tells beforehand how long that will take.
+    They come in the order of the photos' content, so that nothing that follows depends on their names. Of many photos, it
+    tells beforehand how long that will take.
     """
     images = photos.dataset.images
     with workspace.stage("codes"):
@@ -150,7 +151,7 @@ def compute_first_codes(photos: LabelledPhotos, backbones: Backbones, workspace:
                     f"effort {backbones.effort.name}: the codes of {len(images):,} photos take about {time_text}",
                 )
         codes = workspace.represent(images, backbones.first, with_stats=True)
-        return replace(codes, n_computed=codes.n_computed + n_timed)
+        return replace(codes.by_content(), n_computed=codes.n_computed + n_timed)
 
 
 def find_copies(photos: LabelledPhotos, codes: Codes, workspace: Workspace) -> PhotoGroups:

@@ -32,13 +32,14 @@ VALIDATION_SHARE = 0.1  # drawn as test is; where nothing is fine-tuned, its ima
 class TrainingSet:
     """The images that can be used, with their codes; classes without an image are gone.
 
-    rows: (n,) int64, of the codes that were computed, which ones these are. names: of the images, for people. codes: (n, d)
+    rows: (n,) int64, of the codes that were computed, which ones these are. places: (n,) int64, in the data set. names: of the images, for people. codes: (n, d)
     float16. labels: see data/labels.py. digests: each image's sha256. groups: the same for copies and near duplicates, which
     share a split and a fold. splits: (n,) positions in SPLITS. skipped: what was left out. notes: what the user should know.
     has_validation: whether the data gives a validation split beside its test split, by which all choices are made.
     """
 
     rows: np.ndarray
+    places: np.ndarray
     images: list[ImageRef]
     names: list[str]
     codes: np.ndarray
@@ -75,6 +76,7 @@ class TrainingSet:
         """The training set of some rows, in order; skipped, notes: added to those that are there."""
         return TrainingSet(
             self.rows[rows],
+            self.places[rows],
             [self.images[i] for i in rows],
             [self.names[i] for i in rows],
             self.codes[rows] if len(rows) < len(self.codes) else self.codes,
@@ -134,6 +136,7 @@ def _deal(photos: LabelledPhotos, codes: Codes, copies: PhotoGroups, options: Tr
     notes += _notes_on_labels(dataset, of_image, codes.digests, names)
     every = TrainingSet(
         np.arange(len(images)),
+        codes.index,
         images,
         names,
         codes.values,
