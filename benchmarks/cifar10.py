@@ -55,9 +55,9 @@ def experiment(source: Path, folder: Path) -> dict[str, Any]:
     peaks: dict[str, float] = {}
 
     def watch(stage: str, done: int, total: int) -> None:
-        if stage != "codes":
+        if stage == "head":
             peaks["learnt"] = resident_gib()
-        elif (done == total or done % 1000 == 0) and "learnt" not in peaks:  # the first pass, before anything is learnt
+        elif stage == "codes" and (done == total or done % 1000 == 0) and "learnt" not in peaks:
             peaks["codes"] = resident_gib()
 
     start = time.perf_counter()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from headstart.classifier.prediction import Prediction
     from headstart.errors import HeadstartError
     from headstart.evaluation.metrics import Evaluation
+    from headstart.export.export_run import Export, export_run
     from headstart.training.estimator import HeadstartClassifier
     from headstart.training.evaluate_run import RunEvaluation, evaluate_run
     from headstart.training.steps.write_run import Run
@@ -21,6 +22,7 @@ __all__ = [
     "Classifier",
     "Evaluation",
     "Explainer",
+    "Export",
     "HeadstartClassifier",
     "HeadstartError",
     "Heat",
@@ -30,6 +32,7 @@ __all__ = [
     "Run",
     "check_photos",
     "evaluate_run",
+    "export_run",
     "imagenet_classifier",
     "load",
     "train",
@@ -40,6 +43,7 @@ _HOMES = {
     "Classifier": "classifier.classifier",
     "Evaluation": "evaluation.metrics",
     "Explainer": "classifier.explain",
+    "Export": "export.export_run",
     "HeadstartClassifier": "training.estimator",
     "HeadstartError": "errors",
     "Heat": "classifier.explain",
@@ -49,6 +53,7 @@ _HOMES = {
     "Run": "training.steps.write_run",
     "check_photos": "checks.check_photos",
     "evaluate_run": "training.evaluate_run",
+    "export_run": "export.export_run",
     "imagenet_classifier": "classifier.imagenet",
     "load": "classifier.classifier",
     "train": "training.train",

@@ -11,6 +11,7 @@ class HeadstartError(Exception):
      ├── BackboneError     an unknown, broken or unsuitable backbone
      ├── ClassifierError   a file or run that is not a whole headstart classifier
      ├── CacheError        the store of codes cannot be read or written
+     ├── ExportError       a classifier that cannot be exported so, or whose export answers otherwise
      ├── OutputError       results cannot be written to the place that the user named
      └── MissingExtra      an optional package is needed; the message is the line that installs it
     """
@@ -30,6 +31,10 @@ class ClassifierError(HeadstartError):
 
 class CacheError(HeadstartError):
     """The store of codes cannot be read or written, in a command that is about it."""
+
+
+class ExportError(HeadstartError):
+    """A classifier that a format cannot hold, or an exported file that answers otherwise than the original."""
 
 
 class OutputError(HeadstartError):

@@ -83,10 +83,11 @@ class TrialRecord(TypedDict):
 
 
 class MemberRecord(TypedDict):
-    """A member of a mean of heads: how many codes it reads, and its share."""
+    """A member of a mean of heads: how many codes it reads, from which on, and its share."""
 
     codes: Count
     share: Share
+    start: NotRequired[Count]
 
 
 class ChoiceRecord(TypedDict, total=False):

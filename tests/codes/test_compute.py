@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -27,14 +26,13 @@ from headstart import cache_folder
 from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.cache_folder import check_owner, default_cache_dir, is_usable
 from headstart.codes import compute as module
-from headstart.codes import database, image_stats
+from headstart.codes import database
 from headstart.codes.compute import compute_codes
 from headstart.codes.image_stats import compute_image_stats
 from headstart.codes.store import Store, checksum
 from headstart.data.datasets import load_dataset
-from headstart.data.decoding import decode_and_apply, read_bytes
-from headstart.data.images import Preprocess, load_image, shorter_side_wanted
-from headstart.data.tables import digest_of
+from headstart.data.decoding import read_bytes
+from headstart.data.images import load_image
 from headstart.data.views import DrawnViews
 from headstart.engines.hardware import Hardware
 from headstart.errors import BackboneError, CacheError
@@ -1113,17 +1111,3 @@ def test_statistics_of_the_same_visit_are_those_of_a_visit_of_their_own(work, ti
     assert with_codes.pictures == alone.pictures and None not in alone.pictures
     np.testing.assert_array_equal(with_codes.hashes, alone.hashes)
     np.testing.assert_array_equal(with_codes.sharpness, alone.sharpness)
-
-
-@pytest.mark.parametrize("size", [20, 224, 288, 600])
-@pytest.mark.parametrize("sides", [(300, 200), (900, 1000), (2600, 1900)])
-def test_statistics_do_not_depend_on_what_else_a_photo_was_decoded_for(size, sides):
-    pixels = np.random.default_rng(0).integers(0, 256, (*sides, 3), dtype=np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(cv2.blur(pixels, (9, 9))).save(content, "JPEG")
-    content = content.getvalue()
-    alone = image_stats.compute_image_stats([content], [digest_of(content)], None)
-    side = shorter_side_wanted(Preprocess(size=size))
-    row = decode_and_apply(content, lambda p: image_stats.measure(content, p, decoded_for=side), shorter_side=side)
-    beside = image_stats._stack_rows([row])
-    assert beside.pictures == alone.pictures and beside.hashes == alone.hashes and beside.sharpness == alone.sharpness

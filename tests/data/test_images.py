@@ -378,11 +378,9 @@ def landscape(width: int, height: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(800, 600), (1500, 2000), (3000, 700)])
-def test_scaled_decoding_shows_what_full_decoding_shows(size):
+def test_large_jpegs_are_decoded_whole_so_that_the_answer_is_everywhere_the_same(size):
     data = simplejpeg.encode_jpeg(landscape(*size), quality=90)
-    preprocess = Preprocess(128)
-    full, scaled = crop_and_resize(decode(data), preprocess), load_image(data, preprocess)
-    assert np.abs(full.astype(int) - scaled).mean() < 2
+    np.testing.assert_array_equal(crop_and_resize(decode(data), Preprocess(128)), load_image(data, Preprocess(128)))
 
 
 @given(width=st.integers(1, 900), height=st.integers(1, 900), wanted=st.integers(0, 400))
@@ -696,18 +694,3 @@ def test_random_damage(name, damage, cut):
         at = int(position * len(data))
         data[at : at + len(noise)] = noise
     assert is_pixels_or_failure(decode(bytes(data[: int(cut * len(data))]), shorter_side=8))
-
-
-# ---- real photos
-
-
-@pytest.mark.shared
-def test_scaled_decoding_of_real_photos_differs_little_on_average(shared):
-    photos = sorted((shared / "data" / "alpaca").rglob("*.jpg"))[::3]
-    preprocess = Preprocess(224)
-    differences = []
-    for photo in photos:
-        full, scaled = crop_and_resize(decode(photo.read_bytes()), preprocess), load_image(photo, preprocess)
-        assert scaled.std() > 5
-        differences.append(np.abs(full.astype(int) - scaled).mean())
-    assert len(photos) >= 10 and 0 < np.mean(differences) < 2

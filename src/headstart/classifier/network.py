@@ -38,10 +38,18 @@ def check_together(representation: Representation) -> None:
 def join(representation: Representation, head: Head, unfamiliarity: Unfamiliarity | None = None) -> Any:
     """Put the head behind the representation's networks, and the unfamiliarity beside it; gives an onnx.ModelProto."""
     import onnx
-    from onnx import helper
 
     networks = [onnx.load_from_string(backbone.network) for backbone in representation.backbones]
     model = assemble(networks, representation.n_layers, is_mirrored=representation.is_mirrored)
+    add_head(model, head, unfamiliarity)
+    return model
+
+
+def add_head(model: Any, head: Head, unfamiliarity: Unfamiliarity | None = None) -> None:
+    """Put the head behind a network from `image` to `codes`, and the unfamiliarity beside it."""
+    import onnx
+    from onnx import helper
+
     nodes, weights, logits = _head_nodes(head, opset(model))
     outputs = [("probabilities", head.n_classes)]
     if unfamiliarity is not None:
@@ -55,7 +63,6 @@ def join(representation: Representation, head: Head, unfamiliarity: Unfamiliarit
     results = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [n, width]) for name, width in outputs]
     del model.graph.output[:]
     model.graph.output.extend([results[0], codes, *results[1:]])
-    return model
 
 
 def _head_nodes(head: Head, version: int) -> tuple[list[Any], list[Any], str]:

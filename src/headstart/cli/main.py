@@ -11,7 +11,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from headstart.cli.commands import backbones, cache, check, demo, evaluate, explain, plot, predict, report, train, views
+from headstart.cli.commands import (
+    backbones,
+    cache,
+    check,
+    demo,
+    evaluate,
+    explain,
+    export,
+    plot,
+    predict,
+    report,
+    train,
+    views,
+)
 from headstart.cli.commands import map as map_command
 from headstart.cli.parser import Parser
 from headstart.errors import HeadstartError
@@ -22,6 +35,7 @@ COMMANDS = (
     *(train, predict, explain),
     *(check, evaluate, report, map_command, plot),
     *(backbones, views, cache),
+    export,
     demo,
 )
 OK, FAILED, STOPPED = 0, 1, 130  # exit codes; 2, wrong usage, is the parser's; 130 is what shells give after Ctrl-C

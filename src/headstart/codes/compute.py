@@ -22,7 +22,7 @@ from headstart.codes.image_stats import StatsWriter, measure
 from headstart.codes.shelf import Shelf
 from headstart.codes.store import Stamp, Store, chunks
 from headstart.data.decoding import Failure, decode_and_apply
-from headstart.data.images import crop_and_resize, display_name, shorter_side_wanted
+from headstart.data.images import crop_and_resize, display_name
 from headstart.data.tables import ImageRef, TableImage, content_of, digest_of
 from headstart.data.views import DrawnViews, view_pixels
 from headstart.engines.engine import open_engine
@@ -32,8 +32,9 @@ from headstart.progress import Progress
 
 CHUNK = 8  # of many images, a worker decodes so many, then infers them: 0.93 of the bound, one by one 0.84 (docs/LOG.md)
 MANY_IMAGES = 500
-PIXELS_VERSION = 1  # raise it when images.py gives other pixels than before: all codes are then computed anew
+PIXELS_VERSION = 2  # raise it when images.py gives other pixels than before: all codes are then computed anew
 COLUMNS_MOVED = 512  # at a time, where rows are put into another order: of all at once there would be two copies
+MIXED_PRECISION = "auto, first part f32"  # raise it when the engine computes in another way
 LARGEST = float(np.finfo(np.float16).max)
 TICK_NANOSECONDS = 20_000_000  # two changes of a file within a tick of the kernel's clock (10 ms at most) share their times
 COARSE_NANOSECONDS = 2_000_000_000  # and those within two seconds where times are whole seconds, as on FAT and old NFS
@@ -121,7 +122,7 @@ def _shelf(store: Store, backbone: Backbone, view: str, is_deep: bool, hardware:
         "backbone": backbone.sha256,
         "preprocess": asdict(backbone.preprocess),
         "view": view,
-        "precision": hardware.precision,
+        "precision": hardware.precision if hardware.precision == "f32" else MIXED_PRECISION,
         "device": device.split(":")[0] if hardware.torch_device else device,
         "pixels": PIXELS_VERSION,
     }
@@ -207,14 +208,13 @@ class _Visit:
 
     def _decode(self, content: Any, digest: bytes | None) -> tuple[np.ndarray, bytes | None] | Failure:
         """The square that the backbone sees, and the statistics where they are wanted; digest: None leaves them out."""
-        side = shorter_side_wanted(self.backbone.preprocess)
         wants_stats = self.writer is not None and digest is not None and self.writer.wants(digest)
 
         def look(pixels: np.ndarray) -> tuple[np.ndarray, bytes | None]:
             square = crop_and_resize(pixels, self.backbone.preprocess)
-            return square, measure(content, pixels, decoded_for=side) if wants_stats else None
+            return square, measure(pixels) if wants_stats else None
 
-        return decode_and_apply(content, look, shorter_side=side)
+        return decode_and_apply(content, look)
 
 
 def _mean(rows: Sequence[np.ndarray]) -> np.ndarray:

@@ -11,7 +11,6 @@ import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
@@ -23,8 +22,7 @@ from headstart.engines.hardware import available_cores
 from headstart.engines.ordered import Result, in_order
 from headstart.progress import Progress
 
-VERSION = 2  # raise it when anything below gives other numbers or pictures than before
-DECODED_SIDE = 432  # pixels that the shorter side keeps, as for codes of whole photos at 288 pixels: one decoding for both
+VERSION = 3  # raise it when anything below gives other numbers or pictures than before
 LUMA_SIDE = 160  # pixels of the shorter side that numbers are measured at, so that they can be compared between photos
 PICTURE_SIDE = 64  # pixels of a picture's shorter side
 PICTURE_LONGEST = 128  # a panorama of 1:20 would fill its row otherwise
@@ -149,30 +147,14 @@ def _is_whole(row: np.ndarray) -> bool:
 def _compute_row(image: ImageRef, digest: bytes) -> bytes | None:
     """Compute one photo's row; None where it can no longer be read, or is another photo by now."""
     content = same_content_of(image, digest)
-    return None if isinstance(content, Failure) else _decode_and_measure(content)
-
-
-def _decode_and_measure(content: Any) -> bytes | None:
-    row = decode_and_apply(content, lambda pixels: _measure(content, pixels), shorter_side=DECODED_SIDE)
+    row = content if isinstance(content, Failure) else decode_and_apply(content, measure)
     return None if isinstance(row, Failure) else row
 
 
-def measure(content: Any, pixels: np.ndarray, *, decoded_for: int) -> bytes | None:
-    """Measure an image that was decoded for something else; gives a row of the store.
-
-    content: the file's bytes, or an image. decoded_for: decode's shorter_side; where it gave other pixels than measuring
-    needs, the image is decoded again, so that a photo has the same statistics whatever else it was read for.
-    """
-    shorter = min(_size(content, pixels))
-    is_full_size = shorter < 2 * min(decoded_for or shorter, DECODED_SIDE)  # see decoding.decode
-    if decoded_for == DECODED_SIDE or is_full_size:
-        return _measure(content, pixels)
-    return _decode_and_measure(content)
-
-
-def _measure(content: Any, pixels: np.ndarray) -> bytes:
+def measure(pixels: np.ndarray) -> bytes:
+    """Measure an image that was decoded at its full size, (height, width, 3) uint8; gives a row of the store."""
     row = np.zeros(1, ROW)
-    row["width"], row["height"] = _size(content, pixels)
+    row["height"], row["width"] = pixels.shape[:2]
     luma = _luma(pixels)
     row["brightness"], row["contrast"], row["sharpness"] = luma.mean(), luma.std(), _sharpness(luma)
     row["hash"] = _hash(luma)
@@ -180,19 +162,6 @@ def _measure(content: Any, pixels: np.ndarray) -> bytes:
     row["n_bytes"] = len(picture)
     row["jpeg"][0, : len(picture)] = np.frombuffer(picture, np.uint8)
     return row.tobytes()
-
-
-def _size(content: Any, pixels: np.ndarray) -> tuple[int, int]:
-    """Width and height as stored, upright: a JPEG may have been decoded at a fraction of its size, and turned."""
-    import simplejpeg
-
-    height, width = pixels.shape[:2]
-    if isinstance(content, bytes) and content.startswith(b"\xff\xd8\xff"):
-        with contextlib.suppress(ValueError):
-            stored_height, stored_width, *_ = simplejpeg.decode_jpeg_header(content)
-            is_turned = (stored_width > stored_height) != (width > height) and width != height
-            return (stored_height, stored_width) if is_turned else (stored_width, stored_height)
-    return width, height
 
 
 def _luma(pixels: np.ndarray) -> np.ndarray:

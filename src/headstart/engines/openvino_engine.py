@@ -16,13 +16,15 @@ import math
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headstart.engines.forks import AT_FORK, BUSY_FORK, COMPILING, INHERITED, mark_at_fork
 from headstart.engines.hardware import Hardware, available_cores
+from headstart.engines.openvino_split import split_model
 from headstart.engines.ordered import WINDOW, Outputs, Result, T, in_order, is_pixels, numbered_chunks, stack_outputs
 from headstart.errors import BackboneError
 
@@ -36,8 +38,13 @@ class OpenVINOEngine:
 
     is_inherited = False
 
-    def __init__(self, network: bytes, hardware: Hardware = Hardware()) -> None:
-        """Compile a network in standard form; raises BackboneError where the device is not there or cannot run it."""
+    def __init__(self, network: bytes | Path, hardware: Hardware = Hardware()) -> None:
+        """Compile a network in standard form, ONNX or the IR in a file; raises BackboneError where the device is
+        not there or cannot run it.
+
+        With the precision `auto`, on a CPU that has bf16, only the later part of the network is computed in it: see
+        openvino_split.
+        """
         self.threads = hardware.threads or available_cores()
         self.device = hardware.device.upper()
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -47,9 +54,10 @@ class OpenVINOEngine:
             # process that predicts without pause hung; between predictions none did (250 of Lite0, 400 of a tiny network).
             if AT_FORK["was_busy"]:
                 raise BackboneError(BUSY_FORK)
-            self._compiled, self.outputs = _compile(network, self.device, self.threads, hardware)
+            self._parts, self.outputs = _compile(network, self.device, self.threads, hardware)
+            shape = list(self._parts[0].input(0).partial_shape)
             try:
-                self.infer(np.zeros(tuple(self._compiled.input(0).shape)[1:], np.uint8))
+                self.infer(np.zeros([d.get_length() if d.is_static else 64 for d in shape][1:], np.uint8))
             except RuntimeError as error:
                 raise BackboneError(f"this network cannot be run on {self.device}: {_last_line(error)}") from error
             mark_at_fork(self)
@@ -59,14 +67,17 @@ class OpenVINOEngine:
         if self.is_inherited:
             raise BackboneError(INHERITED)
         try:
-            request = self._idle.get_nowait()
+            requests = self._idle.get_nowait()
         except queue.Empty:
-            request = self._new_request()
+            requests = self._new_requests()
         try:
-            results = request.infer([pixels[None]], share_inputs=True)
-            return {name: np.array(results[i][0], np.float32) for i, name in enumerate(self.outputs)}
+            values: list[Any] = [pixels[None]]
+            for request in requests:
+                results = request.infer(values, share_inputs=True)
+                values = [results[i] for i in range(len(results))]
+            return {name: np.array(value[0], np.float32) for name, value in zip(self.outputs, values, strict=True)}
         finally:
-            self._idle.put(request)
+            self._idle.put(requests)
 
     def _infer_all(self, pixels: np.ndarray) -> Outputs:
         """Run one image, or each of several."""
@@ -77,11 +88,12 @@ class OpenVINOEngine:
         """Whether a thread is inferring."""
         return self._idle.qsize() < self._n_requests
 
-    def _new_request(self) -> Any:
+    def _new_requests(self) -> list[Any]:
+        """A request for each part of the network."""
         with COMPILING:  # so that no process forks meanwhile
-            request = self._compiled.create_infer_request()
+            requests = [part.create_infer_request() for part in self._parts]
             self._n_requests += 1
-        return request
+        return requests
 
     def stream(
         self, items: Iterable[T], load: Callable[[int, T], np.ndarray | Any], *, chunk: int = 1
@@ -114,7 +126,7 @@ class OpenVINOEngine:
 
     def images_per_second(self) -> float:
         """Measure the network alone, on all cores, for about a second."""
-        size = self._compiled.input(0).shape[1]
+        size = self._parts[0].input(0).shape[1]
         pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
         for n in (50, 400):  # the first to warm up
             start = time.perf_counter()
@@ -124,13 +136,13 @@ class OpenVINOEngine:
         return n / seconds
 
 
-def _compile(network: bytes, device: str, threads: int, hardware: Hardware) -> tuple[Any, list[str]]:
-    """Compile a network for a device; gives it with the names of its outputs as the file has them."""
+def _compile(network: bytes | Path, device: str, threads: int, hardware: Hardware) -> tuple[list[Any], list[str]]:
+    """Compile a network for a device; gives its parts, one after the other, with the names of its outputs as the file has
+    them."""
     openvino = _openvino()
     properties = openvino.properties
     options: dict[Any, Any] = {properties.hint.performance_mode: properties.hint.PerformanceMode.THROUGHPUT}
-    if hardware.precision == "f32":
-        options[properties.hint.inference_precision] = openvino.Type.f32
+    exact = {properties.hint.inference_precision: openvino.Type.f32}
     if device == "CPU":
         options[properties.inference_num_threads] = threads
     core = openvino.Core()
@@ -142,8 +154,14 @@ def _compile(network: bytes, device: str, threads: int, hardware: Hardware) -> t
     try:
         model = core.read_model(network)
         names = [output.any_name for output in model.outputs]  # once compiled, values that are the same share names
-        model.reshape({model.input(0).any_name: [1, *_square(model)]})
-        return core.compile_model(model, device, options), names
+        if all(d.is_static for d in _image(model)):  # else it takes images of any size
+            model.reshape({model.input(0).any_name: [1, *(d.get_length() for d in _image(model))]})
+        if hardware.precision == "f32":
+            return [core.compile_model(model, device, options | exact)], names
+        is_rounded = device == "CPU" and "BF16" in core.get_property(device, properties.device.capabilities)
+        first, rest = split_model(model) if is_rounded and not model.is_dynamic() else (None, model)
+        parts = [core.compile_model(first, device, options | exact)] if first is not None else []
+        return [*parts, core.compile_model(rest, device, options)], names
     except RuntimeError as error:
         raise BackboneError(f"OpenVINO cannot run this network on {device}: {_last_line(error)}") from error
 
@@ -159,8 +177,23 @@ def _openvino() -> Any:
             modules.pop("openvino_telemetry", None)
 
 
-def _square(model: Any) -> list[int]:
-    return [int(d.get_length()) for d in list(model.input(0).partial_shape)[1:]]
+def save_ir(network: bytes, file: Path, about: Mapping[str, str], *, is_half: bool) -> None:
+    """Write an ONNX network as OpenVINO's IR, two files; about: strings for its metadata; is_half: weights in 16 bits."""
+    openvino = _openvino()
+    model = openvino.Core().read_model(network)
+    for name, text in about.items():
+        model.set_rt_info(text, [name])
+    openvino.save_model(model, file, compress_to_fp16=is_half)
+
+
+def openvino_version() -> str:
+    """The release of OpenVINO, without its build."""
+    return str(_openvino().__version__).split("-")[0]
+
+
+def _image(model: Any) -> list[Any]:
+    """The dimensions of one image: height, width and channels."""
+    return list(model.input(0).partial_shape)[1:]
 
 
 def _last_line(error: BaseException) -> str:

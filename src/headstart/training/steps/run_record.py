@@ -121,7 +121,9 @@ def _choice(trained: Trained) -> ChoiceRecord:
         "views": list(representation.views),
         "head": choice.kind,
         "strength": choice.strength,
-        "members": [{"codes": member.end - member.start, "share": member.share} for member in choice.members],
+        "members": [
+            {"codes": member.end - member.start, "share": member.share, "start": member.start} for member in choice.members
+        ],
         "trials": [cast(TrialRecord, asdict(trial)) for trial in choice.trials],
     }
 

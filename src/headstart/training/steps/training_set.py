@@ -32,9 +32,10 @@ VALIDATION_SHARE = 0.1  # drawn as test is; where nothing is fine-tuned, its ima
 class TrainingSet:
     """The images that can be used, with their codes; classes without an image are gone.
 
-    rows: (n,) int64, of the codes that were computed, which ones these are. places: (n,) int64, in the data set. names: of the images, for people. codes: (n, d)
-    float16. labels: see data/labels.py. digests: each image's sha256. groups: the same for copies and near duplicates, which
-    share a split and a fold. splits: (n,) positions in SPLITS. skipped: what was left out. notes: what the user should know.
+    rows: (n,) int64, of the codes that were computed, which ones these are. places: (n,) int64, in the data set. names: of
+    the images, for people. codes: (n, d) float16. labels: see data/labels.py. digests: each image's sha256. groups: the same
+    for copies and near duplicates, which share a split and a fold. splits: (n,) positions in SPLITS. skipped: what was left
+    out. notes: what the user should know.
     has_validation: whether the data gives a validation split beside its test split, by which all choices are made.
     """
 
