@@ -63,8 +63,8 @@ class Export:
 
 def export_run(
     run: str | os.PathLike[str],
-    format: str = "onnx",
     *,
+    format: str = "onnx",
     output: str | os.PathLike[str] | None = None,
     photos: str | os.PathLike[str] | None = None,
     accept_loss: bool = False,

@@ -20,7 +20,7 @@ from headstart.data.decoding import Failure, decode
 from headstart.data.images import crop_and_resize, display_name
 from headstart.data.labels import are_many
 from headstart.data.splits import TEST
-from headstart.data.tables import ImageRef, content_of, same_content_of
+from headstart.data.tables import ImageRef, content_of, digest_of, same_content_of
 from headstart.engines.hardware import Hardware
 from headstart.errors import ExportError
 from headstart.progress import Progress
@@ -37,13 +37,13 @@ Outputs: TypeAlias = Mapping[str, np.ndarray]
 class JudgingPhotos:
     """Photos that an export is compared on: their names, the bytes of each file, and labels; see Findings for those.
 
-    is_tested: whether no fit has seen any of them, so that accuracies hold. about: which they are, for people.
+    is_tested: (n,) bool, those that no fit has seen, by which accuracies are measured. about: which they are, for people.
     """
 
     names: Sequence[str]
     contents: Sequence[bytes]
     labels: np.ndarray
-    is_tested: bool
+    is_tested: np.ndarray
     about: str
 
 
@@ -100,19 +100,28 @@ def judging_photos(original: Original, photos: str | os.PathLike[str] | None) ->
 
     Raises ExportError where none is left: those of the run are gone, say, or all were learnt from.
     """
+    learnt = _learnt_digests(original)
     if photos is not None:
-        return _read(*_named(original, photos), True, f"photos of {photos}")
+        return _read(*_named(original, photos), learnt, f"photos of {photos}")
     if original.saved is None:
         raise ExportError(f"{original.name} is a file alone, without photos to compare on: name some with --photos")
     findings = original.saved.findings
     tested = np.flatnonzero(findings.splits == TEST)
-    rows = tested if len(tested) else findings.held_out
-    chosen = _spread(findings.labels[rows], rows)
+    chosen = _spread(findings.labels[tested], tested)
+    others = np.setdiff1d(findings.held_out, tested)  # any photo shows whether two files agree
+    chosen = np.concatenate([chosen, _spread(findings.labels[others], others)[: MOST - len(chosen)]])
     images = [original.saved.images[i] for i in chosen]
     digests = [findings.digests[i].tobytes() for i in chosen]
-    about = "the test split's photos" if len(tested) else "photos of the training"
     names = [findings.names[i] for i in chosen]
-    return _read(names, images, digests, findings.labels[chosen], len(tested) > 0, about)
+    return _read(names, images, digests, findings.labels[chosen], learnt, "the run's photos, the test split's first")
+
+
+def _learnt_digests(original: Original) -> set[bytes]:
+    """The sha256 of the photos that were learnt from."""
+    if original.saved is None:
+        return set()
+    findings = original.saved.findings
+    return {digest.tobytes() for digest in findings.digests[findings.splits != TEST]}
 
 
 def _named(
@@ -142,7 +151,7 @@ def _read(
     images: Sequence[ImageRef | None],
     digests: Sequence[bytes | None],
     labels: np.ndarray,
-    is_tested: bool,
+    learnt: set[bytes],
     about: str,
 ) -> JudgingPhotos:
     """Read the files that are there, unchanged, and can be decoded."""
@@ -160,4 +169,5 @@ def _read(
             f"none of {about} can be read, so that nothing could be compared: name photos with --photos, or add "
             "--accept-loss"
         )
+    is_tested = np.array([digest_of(content) not in learnt for content in contents])
     return JudgingPhotos([names[i] for i in kept], contents, labels[kept], is_tested, about)

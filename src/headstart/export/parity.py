@@ -41,7 +41,7 @@ class Parity:
     """How an exported classifier answers, beside the original, on n photos.
 
     n_same: photos with the same label. probability: over classes, the largest of each photo. unfamiliarity: None where the
-    file does not tell it. accuracies: of the original and the export, where no fit has seen the photos. differing: names of
+    file does not tell it. accuracies: of the original and the export, on the photos that no fit has seen. differing: names of
     photos whose label differs, with both labels.
     """
 
@@ -91,7 +91,7 @@ def compare(
     unfamiliarity = None
     if "unfamiliarity" in original and "unfamiliarity" in export:
         unfamiliarity = _difference(np.abs(original["unfamiliarity"] - export["unfamiliarity"]).ravel())
-    accuracies = (_accuracy(ours, photos), _accuracy(theirs, photos)) if photos.is_tested else None
+    accuracies = (_accuracy(ours, photos), _accuracy(theirs, photos)) if photos.is_tested.any() else None
     differing = [
         (photos.names[i], _words(ours[i], classes), _words(theirs[i], classes)) for i in np.flatnonzero(~is_same).tolist()
     ]
@@ -118,7 +118,8 @@ def _difference(values: np.ndarray) -> Difference:
 
 
 def _accuracy(answers: np.ndarray, photos: JudgingPhotos) -> Accuracy:
-    truth = photos.labels > 0 if answers.ndim == 2 else photos.labels
+    answers, truth = answers[photos.is_tested], photos.labels[photos.is_tested]
+    truth = truth > 0 if answers.ndim == 2 else truth
     n_correct = int((answers == truth).reshape(len(truth), -1).all(axis=1).sum())
     return Accuracy(n_correct, n_correct / len(truth), wilson_interval(n_correct, len(truth)))
 
