@@ -23,6 +23,7 @@ from headstart.cli.commands import (
     predict,
     report,
     train,
+    verify,
     views,
 )
 from headstart.cli.commands import map as map_command
@@ -34,8 +35,8 @@ from headstart.safety.terminal_text import STDOUT, HarmlessFormatter, harmless_l
 COMMANDS = (
     *(train, predict, explain),
     *(check, evaluate, report, map_command, plot),
+    *(export, verify),
     *(backbones, views, cache),
-    export,
     demo,
 )
 OK, FAILED, STOPPED = 0, 1, 130  # exit codes; 2, wrong usage, is the parser's; 130 is what shells give after Ctrl-C

@@ -12,6 +12,7 @@ from headstart.classifier.metadata import ClassifierMetadata
 from headstart.export.options import Options
 from headstart.export.original import Original
 from headstart.export.parity import Parity
+from headstart.export.writers import web
 from headstart.files import write_output
 from headstart.versions import own_version
 from headstart.wording import counted, listed, percent
@@ -19,7 +20,7 @@ from headstart.wording import counted, listed, percent
 if TYPE_CHECKING:
     from headstart.export.formats import Format
 
-FORMAT = 1  # of classifier.json
+FORMAT, PROGRAMS = 1, "classifier.json"  # the file for programs
 FOR_PROGRAMS = (
     "classes",
     "labels",
@@ -48,7 +49,7 @@ def write_card(
 ) -> None:
     """Write the files beside an export."""
     write_output(folder / "labels.txt", "".join(f"{' '.join(name.splitlines())}\n" for name in about["classes"]))
-    write_output(folder / "classifier.json", _json(for_programs(original, about, row, options, folder)))
+    write_output(folder / PROGRAMS, _json(for_programs(original, about, row, options, folder)))
     write_output(folder / "parity.json", _json({**export, "folder": None}))
     write_output(folder / "card.md", "\n".join(_lines(original, about, row, options, export, parity)) + "\n")
 
@@ -73,6 +74,7 @@ def for_programs(
         "image": {**image, "type": "uint8", "channels": "RGB", "values": "0 to 255, as they are"},
         "outputs": outputs,
         **{name: about[name] for name in FOR_PROGRAMS if name in about},  # type: ignore[literal-required]
+        **({"bytes": web.bytes_to_load(folder)} if row.file == web.FILE else {}),
     }
 
 

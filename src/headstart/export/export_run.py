@@ -72,16 +72,17 @@ def export_run(
     batch: str | None = None,
     any_size: bool = False,
     slim: bool = False,
+    runtime: str | None = None,
     progress: Progress = lambda *_: None,
 ) -> Export:
     """Export a run folder's classifier, or a model.onnx, into a new folder, and compare it with the original.
 
     format: a key of formats.FORMATS. output: the folder to make, by default NAME-FORMAT in the current one. photos: labelled
     photos to compare on, where not the run's held-out ones. accept_loss: export even what keeps fewer labels than the format
-    must, or what cannot be compared. half, batch, any_size, slim: see options.Options. Raises ExportError where the file
-    answers otherwise, and leaves nothing then; MissingExtra where the format's packages are not installed.
+    must, or what cannot be compared. half, batch, any_size, slim, runtime: see options.Options. Raises ExportError where the
+    file answers otherwise, and leaves nothing then; MissingExtra where the format's packages are not installed.
     """
-    row, options = format_named(format), Options(half, batch, any_size, slim)
+    row, options = format_named(format), Options(half, batch, any_size, slim, runtime)
     row.check(options)
     check_installed(row)
     with underway(progress, "open the run"):

@@ -23,7 +23,7 @@ from headstart.errors import ExportError
 from headstart.export.opened import Exported
 from headstart.export.options import Options
 from headstart.export.original import Original
-from headstart.export.writers import int8, onnx_format, openvino_format
+from headstart.export.writers import int8, onnx_format, openvino_format, web
 
 LEAST_SAME = 0.995  # of the photos keep their label
 LEAST_SAME_INT8 = 0.98
@@ -77,6 +77,14 @@ FORMATS: dict[str, Format] = {
             openvino_format.write,
             openvino_format.open_file,
             options=("half", "slim"),
+        ),
+        Format(
+            "web",
+            web.FILE,
+            "a page and a module that run the classifier in the browser",
+            web.write,
+            web.open_file,
+            options=("runtime",),
         ),
         Format(
             "int8",

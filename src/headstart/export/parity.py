@@ -41,8 +41,8 @@ class Parity:
     """How an exported classifier answers, beside the original, on n photos.
 
     n_same: photos with the same label. probability: over classes, the largest of each photo. unfamiliarity: None where the
-    file does not tell it. accuracies: of the original and the export, on the photos that no fit has seen. differing: names of
-    photos whose label differs, with both labels.
+    file does not tell it. accuracies: of the original and the export, on the photos that no fit has seen. differing: names
+    of photos whose label differs, with both labels.
     """
 
     n: int

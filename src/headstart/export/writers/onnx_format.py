@@ -52,12 +52,17 @@ def model_of(original: Original, options: Options) -> object:
 
 def open_file(folder: Path, about: ClassifierMetadata) -> Exported:
     """Open it with ONNX Runtime, where that is installed, else with OpenVINO in f32."""
+    return open_onnx(folder / FILE)
+
+
+def open_onnx(file: Path) -> Exported:
+    """Open an ONNX file so, whatever its name."""
     try:
         import onnxruntime
     except ImportError:
-        return _open_with_openvino(folder / FILE)
+        return _open_with_openvino(file)
     onnxruntime.set_default_logger_severity(3)
-    session = onnxruntime.InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     (image,) = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
     batch = image.shape[0] if isinstance(image.shape[0], int) else 1

@@ -1,0 +1,145 @@
+// Preprocessing: cuts the central square out of an image and resizes it, with the arithmetic that the classifier learnt with.
+//
+// The browser's own resizing is another in every browser, and moves probabilities by 0.1 and more. This is OpenCV's, on 8 bits.
+
+const FIXED = 2048; // OpenCV rounds the weights of few pixels to so many parts
+const CUBIC = -0.75; // its a
+const LEAST = 1e-3; // of a pixel, which it leaves out
+
+/** Where the central square lies, in whole pixels. */
+export function squareOf(width, height, crop) {
+  const side = Math.max(1, roundHalfEven(Math.min(width, height) * crop));
+  return { side, left: Math.floor((width - side) / 2), top: Math.floor((height - side) / 2) };
+}
+
+/**
+ * Cut the central square of (height, width) RGBA pixels and resize it; gives size * size * 3 bytes, RGB.
+ *
+ * @param {Uint8ClampedArray} rgba
+ * @param {{size: number, crop?: number, resample?: string}} preprocess
+ */
+export function cropAndResize(rgba, width, height, { size, crop = 0.875, resample = "area" }) {
+  const { side, left, top } = squareOf(width, height, crop);
+  const isSmaller = side > size;
+  if (side === size) return copied(rgba, width, left, top, size);
+  if (resample === "area" && isSmaller) {
+    const isHalf = side === 2 * size;
+    return resized(rgba, width, left, top, size, areaTaps(side, size), (sum) => (isHalf ? Math.floor(sum + 0.5) : roundHalfEven(sum)));
+  }
+  const taps = resample === "bilinear" ? linearTaps(side, size) : cubicTaps(side, size);
+  return resized(rgba, width, left, top, size, taps, (sum) => Math.floor(sum / (FIXED * FIXED) + 0.5));
+}
+
+function copied(rgba, width, left, top, size) {
+  const pixels = new Uint8Array(size * size * 3);
+  for (let y = 0, at = 0; y < size; y++) {
+    for (let x = 0, from = 4 * ((top + y) * width + left); x < size; x++, from += 4) {
+      pixels[at++] = rgba[from];
+      pixels[at++] = rgba[from + 1];
+      pixels[at++] = rgba[from + 2];
+    }
+  }
+  return pixels;
+}
+
+/** For each pixel of the result: which of the square's it is made of, from `first` on, and how much each counts. */
+function areaTaps(side, size) {
+  const scale = side / size;
+  return Array.from({ length: size }, (_, i) => {
+    const start = i * scale;
+    const end = start + scale;
+    const width = Math.min(scale, side - start);
+    const last = Math.min(Math.floor(end), side - 1);
+    const next = Math.min(Math.ceil(start), last);
+    const weights = [];
+    let first = next;
+    if (next - start > LEAST) {
+      first = next - 1;
+      weights.push((next - start) / width);
+    }
+    for (let j = next; j < last; j++) weights.push(1 / width);
+    if (end - last > LEAST) weights.push(Math.min(end - last, 1, width) / width);
+    return { places: weights.map((_, j) => first + j), weights };
+  });
+}
+
+function cubicTaps(side, size) {
+  return Array.from({ length: size }, (_, i) => {
+    const { first, x } = nearest(side, size, i);
+    const far = ((CUBIC * (x + 1) - 5 * CUBIC) * (x + 1) + 8 * CUBIC) * (x + 1) - 4 * CUBIC;
+    const near = [x, 1 - x].map((t) => ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1);
+    return clipped(first - 1, [far, ...near, 1 - far - near[0] - near[1]], side);
+  });
+}
+
+function linearTaps(side, size) {
+  return Array.from({ length: size }, (_, i) => {
+    const { first, x } = nearest(side, size, i);
+    return clipped(first, [1 - x, x], side);
+  });
+}
+
+/** The pixel left of a new one's centre, and how far right of that it is; in 32 bits, as OpenCV has it. */
+function nearest(side, size, i) {
+  const at = Math.fround((i + 0.5) * (side / size) - 0.5);
+  const first = Math.floor(at);
+  return { first, x: Math.fround(at - first) };
+}
+
+/** Those beyond an edge count for it. */
+function clipped(first, weights, side) {
+  return {
+    places: weights.map((_, j) => Math.min(Math.max(first + j, 0), side - 1)),
+    weights: weights.map((weight) => roundHalfEven(weight * FIXED)),
+  };
+}
+
+/** Weight the columns of each row that is needed, then the rows. */
+function resized(rgba, width, left, top, size, taps, rounded) {
+  const rows = new Map(); // of the square, each weighted along its columns
+  const pixels = new Uint8Array(size * size * 3);
+  const sums = new Float64Array(size * 3);
+  for (let y = 0; y < size; y++) {
+    const { places, weights } = taps[y];
+    sums.fill(0);
+    for (let j = 0; j < places.length; j++) {
+      let row = rows.get(places[j]);
+      if (row === undefined) {
+        row = alongColumns(rgba, 4 * ((top + places[j]) * width + left), size, taps);
+        rows.set(places[j], row);
+      }
+      const weight = weights[j];
+      for (let i = 0; i < sums.length; i++) sums[i] += weight * row[i];
+    }
+    for (const place of rows.keys()) if (place < places[0]) rows.delete(place);
+    for (let i = 0, at = y * size * 3; i < sums.length; i++) pixels[at++] = Math.min(255, Math.max(0, rounded(sums[i])));
+  }
+  return pixels;
+}
+
+function alongColumns(rgba, start, size, taps) {
+  const row = new Float64Array(size * 3);
+  for (let x = 0, at = 0; x < size; x++, at += 3) {
+    const { places, weights } = taps[x];
+    let red = 0;
+    let green = 0;
+    let blue = 0;
+    for (let j = 0; j < places.length; j++) {
+      const from = start + 4 * places[j];
+      red += weights[j] * rgba[from];
+      green += weights[j] * rgba[from + 1];
+      blue += weights[j] * rgba[from + 2];
+    }
+    row[at] = red;
+    row[at + 1] = green;
+    row[at + 2] = blue;
+  }
+  return row;
+}
+
+function roundHalfEven(value) {
+  const below = Math.floor(value);
+  const rest = value - below;
+  if (rest !== 0.5) return Math.round(value);
+  return below % 2 ? below + 1 : below;
+}
