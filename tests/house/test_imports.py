@@ -172,14 +172,23 @@ def test_no_package_hides_a_public_name():
 
 
 def test_folders_and_files_are_small():
-    """At most a dozen modules a folder, 350 lines a module, 60 lines a function's body, 8 parameters."""
+    """At most a dozen modules a folder, 350 lines a module, 60 lines a function's body, 8 parameters.
+
+    The folder of commands has one for each, however many there are.
+    """
     for folder in {p.parent for p in FILES if p.parent != SOURCES}:
         entries = {p.name for p in folder.iterdir()} - {"__init__.py", "__pycache__"}
-        assert len(entries) <= 12, (folder, sorted(entries))
+        assert len(entries) <= 12 or folder.name == "commands", (folder, sorted(entries))
     long = {name_of(p): n for p in FILES if (n := len(p.read_text().splitlines())) > 350}
     assert long.keys() == LARGE
     for path in FILES:
-        public = {"train", "evaluate_run", "check_photos", *(["__init__"] if path.stem == "estimator" else [])}  # the doors
+        public = {
+            "train",
+            "evaluate_run",
+            "check_photos",
+            "export_run",
+            *(["__init__"] if path.stem == "estimator" else []),
+        }  # the doors
         for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body

@@ -21,6 +21,9 @@ TESTED_THROUGH = {
     "report.plots.results": "report/plots/test_plots.py",
     "report.sentences.run_card": "report/test_page.py",
     "report.tensorboard.graph": "report/tensorboard/test_tensorboard.py: as TensorBoard reads it",
+    "export.writers.openvino_format": "contracts/test_export_formats.py: every format by the same door",
+    "export.writers.int8": "contracts/test_export_formats.py",
+    "export.card": "contracts/test_export_formats.py",
     "cli.commands.*": "stories/test_commands.py and test_run_commands.py: as a user types them",
     "training.steps.*": "training/test_train.py: whole trainings, whose every file is looked at",
 }
