@@ -27,7 +27,11 @@ ONLY = {
     "torch": ("engines/torch_", "backbones/torch_modules", "finetune/", "backbones/find", "training/finetuning"),
     "torchvision": ("backbones/torch_modules", "finetune/"),
     "timm": ("backbones/torch_modules",),
-    "tensorflow": ("backbones/tensorflow_files/worker", "backbones/tensorflow_files/open_networks"),
+    "tensorflow": (
+        "backbones/tensorflow_files/worker",
+        "backbones/tensorflow_files/open_networks",
+        "export/writers/tensorflow_worker",
+    ),
     "tf2onnx": ("backbones/tensorflow_files/worker",),
     "keras": ("backbones/tensorflow_files/open_networks",),
     "huggingface_hub": ("backbones/huggingface/",),

@@ -22,7 +22,8 @@ from headstart.export.writers import web
 from support.photos import COLOURS, picture, write_photos
 
 WEB = Path(headstart.__file__).parent / "export" / "web"
-OWN_PAGE = """<!doctype html><meta charset="utf-8"><title>own</title><link rel="icon" href="data:,"><p id="answer"></p><input id="file" type="file">
+OWN_PAGE = """<!doctype html><meta charset="utf-8"><title>own</title><link rel="icon" href="data:,">
+<p id="answer"></p><input id="file" type="file">
 <script type="module">
 import { load } from "./headstart.js";
 const classifier = await load("./");

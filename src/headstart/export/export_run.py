@@ -137,7 +137,10 @@ def export_original(judge: Judge, row: Format, options: Options, output: str | o
         elif judge.photos is not None:
             exported = row.open(draft, about)
             runner = exported.runner
-            answers, took = exported.answers(original, judge.photos, judge.progress)
+            try:
+                answers, took = exported.answers(original, judge.photos, judge.progress)
+            finally:
+                exported.close()
             parity = compare(judge.photos, judge.reference, answers, about["classes"], original.classifier.thresholds)
             milliseconds = (judge.milliseconds, took)
             _check(parity, row, judge.accept_loss)

@@ -23,7 +23,7 @@ from headstart.errors import ExportError
 from headstart.export.opened import Exported
 from headstart.export.options import Options
 from headstart.export.original import Original
-from headstart.export.writers import int8, onnx_format, openvino_format, web
+from headstart.export.writers import int8, onnx_format, openvino_format, tensorflow_formats, web
 
 LEAST_SAME = 0.995  # of the photos keep their label
 LEAST_SAME_INT8 = 0.98
@@ -105,6 +105,33 @@ FORMATS: dict[str, Format] = {
             ("nncf",),
             "int8",
             least_same=LEAST_SAME_INT8,
+        ),
+        *(
+            Format(
+                name,
+                file,
+                about,
+                tensorflow_formats.writer_of(name),
+                tensorflow_formats.opener_of(name),
+                ("tensorflow",),
+                "tensorflow",
+                options,
+            )
+            for name, file, about, options in (
+                (
+                    "tflite",
+                    "classifier.tflite",
+                    "LiteRT (TensorFlow Lite), for phones and boards; labels inside",
+                    ("half",),
+                ),
+                (
+                    "saved_model",
+                    "classifier/saved_model.pb",
+                    "a TensorFlow SavedModel (signature serving_default)",
+                    (),
+                ),
+                ("pb", "classifier.pb", "a frozen TensorFlow graph, from `image` to `probabilities`", ()),
+            )
         ),
     )
 }

@@ -19,12 +19,14 @@ N_TIMED = 20  # photos
 class Exported:
     """What runs an exported file. infer: from one image to each output, a row. runner: what runs it, for people.
 
-    takes_any_size: it is given the photo as it was decoded, (height, width, 3), not the square that backbones see.
+    takes_any_size: it is given the photo as it was decoded, (height, width, 3), not the square that backbones see. close:
+    ends what was started for it.
     """
 
     infer: Callable[[np.ndarray], Outputs]
     runner: str
     takes_any_size: bool = False
+    close: Callable[[], None] = lambda: None
 
     def answers(self, original: Original, photos: JudgingPhotos, progress: Progress) -> tuple[dict[str, np.ndarray], float]:
         """The outputs for each photo, from the file's bytes, and the median of milliseconds that a photo took to infer."""
