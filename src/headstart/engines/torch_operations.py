@@ -293,6 +293,7 @@ OPERATIONS = {
     "LeakyRelu": Operation(lambda x, alpha=0.01: functional.leaky_relu(x, alpha)),
     "Less": Operation(torch.lt),
     "Log": Operation(torch.log),
+    "LpNormalization": Operation(lambda x, axis=-1, p=2: functional.normalize(x, p, axis)),
     "MatMul": Operation(_matmul, weight_type="matrix"),
     "Max": Operation(_combine_all(torch.maximum)),
     "MaxPool": Operation(_max_pool),
@@ -307,10 +308,12 @@ OPERATIONS = {
     "ReduceL2": Operation(
         _reduce_with(lambda x, axes, keep: torch.linalg.vector_norm(x.float(), dim=axes, keepdim=keep)), (1,)
     ),
+    "ReduceLogSumExp": Operation(_reduce_with(lambda x, axes, keep: torch.logsumexp(x, axes, keep)), (1,)),
     "ReduceMax": Operation(_reduce_with(lambda x, axes, keep: x.amax(axes, keep)), (1,)),
     "ReduceMean": Operation(_reduce_with(_mean), (1,)),
     "ReduceMin": Operation(_reduce_with(lambda x, axes, keep: x.amin(axes, keep)), (1,)),
     "ReduceSum": Operation(_reduce_with(lambda x, axes, keep: x.sum(axes, keep, dtype=torch.float32)), (1,)),
+    "ReduceSumSquare": Operation(_reduce_with(lambda x, axes, keep: (x * x).sum(axes, keep)), (1,)),
     "Relu": Operation(torch.relu),
     "Reshape": Operation(_reshape, numbers=(1,)),
     "Round": Operation(torch.round),
@@ -325,6 +328,7 @@ OPERATIONS = {
     "Sub": Operation(torch.sub),
     "Sum": Operation(_combine_all(torch.add)),
     "Tanh": Operation(torch.tanh),
+    "TopK": Operation(lambda x, k, axis=-1, largest=1, sorted=1: torch.topk(x, k[0], axis, bool(largest)), (1,)),
     "Transpose": Operation(lambda x, perm=None: x.permute(tuple(perm) if perm else tuple(reversed(range(x.ndim))))),
     "Unsqueeze": Operation(_unsqueeze, numbers=(1,)),
     "Where": Operation(torch.where),

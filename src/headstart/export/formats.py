@@ -23,7 +23,7 @@ from headstart.errors import ExportError
 from headstart.export.opened import Exported
 from headstart.export.options import Options
 from headstart.export.original import Original
-from headstart.export.writers import int8, onnx_format, openvino_format, tensorflow_formats, web
+from headstart.export.writers import int8, onnx_format, openvino_format, tensorflow_formats, torch_format, web
 
 LEAST_SAME = 0.995  # of the photos keep their label
 LEAST_SAME_INT8 = 0.98
@@ -105,6 +105,15 @@ FORMATS: dict[str, Format] = {
             ("nncf",),
             "int8",
             least_same=LEAST_SAME_INT8,
+        ),
+        Format(
+            "torch",
+            torch_format.FILE,
+            "torch's exported program, for torch.export.load",
+            torch_format.write,
+            torch_format.open_file,
+            ("torch",),
+            "torch",
         ),
         *(
             Format(
