@@ -71,7 +71,7 @@ One word for each idea, in the code, on the command line, in files and in docume
 | sentence of the report | `report/sentences/`, in the file of its subject |
 | key of `run.json` | its type in `record`, which the reader checks, and where `training/steps/write_run` fills it in |
 | format to write predictions in | `classifier/writers` |
-| export format of classifiers | a package `export/` of its own, between `training` and `cli`: there is none yet |
+| export format of classifiers | a row of `FORMATS` in `export/formats`, and a file in `export/writers` |
 | command | `cli/`, and its page in `docs/commands/` |
 
 ## What may import what

@@ -139,6 +139,7 @@ ENVIRONMENT = {  # beside the command line, what may print, exit or read the env
     "finetune/processes.py": {"os.environ"},  # what torchrun says
     "finetune/device.py": {"os.environ"},
     "backbones/tensorflow_files/import_file.py": {"os.environ"},  # handed to the worker
+    "export/writers/tensorflow_formats.py": {"os.environ"},  # the same
     "backbones/tensorflow_files/worker.py": {"sys.exit", "print", "os.environ"},  # a program of its own
 }
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from headstart.errors import ExportError, HeadstartError, MissingExtra
 from headstart.export.card import write_card
+from headstart.export.example import check_example, write_example
 from headstart.export.formats import FORMATS, Format, format_named
 from headstart.export.opened import N_TIMED
 from headstart.export.options import Options
@@ -73,22 +74,25 @@ def export_run(
     any_size: bool = False,
     slim: bool = False,
     runtime: str | None = None,
+    example: str | None = None,
     progress: Progress = lambda *_: None,
 ) -> Export:
     """Export a run folder's classifier, or a model.onnx, into a new folder, and compare it with the original.
 
-    format: a key of formats.FORMATS. output: the folder to make, by default NAME-FORMAT in the current one. photos: labelled
-    photos to compare on, where not the run's held-out ones. accept_loss: export even what keeps fewer labels than the format
-    must, or what cannot be compared. half, batch, any_size, slim, runtime: see options.Options. Raises ExportError where the
-    file answers otherwise, and leaves nothing then; MissingExtra where the format's packages are not installed.
+    format: a key of formats.FORMATS. output: the folder to make, by default NAME-FORMAT in the current one. photos:
+    labelled photos to compare on, where not the run's held-out ones. accept_loss: export even what keeps fewer labels
+    than the format must, or what cannot be compared. half, batch, any_size, slim, runtime: see options.Options. example:
+    a language, for a short program beside the file. Raises ExportError where the file answers otherwise, and leaves
+    nothing then; MissingExtra where the format's packages are not installed.
     """
     row, options = format_named(format), Options(half, batch, any_size, slim, runtime)
     row.check(options)
     check_installed(row)
+    check_example(example, format, any_size=any_size)
     with underway(progress, "open the run"):
         original = open_original(run)
     judge = Judge(original, photos, accept_loss, progress)
-    return export_original(judge, row, options, output)
+    return export_original(judge, row, options, output, example)
 
 
 def check_installed(row: Format) -> None:
@@ -125,7 +129,9 @@ def _clocked(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def export_original(judge: Judge, row: Format, options: Options, output: str | os.PathLike[str] | None) -> Export:
+def export_original(
+    judge: Judge, row: Format, options: Options, output: str | os.PathLike[str] | None, example: str | None = None
+) -> Export:
     """Write, compare and publish one format."""
     original, start = judge.original, time.perf_counter()
     with reserve(output, original.name, row.name) as folder, draft_of(folder) as draft:
@@ -147,6 +153,8 @@ def export_original(judge: Judge, row: Format, options: Options, output: str | o
         n_bytes = sum(path.stat().st_size for path in draft.rglob("*") if path.is_file())
         seconds = time.perf_counter() - start
         export = Export(row.name, folder, folder / row.file, n_bytes, seconds, parity, why, milliseconds, runner)
+        if example is not None:
+            write_example(example, draft, original, row.name, row.file)
         write_card(draft, original, about, row, options, export.to_json(), parity)
         publish(draft, folder)
         return export
