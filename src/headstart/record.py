@@ -1,7 +1,6 @@
 """The record of a run: the types of run.json and issues.json, which runs/record_file.py reads and writes.
 
-The types are what the reader checks: each entry is typed once, and a file that says something else raises ValueError. It
-decides what a run may lack: what not every training and no evaluation has.
+The types are what the reader checks: a file that says something else raises ValueError. It decides what a run may lack.
 """
 
 from __future__ import annotations
@@ -325,6 +324,7 @@ class RunRecord(TypedDict):
     fitting: NotRequired[LossCurveRecord | None]
     unfamiliar: NotRequired[UnfamiliarRecord | None]
     issues: NotRequired[dict[str, Count]]
+    precision: NotRequired[dict[str, float]]  # training.steps.precision
     model: NotRequired[ModelRecord]
     seconds: NotRequired[dict[str, float]]
     versions: NotRequired[dict[str, Any]]

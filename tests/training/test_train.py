@@ -62,7 +62,7 @@ def test_a_folder_of_photos_becomes_a_run_folder(train, photos):
     about = json.loads((run.folder / "run.json").read_text())
     assert about["evaluation"]["accuracy"] == run.evaluation.accuracy
     assert about["images"]["used"] == 60 == sum(about["images"][s] for s in ("train", "validation", "test"))
-    assert set(about["seconds"]) == {
+    assert set(about["seconds"]) - {"precision"} == {  # which takes time where the machine has bf16
         *("list", "backbone", "codes", "glance", "splits", "choose", "gather", "trust", "evaluate", "curve", "fitting"),
         *("issues", "map", "build", "review", "write"),
     }

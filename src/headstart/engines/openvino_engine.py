@@ -158,8 +158,9 @@ def _compile(network: bytes | Path, device: str, threads: int, hardware: Hardwar
             model.reshape({model.input(0).any_name: [1, *(d.get_length() for d in _image(model))]})
         if hardware.precision == "f32":
             return [core.compile_model(model, device, options | exact)], names
-        is_rounded = device == "CPU" and "BF16" in core.get_property(device, properties.device.capabilities)
-        first, rest = split_model(model) if is_rounded and not model.is_dynamic() else (None, model)
+        first, rest = (
+            split_model(model) if device == "CPU" and not is_exact(hardware) and not model.is_dynamic() else (None, model)
+        )
         parts = [core.compile_model(first, device, options | exact)] if first is not None else []
         return [*parts, core.compile_model(rest, device, options)], names
     except RuntimeError as error:
@@ -175,6 +176,15 @@ def _openvino() -> Any:
     finally:
         if is_ours:
             modules.pop("openvino_telemetry", None)
+
+
+def is_exact(hardware: Hardware) -> bool:
+    """Whether networks are computed in f32: because it was asked for, or because this CPU has no bf16."""
+    if hardware.precision == "f32":
+        return True
+    openvino = _openvino()
+    is_cpu = hardware.device.upper() == "CPU"
+    return is_cpu and "BF16" not in openvino.Core().get_property("CPU", openvino.properties.device.capabilities)
 
 
 def save_ir(network: bytes, file: Path, about: Mapping[str, str], *, is_half: bool) -> None:

@@ -18,6 +18,7 @@ from headstart.training.steps.choose import choose
 from headstart.training.steps.held_out import judge_held_out
 from headstart.training.steps.load import compute_first_codes, find_candidates, find_copies, load_photos
 from headstart.training.steps.look import look_at_run
+from headstart.training.steps.precision import compare_precisions
 from headstart.training.steps.run_record import compose_record
 from headstart.training.steps.training_codes import TrainingCodes
 from headstart.training.steps.training_set import build_training_set
@@ -121,4 +122,5 @@ def train_with(
         findings = look_at_run(trained, copies, options)
         record = compose_record(photos, options, backbones, computed.n_computed, trained, judged, findings)
         classifier, record = build_classifier(record, trained)
+        record = compare_precisions(record, classifier, trained)
         return write_run(folder, classifier, record, trained, judged, findings, copies, has_report=options.has_report)
