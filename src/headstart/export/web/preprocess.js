@@ -2,7 +2,6 @@
 //
 // The browser's own resizing is another in every browser, and moves probabilities by 0.1 and more. This is OpenCV's, on 8 bits.
 
-const FIXED = 2048; // OpenCV rounds the weights of few pixels to so many parts
 const CUBIC = -0.75; // its a
 const LEAST = 1e-3; // of a pixel, which it leaves out
 
@@ -23,11 +22,11 @@ export function cropAndResize(rgba, width, height, { size, crop = 0.875, resampl
   const isSmaller = side > size;
   if (side === size) return copied(rgba, width, left, top, size);
   if (resample === "area" && isSmaller) {
-    const isHalf = side === 2 * size;
-    return resized(rgba, width, left, top, size, areaTaps(side, size), (sum) => (isHalf ? Math.floor(sum + 0.5) : roundHalfEven(sum)));
+    const rounded = side === 2 * size ? (sum) => Math.floor(sum + 0.5) : roundHalfEven;
+    return resized(rgba, width, left, top, size, areaTaps(side, size), rounded);
   }
   const taps = resample === "bilinear" ? linearTaps(side, size) : cubicTaps(side, size);
-  return resized(rgba, width, left, top, size, taps, (sum) => Math.floor(sum / (FIXED * FIXED) + 0.5));
+  return resized(rgba, width, left, top, size, taps, roundHalfEven);
 }
 
 function copied(rgba, width, left, top, size) {
@@ -90,7 +89,7 @@ function nearest(side, size, i) {
 function clipped(first, weights, side) {
   return {
     places: weights.map((_, j) => Math.min(Math.max(first + j, 0), side - 1)),
-    weights: weights.map((weight) => roundHalfEven(weight * FIXED)),
+    weights,
   };
 }
 
