@@ -418,13 +418,13 @@ class Slow:
     def infer(self, *arguments, **options):
         started.set()
         ended.wait(9)
-        return [np.zeros((1, 3))] * 9
+        return [np.zeros((1, 3))] * len(engine.outputs)
 
 started, ended = threading.Event(), threading.Event()
 while not engine._idle.empty():
     engine._idle.get()
 engine._n_requests = 1
-engine._idle.put(Slow())
+engine._idle.put([Slow()])
 threading.Thread(target=lambda: engine.infer(np.zeros((32, 32, 3), np.uint8))).start()
 started.wait()
 in_child(lambda: classifier.predict(photo))

@@ -32,7 +32,7 @@ def test_it_resizes_as_opencv_does_but_for_a_grey_level(resample, size, crop, sh
     session = onnxruntime.InferenceSession(model.SerializeToString())
     (resized,) = session.run(None, {"photo": pixels[None]})
     difference = np.abs(resized[0].astype(int) - crop_and_resize(pixels, preprocess))
-    assert difference.max() <= 1 and (difference > 0).mean() < 0.15
+    assert difference.max() <= 1 and (difference > 0).mean() < (0.15 if resample == "bilinear" else 0.01)
 
 
 def test_an_old_network_cannot_resize():

@@ -18,7 +18,6 @@ from headstart.errors import ExportError
 SMALLEST_HALVED = 256  # numbers; below, nothing is saved, and biases keep all their digits
 FINEST = 6.1e-5  # below which 16 bits lose digits
 CUBIC = -0.75  # OpenCV's a
-FIXED_POINT = 2048  # OpenCV rounds the weights of 8-bit images to so many parts
 OLDEST_TO_RESIZE = 13  # the opset whose Unsqueeze and Clip are today's
 
 
@@ -207,14 +206,13 @@ def _polynomial(maker: _Maker, x: str, factors: Sequence[float]) -> str:
 
 
 def _taps(maker: _Maker, first: str, weights: Sequence[str], places: str, last: str) -> str:
-    """The matrix of a few pixels' weights, rounded as OpenCV rounds them; those beyond an edge count for it."""
+    """The matrix of a few pixels' weights; those beyond an edge count for it."""
     total = None
     for i, weight in enumerate(weights):
         at = maker.add("Add", [first, maker.constant(i)])
         inside = maker.add("Min", [maker.add("Max", [at, maker.constant(0)]), last])
-        fixed = maker.add("Round", [maker.add("Mul", [weight, maker.constant(FIXED_POINT)])])
         is_there = maker.add("Equal", [inside, places])
-        part = maker.add("Where", [is_there, maker.add("Div", [fixed, maker.constant(FIXED_POINT)]), maker.constant(0)])
+        part = maker.add("Where", [is_there, weight, maker.constant(0)])
         total = part if total is None else maker.add("Add", [total, part])
     assert total is not None
     return total
