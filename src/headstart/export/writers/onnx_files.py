@@ -226,5 +226,9 @@ def _resized(maker: _Maker, square: str, side: str, weights: str, size: int) -> 
     wide = maker.add("Reshape", [turned, maker.add("Concat", [side, maker.whole([-1])], axis=0)])
     columns = maker.add("Reshape", [maker.add("MatMul", [weights, wide]), maker.whole([size, size, 3])])
     upright = maker.add("Transpose", [columns], perm=(1, 0, 2))
-    whole = maker.add("Clip", [maker.add("Round", [upright]), maker.constant(0), maker.constant(255)])
+    # Of four pixels each, OpenCV rounds a half up; else to even.
+    is_half = maker.add("Equal", [side, maker.whole([2 * size])])
+    up = maker.add("Floor", [maker.add("Add", [upright, maker.constant(0.5)])])
+    rounded = maker.add("Where", [is_half, up, maker.add("Round", [upright])])
+    whole = maker.add("Clip", [rounded, maker.constant(0), maker.constant(255)])
     return maker.add("Unsqueeze", [whole, maker.whole([0])])
