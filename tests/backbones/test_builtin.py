@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from headstart.backbones import builtin
-from headstart.backbones.backbone import MORE, WHOLE, Backbone
+from headstart.backbones.backbone import FEW, MORE, WHOLE, Backbone
 from headstart.backbones.builtin import BACKBONES, is_installed, lite_weights
 from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.errors import BackboneError, MissingExtra
@@ -605,7 +605,7 @@ def test_a_file_with_taps_is_the_same_each_time(load, file):
     assert one == other and one.sha256 == other.sha256
 
 
-@pytest.mark.parametrize(("pixels", "size"), [(WHOLE, 224), (MORE, 288)])
+@pytest.mark.parametrize(("pixels", "size"), [(WHOLE, 224), (MORE, 288), (FEW, 160)])
 def test_the_whole_photo_in_as_many_pixels_or_more(pixels, size, load):
     plain, other = load("efficientnet-lite0"), load("efficientnet-lite0", pixels=pixels)
     assert (other.preprocess.size, other.preprocess.crop, plain.preprocess.crop) == (size, 1.0, 0.875)

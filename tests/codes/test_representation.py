@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.backbones.backbone import MORE, WHOLE
+from headstart.backbones.backbone import FEW, MORE, WHOLE
 from headstart.backbones.find import BackboneSpec, find_backbone
 from headstart.codes import compute as codes_module
 from headstart.codes.compute import _mean, compute_codes
@@ -135,7 +135,7 @@ def test_a_photo_that_vanishes_between_two_backbones_stops_with_its_name(deep, o
         represent([str(path)], Representation((deep, other)), store, progress=remove)
 
 
-@pytest.mark.parametrize(("shorter", "expected"), [(40, WHOLE), (195, MORE), (300, MORE)])
+@pytest.mark.parametrize(("shorter", "expected"), [(8, FEW), (32, FEW), (33, WHOLE), (40, WHOLE), (195, MORE), (300, MORE)])
 def test_no_more_pixels_are_asked_for_than_the_photos_have(shorter, expected, tmp_path):
     pixels = picture((9, 99, 199), 1, (2 * shorter, shorter))
     Image.fromarray(pixels).save(tmp_path / "photo.png")

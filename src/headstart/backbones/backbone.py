@@ -15,8 +15,11 @@ from headstart.backbones.standard_form import OLDEST_TO_MIRROR, PREFIX, n_parame
 from headstart.data.images import Preprocess
 from headstart.errors import BackboneError
 
-USUAL, WHOLE, MORE = "usual", "whole", "more"  # pixels of a photo that a backbone takes
-MORE_SIZE, MORE_STEP = 288, 32  # where networks for 224 pixels do best (benchmarks/accuracy.py); their strides' product
+USUAL, WHOLE, MORE, FEW = "usual", "whole", "more", "few"  # pixels of a photo that a backbone takes
+# Where networks for 224 pixels do best: with photos of more pixels than that (benchmarks/accuracy.py), and with tiny ones,
+# in half the time (docs/LOG.md).
+SIZES = {MORE: 288, FEW: 160}
+STRIDES = 32  # the product of a network's strides
 LEAST_STD = 1e-6  # below it, pixels are no longer finite in float32
 
 
@@ -113,7 +116,7 @@ def backbone_of_file(
     channels_last, own_size = input_layout(model, path)
     if own_size and size and size != own_size:
         raise BackboneError(f"{path} takes images of {own_size} pixels; leave --size {size} away")
-    if pixels == MORE and own_size:
+    if pixels in SIZES and own_size:
         raise BackboneError(f"{path} takes images of {own_size} pixels and no others")
     side = own_size or size or (stated.size if stated else None)
     if side is None or side < 1:
@@ -122,8 +125,8 @@ def backbone_of_file(
     _check_normalisation("--std", std or Preprocess.std)
     preprocess = replace(stated or Preprocess(size=side), size=side)
     preprocess = replace(preprocess, mean=mean or preprocess.mean, std=std or preprocess.std)
-    if pixels == MORE:
-        side = max(MORE_STEP, round(side * MORE_SIZE / 224 / MORE_STEP) * MORE_STEP)
+    if pixels in SIZES:
+        side = max(STRIDES, round(side * SIZES[pixels] / 224 / STRIDES) * STRIDES)
     if pixels != USUAL:
         preprocess = replace(preprocess, size=side, crop=1.0)
     model = with_shapes(model, side, channels_last, path)

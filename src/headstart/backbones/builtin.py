@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.backbones.backbone import MORE, MORE_SIZE, USUAL, Backbone, backbone_of_network
+from headstart.backbones.backbone import SIZES, USUAL, Backbone, backbone_of_network
 from headstart.backbones.layers import find_layers
 from headstart.backbones.onnx_files import with_shapes
 from headstart.backbones.standard_form import standard_form
@@ -78,7 +78,7 @@ def load_builtin(name: str, cache_dir: Path, *, pixels: str = USUAL, preprocess:
     """
     row = BACKBONES[name]
     if preprocess is None:
-        size, crop = (MORE_SIZE if pixels == MORE else row.size), 1.0
+        size, crop = SIZES.get(pixels, row.size), 1.0
         preprocess = Preprocess(size=row.size) if pixels == USUAL else Preprocess(size=size, crop=crop)
     network = _network_of(row, preprocess, cache_dir)
     return backbone_of_network(name, network, preprocess, row.license, "codes", n_weights=row.n_parameters)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from headstart.backbones.backbone import MORE, USUAL, WHOLE, Backbone, backbone_of_file, backbone_of_network
+from headstart.backbones.backbone import MORE, SIZES, USUAL, WHOLE, Backbone, backbone_of_file, backbone_of_network
 from headstart.backbones.builtin import BACKBONES, DEFAULT, is_installed, load_builtin
 from headstart.backbones.huggingface import download
 from headstart.backbones.huggingface.licenses import license_note
@@ -55,8 +55,9 @@ def find_backbone(spec: BackboneSpec, cache_dir: Path, *, pixels: str = USUAL) -
 
     cache_dir: where networks that are downloaded, exported or built are stored. pixels: USUAL, as the network was trained;
     WHOLE, nothing of the photo cut away; MORE, the whole photo in more pixels, which is slower and often better (Touvron et
-    al. 2019, "Fixing the train-test resolution discrepancy"). Raises BackboneError for an unknown name or an unsuitable
-    file, and where the network takes no more pixels; MissingExtra where the package that has it is not installed.
+    al. 2019, "Fixing the train-test resolution discrepancy"); FEW, in fewer, for tiny photos. Raises BackboneError for an
+    unknown name or an unsuitable file, and where the network takes no other number of pixels; MissingExtra where the
+    package that has it is not installed.
     """
     name = resolve_alias(spec.name) or spec.name
     is_file = not name.startswith((download.PREFIX, TIMM)) and name not in BACKBONES
@@ -101,7 +102,7 @@ def others_like(first: Backbone, cache_dir: Path) -> tuple[Backbone, ...]:
 def wider_backbone(backbone: Backbone, spec: BackboneSpec, cache_dir: Path, pixels: str = MORE) -> Backbone | None:
     """Load the same backbone with the whole photo as its input, or give None where it cannot take that.
 
-    spec: what it was loaded by. pixels: MORE or WHOLE; a network of one fixed size takes the whole photo at that size.
+    spec: what it was loaded by. pixels: MORE, FEW or WHOLE; a network of one fixed size takes the whole photo at that size.
     """
     for whole_photo in dict.fromkeys((pixels, WHOLE)):
         with contextlib.suppress(BackboneError):
@@ -131,7 +132,7 @@ def _unknown(name: str) -> str:
 
 def _timm_backbone(name: str, cache_dir: Path, pixels: str) -> Backbone:
     """Load a network of timm's: exported to ONNX, or from the cache, for which torch need not be installed."""
-    if pixels == MORE:
+    if pixels in SIZES:
         raise BackboneError(f"{name} is exported for images of one size")
     folder = cache_dir / "backbones"
     can_cache = is_usable(cache_dir, folder)

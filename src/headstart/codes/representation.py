@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from headstart.backbones.backbone import MORE, WHOLE, Backbone
+from headstart.backbones.backbone import FEW, MORE, SIZES, WHOLE, Backbone
 from headstart.codes.compute import Codes, compute_codes
 from headstart.codes.store import Store
 from headstart.data.decoding import Failure
@@ -21,6 +21,7 @@ from headstart.errors import DataError
 from headstart.progress import Progress
 
 MIRRORED = "mirrored"
+MOST_ENLARGED = 5  # times, in each direction
 N_MEASURED = 25  # photos
 
 
@@ -133,13 +134,15 @@ def _check_same_images(first: Codes, second: Codes, images: Sequence[ImageRef]) 
 
 
 def pixels_for(images: Sequence[ImageRef], size: int) -> str:
-    """Choose how a backbone takes the whole photo: in MORE pixels, or, of photos less than half as large, as many (WHOLE).
+    """Choose how a backbone takes the whole photo: in MORE pixels; of photos less than half as large as its own size, in as
+    many (WHOLE); of tiny ones, such as CIFAR's, in FEW, for nothing is gained by enlarging them more than five times.
 
     Decides by the median of a few photos, evenly spread. size: pixels a side of the backbone's images.
     """
     sample = [images[i] for i in np.linspace(0, len(images) - 1, min(len(images), N_MEASURED)).astype(int)]
     sides = [side for image in sample if (side := _shorter_side(image))]
-    return WHOLE if sides and 2 * np.median(sides) < size else MORE
+    median = float(np.median(sides)) if sides else float("inf")
+    return FEW if MOST_ENLARGED * median <= SIZES[FEW] else WHOLE if 2 * median < size else MORE
 
 
 def _shorter_side(image: ImageRef) -> int | None:

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+
+from headstart.heads.scaling import BLOCK, StandardisedRows
 
 FEW_ROWS = 1_000  # up to which the span of all rows is searched
 N_SPANNING = 1_024  # rows whose span has to do for a wide part of more rows
 WIDE = 1_536  # columns from which on a part is wide
 N_SAMPLED, N_AXES = 512, 256  # rows that the Hessian is taken from, of many, and the directions that are taken from it
 FAR = 1_000.0  # times a strength: as far another one's inverse serves as well
+
+Rows: TypeAlias = np.ndarray | StandardisedRows
 
 
 class Coordinates:
@@ -66,11 +70,31 @@ class Coordinates:
 
 
 class _Part(NamedTuple):
-    """Some columns of the rows as they are fitted. root: of the products of the spanning rows; None: as they are."""
+    """The columns from start to end, as they are fitted. spanning: rows in whose span they are searched, with the Cholesky
+    factor of their products, and its inverse; None: as they are."""
 
-    rows: np.ndarray
+    start: int
+    end: int
     spanning: np.ndarray | None = None
     root: np.ndarray | None = None
+    inverse: np.ndarray | None = None
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether the coordinates are others than the codes."""
+        return self.spanning is not None
+
+    @property
+    def n_columns(self) -> int:
+        """The number of coordinates."""
+        return self.end - self.start if self.spanning is None else len(self.spanning)
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """The coordinates of some rows."""
+        part = rows[:, self.start : self.end]
+        if self.spanning is None or self.inverse is None:
+            return part
+        return (part @ self.spanning.T) @ self.inverse.T
 
     def weight(self, solution: np.ndarray) -> np.ndarray:
         """(d', k) of the coordinates as (d, k) of the columns: spanningᵀ · L⁻ᵀ · solution."""
@@ -79,18 +103,18 @@ class _Part(NamedTuple):
         return self.spanning.T @ np.linalg.solve(self.root.T, solution.astype(np.float64)).astype(np.float32)
 
 
-def coordinates_of(rows: np.ndarray, columns: Sequence[tuple[int, int]]) -> list[Coordinates]:
+def coordinates_of(rows: Rows, columns: Sequence[tuple[int, int]]) -> list[Coordinates]:
     """The coordinates of (n, d) rows for each member, which reads the columns from start to end."""
     if len(rows) <= FEW_ROWS:
+        rows = rows[:]
         return [
             _in_span(rows[:, start:end], products) if len(rows) < end - start else _as_they_are(rows[:, start:end])
             for (start, end), products in zip(columns, _products(rows, columns), strict=True)
         ]
     ends = sorted({end for member in columns for end in member})
-    parts = [_part(rows[:, start:end]) for start, end in pairwise(ends)]
-    is_smaller = any(part.root is not None for part in parts)
-    joined = np.hstack([part.rows for part in parts]) if is_smaller else rows[:, ends[0] :]
-    places = dict(zip(ends, np.cumsum([0, *(part.rows.shape[1] for part in parts)]).tolist(), strict=True))
+    parts = [_part(rows, start, end) for start, end in pairwise(ends)]
+    joined = _joined(rows, parts)
+    places = dict(zip(ends, np.cumsum([0, *(part.n_columns for part in parts)]).tolist(), strict=True))
     coordinates = []
     for start, end in columns:
         own = parts[ends.index(start) : ends.index(end)]
@@ -98,9 +122,22 @@ def coordinates_of(rows: np.ndarray, columns: Sequence[tuple[int, int]]) -> list
     return coordinates
 
 
+def _joined(rows: Rows, parts: Sequence[_Part]) -> np.ndarray:
+    """The parts' coordinates side by side, (n, d') float32, without a copy of all rows."""
+    if isinstance(rows, np.ndarray) and not any(part.is_projected for part in parts):
+        return rows[:, parts[0].start : parts[-1].end]
+    joined = np.empty((len(rows), sum(part.n_columns for part in parts)), np.float32)
+    for first in range(0, len(rows), BLOCK):
+        block, place = rows[first : first + BLOCK], 0
+        for part in parts:
+            joined[first : first + BLOCK, place : place + part.n_columns] = part.of(block)
+            place += part.n_columns
+    return joined
+
+
 def _weights_of(parts: Sequence[_Part]) -> Callable[[np.ndarray], np.ndarray]:
     """Make the function that turns coordinates of several parts into their codes' weights."""
-    ends = np.cumsum([part.rows.shape[1] for part in parts])[:-1]
+    ends = np.cumsum([part.n_columns for part in parts])[:-1]
     return lambda solution: np.vstack([part.weight(own) for part, own in zip(parts, np.split(solution, ends), strict=True)])
 
 
@@ -111,18 +148,17 @@ def _as_they_are(rows: np.ndarray) -> Coordinates:
 def _in_span(rows: np.ndarray, products: np.ndarray) -> Coordinates:
     """Coordinates L in the space that n rows span, rows · rowsᵀ = L · Lᵀ: n numbers instead of d, and nothing is lost."""
     root = _root_of(products)
-    return Coordinates(root.astype(np.float32), _Part(rows, rows, root).weight)
+    return Coordinates(root.astype(np.float32), _Part(0, rows.shape[1], rows, root).weight)
 
 
-def _part(rows: np.ndarray) -> _Part:
+def _part(rows: Rows, start: int, end: int) -> _Part:
     """Columns of many rows: those of a wide part projected into the span of some rows, which costs no accuracy that was
     measured (docs/LOG.md)."""
-    if rows.shape[1] <= WIDE:
-        return _Part(rows)
-    spanning = rows[_sampled(len(rows), N_SPANNING)]
+    if end - start <= WIDE:
+        return _Part(start, end)
+    spanning = np.ascontiguousarray(rows[_sampled(len(rows), N_SPANNING)][:, start:end])
     root = _root_of(spanning @ spanning.T)
-    inverse = np.linalg.inv(root).astype(np.float32)
-    return _Part((rows @ spanning.T) @ inverse.T, spanning, root)
+    return _Part(start, end, spanning, root, np.linalg.inv(root).astype(np.float32))
 
 
 def _products(rows: np.ndarray, columns: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:

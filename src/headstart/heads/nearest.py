@@ -34,7 +34,7 @@ class ClassMeans(Standardised):
         whether a row is learnt from."""
         weights = np.ones(len(self.rows), np.float32) if weights is None else weights.astype(np.float32)
         members = np.eye(self.n_classes, dtype=np.float32)[self.labels] * (weights > 0)[:, None]
-        means = members.T @ self.rows / np.maximum(members.sum(axis=0), 1)[:, None]
+        means = members.T @ self.rows[:] / np.maximum(members.sum(axis=0), 1)[:, None]
         temperature = np.float32(strength * self.rows.shape[1])
         bias = -np.einsum("kd,kd->k", means, means) / (2 * temperature)
         bias[members.sum(axis=0) == 0] = FAR

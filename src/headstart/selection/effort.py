@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headstart.backbones.backbone import MORE, WHOLE, Backbone
+from headstart.backbones.backbone import FEW, MORE, WHOLE, Backbone
 from headstart.codes.representation import Representation
 
 
@@ -16,9 +16,9 @@ from headstart.codes.representation import Representation
 class Effort:
     """How photos are represented, and what else is tried.
 
-    mirrored: how photos are taken (WHOLE, MORE) whose codes are averaged with those of their mirror images. is_deep: whether
-    heads on one, two and all layers are averaged. has_all_backbones: whether those of all built-in backbones that are
-    installed are. tries_heads: class means for few photos, a hidden layer for many. about: for people.
+    mirrored: how photos are taken (FEW, WHOLE, MORE) whose codes are averaged with those of their mirror images. is_deep:
+    whether heads on one, two and all layers are averaged. has_all_backbones: whether those of all built-in backbones that
+    are installed are. tries_heads: class means for few photos, a hidden layer for many. about: for people.
     """
 
     name: str
@@ -42,14 +42,19 @@ EFFORTS = {
         # Mirror images of larger photos cost as much again and gained next to nothing; of small ones a few in a hundred.
         Effort(
             "normal",
-            (WHOLE,),
+            (FEW, WHOLE),
             True,
             False,
             True,
             "the whole photo, a small one mirrored too; the mean of heads on three depths",
         ),
         Effort(
-            "thorough", (WHOLE, MORE), True, True, True, "the same, mirrored, of every built-in backbone that is installed"
+            "thorough",
+            (FEW, WHOLE, MORE),
+            True,
+            True,
+            True,
+            "the same, mirrored, of every built-in backbone that is installed",
         ),
     )
 }
