@@ -31,8 +31,8 @@ def points(difference: float) -> str:
 
 
 def counted(n: int, thing: str) -> str:
-    """Write a number and what it counts: `1 photo`, `1,200 photos`."""
-    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+    """Write a number and what it counts: `1 photo`, `1,200 photos`, `5 classes`."""
+    return f"{n:,} {thing}{'' if n == 1 else 'es' if thing.endswith('s') else 's'}"
 
 
 def first_line(error: BaseException) -> str:

@@ -46,6 +46,8 @@ def test_examples_are_for_formats_that_there_are_and_others_are_refused(run, tmp
         ({"example": "cobol"}, "no example in 'cobol'; there are python, js, c"),
         ({"example": "js"}, "for the format onnx; there is one for web"),
         ({"example": "python", "any_size": True}, "for the format onnx --any-size"),
+        ({"example": "swift"}, "add --any-size"),
+        ({"example": "kotlin", "format": "openvino"}, "for the format openvino; there is one for onnx"),
     ):
         with pytest.raises(ExportError, match=why):
             export_run(run, output=tmp_path / "out", **options)
@@ -55,3 +57,15 @@ def test_the_program_in_cpp_has_the_preprocessing(run, tmp_path):
     file = export_run(run, output=tmp_path / "out", example="c++").folder / "example.cpp"
     text = file.read_text()
     assert "kSize = 32" in text and "cv::INTER_AREA" in text and "$size" not in text and "classifier.onnx" in text
+
+
+@pytest.mark.parametrize(("language", "name"), [("kotlin", "Classifier.kt"), ("swift", "Classifier.swift")])
+def test_the_programs_for_phones_use_the_names_that_the_file_has(language, name, run, tmp_path):
+    import onnxruntime
+
+    export = export_run(run, output=tmp_path / "out", any_size=True, example=language)
+    text = (export.folder / name).read_text()
+    session = onnxruntime.InferenceSession(export.file)
+    (taken,) = session.get_inputs()
+    assert f'"{taken.name}"' in text and "classifier.onnx" in text and "$" not in text.replace("$0.bind", "")
+    assert "probabilities" in [output.name for output in session.get_outputs()] and '"probabilities"' in text

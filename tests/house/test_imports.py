@@ -35,6 +35,7 @@ ONLY = {
     "tf2onnx": ("backbones/tensorflow_files/worker",),
     "keras": ("backbones/tensorflow_files/open_networks",),
     "huggingface_hub": ("backbones/huggingface/",),
+    "mlflow": ("share/mlflow_tracking",),
     "matplotlib": ("report/plots/",),
     "rich": ("cli/",),
     "argparse": ("cli/",),
@@ -140,6 +141,7 @@ ENVIRONMENT = {  # beside the command line, what may print, exit or read the env
     "finetune/device.py": {"os.environ"},
     "backbones/tensorflow_files/import_file.py": {"os.environ"},  # handed to the worker
     "export/writers/tensorflow_formats.py": {"os.environ"},  # the same
+    "share/mlflow_tracking.py": {"os.environ"},  # MLflow's telemetry is switched off by its environment alone
     "backbones/tensorflow_files/worker.py": {"sys.exit", "print", "os.environ"},  # a program of its own
 }
 

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from headstart.backbones.backbone import Backbone
+from headstart.backbones.huggingface.download import PREFIX, fetch
+from headstart.cache_folder import default_cache_dir
 from headstart.classifier.metadata import ClassifierMetadata
 from headstart.classifier.model_file import FILE_NAME, FORMAT, check_content, preprocess_from, read_content, seal
 from headstart.classifier.network import check_together, join
@@ -203,10 +205,28 @@ class Classifier(CompilesOnce[Engine]):
 
 
 def load(
-    path: str | os.PathLike[str], *, device: str = "CPU", threads: int | None = None, precision: str = "auto"
+    path: str | os.PathLike[str],
+    *,
+    device: str = "CPU",
+    threads: int | None = None,
+    precision: str = "auto",
+    cache: str | os.PathLike[str] | None = None,
 ) -> Classifier:
-    """Load the classifier of a run folder, or a model.onnx; raises ClassifierError for anything else."""
-    return Classifier.load(path, Hardware(device, threads, precision))
+    """Load the classifier of a run folder, of a model.onnx, or of hf:owner/name[@revision] on the Hugging Face hub.
+
+    One from the hub is fetched once and pinned by its commit and its hash: it is read from the cache from then on, also
+    where there is no network, and never swapped. cache: the folder for it, by default the user's cache folder. Raises
+    ClassifierError for what is no classifier, BackboneError where the hub does not give it.
+    """
+    hardware = Hardware(device, threads, precision)
+    if os.fspath(path).startswith(PREFIX):
+        return Classifier.load(fetch_classifier(os.fspath(path), Path(cache or default_cache_dir())), hardware)
+    return Classifier.load(path, hardware)
+
+
+def fetch_classifier(name: str, cache_dir: Path) -> Path:
+    """Fetch the model.onnx of hf:owner/name[@revision], or another file that is named below it; raises BackboneError."""
+    return fetch(name if name.endswith(".onnx") else f"{name}/{FILE_NAME}", cache_dir).path
 
 
 def _is_one(images: Any) -> bool:

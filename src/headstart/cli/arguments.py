@@ -139,12 +139,11 @@ def cache_dir_of(options: argparse.Namespace) -> Path:
 
 
 def classifier_of(options: argparse.Namespace) -> Classifier:
-    """Load the classifier that RUN names: a run folder's, a model.onnx, or that of ImageNet's classes."""
-    from headstart.classifier.classifier import Classifier
+    """Load the classifier that RUN names: a run folder's, a model.onnx, one from the hub, or that of ImageNet's classes."""
+    from headstart.classifier.classifier import load
 
-    hardware = hardware_of(options)
     if options.run == "imagenet" and not Path(options.run, "model.onnx").exists():
         from headstart.classifier.imagenet import imagenet_classifier
 
-        return imagenet_classifier(cache_dir=cache_dir_of(options), hardware=hardware)
-    return Classifier.load(options.run, hardware)
+        return imagenet_classifier(cache_dir=cache_dir_of(options), hardware=hardware_of(options))
+    return load(options.run, **options_for(load, options))

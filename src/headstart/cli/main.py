@@ -21,6 +21,7 @@ from headstart.cli.commands import (
     export,
     plot,
     predict,
+    push,
     report,
     train,
     verify,
@@ -35,7 +36,7 @@ from headstart.safety.terminal_text import STDOUT, HarmlessFormatter, harmless_l
 COMMANDS = (
     *(train, predict, explain),
     *(check, evaluate, report, map_command, plot),
-    *(export, verify),
+    *(export, verify, push),
     *(backbones, views, cache),
     demo,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,16 +48,28 @@ def write_card(
     parity: Parity | None,
 ) -> None:
     """Write the files beside an export."""
-    write_output(folder / "labels.txt", "".join(f"{' '.join(name.splitlines())}\n" for name in about["classes"]))
+    write_output(folder / "labels.txt", labels_text(about["classes"]))
     write_output(folder / PROGRAMS, _json(for_programs(original, about, row, options, folder)))
     write_output(folder / "parity.json", _json({**export, "folder": None}))
     write_output(folder / "card.md", "\n".join(_lines(original, about, row, options, export, parity)) + "\n")
 
 
+def labels_text(classes: Sequence[str]) -> str:
+    """The classes, one a line, in the order of the outputs."""
+    return "".join(f"{' '.join(name.splitlines())}\n" for name in classes)
+
+
 def for_programs(
     original: Original, about: ClassifierMetadata, row: Format, options: Options, folder: Path
 ) -> dict[str, Any]:
-    """All that a program needs to use the file: its inputs, outputs, classes, preprocessing and thresholds."""
+    """All that a program needs to use an exported file."""
+    digest = sha256((folder / row.file).read_bytes()).hexdigest()
+    described = describe_file(original.name, about, options, row.file, digest)
+    return {**described, **({"bytes": web.bytes_to_load(folder)} if row.file == web.FILE else {})}
+
+
+def describe_file(name: str, about: ClassifierMetadata, options: Options, file: str, digest: str) -> dict[str, Any]:
+    """All that a program needs to use a file: its inputs, outputs, classes, preprocessing and thresholds. digest: sha256."""
     size, k = about["preprocess"]["size"], len(about["classes"])
     image = {"name": "photo", "shape": [1, "height", "width", 3]} if options.any_size else _image(size, options)
     outputs = {"probabilities": [k], "codes": [about["backbone"]["n_codes"]], "unfamiliarity": [1]}
@@ -67,14 +79,13 @@ def for_programs(
         del outputs["codes"]
     return {
         "format": FORMAT,
-        "name": original.name,
-        "file": row.file,
-        "sha256": sha256((folder / row.file).read_bytes()).hexdigest(),
+        "name": name,
+        "file": file,
+        "sha256": digest,
         "headstart": own_version(),
         "image": {**image, "type": "uint8", "channels": "RGB", "values": "0 to 255, as they are"},
         "outputs": outputs,
-        **{name: about[name] for name in FOR_PROGRAMS if name in about},  # type: ignore[literal-required]
-        **({"bytes": web.bytes_to_load(folder)} if row.file == web.FILE else {}),
+        **{key: about[key] for key in FOR_PROGRAMS if key in about},  # type: ignore[literal-required]
     }
 
 
@@ -95,7 +106,6 @@ def _lines(
     export: Mapping[str, Any],
     parity: Parity | None,
 ) -> Iterator[str]:
-    size = about["preprocess"]["size"]
     yield f"# {original.name}"
     yield ""
     yield f"An image classifier, exported by headstart {own_version()} as {row.about}."
@@ -105,6 +115,16 @@ def _lines(
     for note in about.get("license_notes", ()):
         yield f"- {note}"
     yield from _how_good(original)
+    yield from how_to_use(about, options)
+    yield ""
+    yield "## Compared with the original"
+    yield ""
+    yield from _compared(export, parity)
+
+
+def how_to_use(about: ClassifierMetadata, options: Options) -> Iterator[str]:
+    """How an image is made ready for the file, and what comes out of it."""
+    size = about["preprocess"]["size"]
     yield ""
     yield "## How an image is made ready"
     yield ""
@@ -113,7 +133,8 @@ def _lines(
     else:
         crop = about["preprocess"].get("crop", 1.0)
         yield "1. Decode the photo at its full size, turn it upright (EXIF), put transparency on white, take RGB, 0 to 255."
-        yield f"2. Cut the square in the middle whose side is {crop:g} times the shorter side."
+        whole = "the square in the middle, as large as it can be"
+        yield f"2. Cut {whole if crop == 1 else f'the square in the middle whose side is {crop:g} times the shorter side'}."
         yield f"3. Resize it to {size} x {size}: {RESAMPLING[about['preprocess'].get('resample', 'area')]}."
         yield "4. Give the whole numbers; the normalisation is inside the file."
     yield ""
@@ -124,10 +145,6 @@ def _lines(
     )
     if about["has_unfamiliarity"] and not options.slim:
         yield "- `unfamiliarity`: above 1, the photo looks like nothing in the training photos, and the label means nothing."
-    yield ""
-    yield "## Compared with the original"
-    yield ""
-    yield from _compared(export, parity)
 
 
 def _how_good(original: Original) -> Iterator[str]:

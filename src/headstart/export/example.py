@@ -53,8 +53,11 @@ LANGUAGES = {  # the file of each, and the formats that there is one for
     "python": ("example.py", tuple(PYTHON)),
     "js": ("example.js", ("web",)),
     "c++": ("example.cpp", ("onnx", "int8")),
+    "kotlin": ("Classifier.kt", ("onnx",)),
+    "swift": ("Classifier.swift", ("onnx",)),
 }
-TEXTS = {"python": "python.txt", "js": "javascript.txt", "c++": "cpp.txt"}
+ANY_SIZE = ("kotlin", "swift")  # phones have no OpenCV: the file resizes
+TEXTS = {"python": "python.txt", "js": "javascript.txt", "c++": "cpp.txt", "kotlin": "kotlin.txt", "swift": "swift.txt"}
 
 
 def check_example(language: str | None, name: str, *, any_size: bool = False) -> None:
@@ -64,7 +67,9 @@ def check_example(language: str | None, name: str, *, any_size: bool = False) ->
     if language not in LANGUAGES:
         raise ExportError(f"there is no example in {language!r}; there are {', '.join(LANGUAGES)}")
     formats = LANGUAGES[language][1]
-    if name not in formats or any_size:
+    if name in formats and language in ANY_SIZE and not any_size:
+        raise ExportError(f"the example in {language} is for a file that resizes photos itself: add --any-size")
+    if name not in formats or any_size != (language in ANY_SIZE):
         what = f"{name} --any-size" if any_size else name
         raise ExportError(f"there is no example in {language} for the format {what}; there is one for {', '.join(formats)}")
 

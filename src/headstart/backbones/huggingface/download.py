@@ -16,16 +16,18 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from headstart.backbones.huggingface.client import hub
 from headstart.backbones.huggingface.licenses import license_note, license_of_card
 from headstart.backbones.huggingface.preprocessor_config import preprocess_from
 from headstart.backbones.onnx_files import other_files
 from headstart.cache_folder import check_owner, make_cache_folder
 from headstart.data.images import Preprocess
-from headstart.errors import BackboneError, MissingExtra
+from headstart.errors import BackboneError
 from headstart.files import write_atomically
-from headstart.wording import first_line, listed
+from headstart.wording import listed
 
 PREFIX = "hf:"
+REPOSITORY = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w.-]*))?", re.ASCII)
 ADDRESS = re.compile(r"hf:(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w.-]*))?/(?P<file>[^\\]+)", re.ASCII)
 WEIGHTS_SUFFIXES = (".onnx_data", ".data", ".bin", ".weights")  # files of raw numbers, as exporters name them
 PREPROCESSOR = "preprocessor_config.json"
@@ -66,6 +68,14 @@ def parse(name: str) -> Address:
     return Address(match["repo"], match["revision"] or "main", match["file"])
 
 
+def parse_repository(name: str) -> tuple[str, str | None]:
+    """Read `hf:owner/repo[@revision]`: the repository, and the revision if it is named; raises BackboneError."""
+    match = REPOSITORY.fullmatch(name.removeprefix(PREFIX))
+    if not name.startswith(PREFIX) or not match:
+        raise BackboneError(f"{name!r} names no repository on the hub; write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
+    return match["repo"], match["revision"]
+
+
 def fetch(name: str, cache_dir: Path) -> HubFile:
     """Get the file that a name stands for, from the cache if it was downloaded before, else from the hub.
 
@@ -85,7 +95,7 @@ def fetch(name: str, cache_dir: Path) -> HubFile:
     files = folder / pins["commit"]
     missing = [file for file in pins["files"] if not (files / file).is_file()]
     if missing:  # deleted to make room: download the same commit again
-        with _hub(name, address):
+        with hub(name, address.repo, address.revision):
             _download(address.repo, pins["commit"], missing, files)
     for file, expected in pins["files"].items():
         _check_sha256(name, files / file, expected, record)
@@ -147,7 +157,7 @@ def _writing_to(folder: Path) -> Iterator[None]:
 
 def _fetch_and_pin(name: str, address: Address, folder: Path) -> dict[str, Any]:
     """Download a file and what it needs at one commit; gives the record that pins them."""
-    with _hub(name, address) as api:
+    with hub(name, address.repo, address.revision) as api:
         info = api.model_info(address.repo, revision=address.revision)
         listed = [sibling.rfilename for sibling in info.siblings or []]
         if address.file not in listed:
@@ -182,54 +192,6 @@ def _download(repo: str, commit: str, files: Iterable[str], folder: Path) -> Non
 
     for file in files:
         hf_hub_download(repo, file, revision=commit, local_dir=folder)
-
-
-@contextlib.contextmanager
-def _hub(name: str, address: Address) -> Iterator[Any]:
-    """Open the hub's client, without telemetry; its errors become BackboneErrors with the next step.
-
-    No token is sent but one that the user set (HF_TOKEN or `hf auth login`), as the client does by itself.
-    """
-    try:
-        from huggingface_hub import HfApi, constants, errors
-    except ImportError as error:
-        raise MissingExtra(f"a backbone from the hub ({name})", "hub") from error
-    before, constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_TELEMETRY, True
-    page = f"{constants.ENDPOINT}/{address.repo}"
-    try:
-        yield HfApi(library_name="headstart")
-    except errors.GatedRepoError as error:
-        raise BackboneError(
-            f"{name} is gated: accept its terms on {page}, then log in here with `hf auth login` (or set HF_TOKEN)"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise BackboneError(
-            f"the hub has no repository {address.repo}, or it is private; check the spelling, or log in with `hf auth login`"
-        ) from error
-    except errors.HFValidationError as error:
-        raise BackboneError(f"{address.repo!r} cannot be the name of a repository: {first_line(error)}") from error
-    except errors.RevisionNotFoundError as error:
-        raise BackboneError(f"{address.repo} has no revision {address.revision!r}; {page} lists them") from error
-    except errors.RemoteEntryNotFoundError as error:
-        raise BackboneError(f"{name} needs a file that {page} does not have: {first_line(error)}") from error
-    except (errors.HTTPError, OSError) as error:
-        raise BackboneError(_unreachable(name, constants, errors, error)) from error
-    finally:
-        constants.HF_HUB_DISABLE_TELEMETRY = before
-
-
-def _unreachable(name: str, constants: Any, errors: Any, error: Exception) -> str:
-    causes = [error, error.__cause__, error.__context__]
-    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
-        return f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset it for the first time"
-    if isinstance(error, errors.HfHubHTTPError):
-        return f"the hub does not give {name}: {first_line(error)}"
-    if isinstance(error, OSError) and error.errno and error.filename:
-        return f"{name} cannot be kept: {error.strerror} ({error.filename}); choose another folder with --cache"
-    return (
-        f"{name} cannot be fetched from {constants.ENDPOINT}: {first_line(error)}; check the network, or fetch the file "
-        "elsewhere and give its path"
-    )
 
 
 def _weights_files(path: Path, file: str) -> list[str]:

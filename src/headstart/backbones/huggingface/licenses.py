@@ -55,3 +55,13 @@ def license_of_card(card: Any) -> str:
     if first == "other" and card.get("license_name"):
         return f"other: {card.get('license_name')}"
     return PERMISSIVE.get(str(first), str(first))
+
+
+def license_id(license: str) -> str | None:
+    """The hub's name of a licence, given SPDX's or the hub's own; `other` for one that it has no name for, None for none."""
+    names = {spdx.lower(): name for name, spdx in PERMISSIVE.items()}
+    stated = list(dict.fromkeys(part.strip().lower() for part in license.split(",") if part.strip()))
+    if not stated or set(stated) & {"unknown", "none"}:
+        return None
+    ids = {names.get(text, text if text in PERMISSIVE else "other") for text in stated}
+    return ids.pop() if len(ids) == 1 else "other"

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_quiet(parser)
     arguments.add_json(parser)
     arguments.add_output(parser)
-    arguments.add_run(parser, "a run folder, its model.onnx, or `imagenet`")
+    arguments.add_run(parser, "a run folder, its model.onnx, hf:owner/name, or `imagenet`")
     parser.add_argument("photo", metavar="PHOTO", help="any photo")
     parser.add_argument("--label", metavar="CLASS", default=None, help="explain another class than the likeliest")
 

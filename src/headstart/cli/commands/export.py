@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--half", action="store_true", help="weights in 16 bits: half the size, computed in 32")
     parser.add_argument("--batch", metavar="N", help="images at a time: a number, or any")
     parser.add_argument("--any-size", action="store_true", help="take images of any size, resized within the file")
-    parser.add_argument("--example", metavar="LANGUAGE", help="write a short program that uses the file: python, js or c++")
+    parser.add_argument(
+        "--example", metavar="LANGUAGE", help="write a short program that uses the file: python, js, c++, kotlin or swift"
+    )
     parser.add_argument("--runtime", metavar="DIR", help="for the web: the folder of onnxruntime-web, else npm fetches it")
     parser.add_argument("--slim", action="store_true", help="give probabilities alone")
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_engine(parser)
     arguments.add_cache(parser)
     arguments.add_quiet(parser)
-    arguments.add_run(parser, "a run folder, its model.onnx, or `imagenet`")
+    arguments.add_run(parser, "a run folder, its model.onnx, hf:owner/name, or `imagenet`")
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="files, folders, patterns, or - for stdin (paths or one picture)"
     )

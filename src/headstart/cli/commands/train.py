@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headstart.cli import arguments
+
+if TYPE_CHECKING:
+    from headstart.share.mlflow_tracking import LoggedRun
 
 HELP = "learn a classifier from labelled photos"
 
@@ -45,6 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of data with train, val and test: learn at the end from val too, which made the choices",
     )
     parser.add_argument("--seed", type=int, help="which photos those are (default: 0)")
+    parser.add_argument(
+        "--mlflow",
+        nargs="?",
+        const="",
+        default=None,
+        metavar="URI",
+        help="log the run to that MLflow server (default: MLFLOW_TRACKING_URI) [mlflow]",
+    )
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
@@ -110,12 +124,39 @@ def run(options: argparse.Namespace) -> int:
     from headstart.wording import counted
 
     keywords = arguments.options_for(train, options)
+    if options.mlflow is not None:
+        _check_mlflow(options.mlflow or None)
     with console.Progress(quiet=options.quiet) as progress:
         result = train(options.photos, options.run, progress=progress, **keywords)
     console.print_notes(result.about["notes"])
     if n_skipped := result.about["images"]["skipped"]:
         console.print_note(f"left out: {counted(n_skipped, 'file')}; the reasons: {result.folder}/skipped.csv")
     if options.json:
-        return console.print_json({"run": str(result.folder), "format": FORMAT, **result.about})
+        logged = {} if options.mlflow is None else {"mlflow": _log(result.folder, options.mlflow or None).to_json()}
+        return console.print_json({"run": str(result.folder), "format": FORMAT, **result.about, **logged})
     print(summaries.run_text(result, is_curve_asked="learning_curve" in keywords))
+    if options.mlflow is not None:
+        logged_run = _log(result.folder, options.mlflow or None)
+        print(f"Logged to MLflow, experiment {logged_run.experiment!r}: {logged_run.url or logged_run.run_id}")
     return 0
+
+
+def _check_mlflow(uri: str | None) -> None:
+    """Refuse before the training what would only fail after it."""
+    from headstart.share.mlflow_tracking import check_server
+
+    check_server(uri)
+
+
+def _log(folder: Path, uri: str | None) -> LoggedRun:
+    """Log the run; where that fails, say that the run itself is whole."""
+    from headstart.cli import console
+    from headstart.errors import OutputError
+    from headstart.share.mlflow_tracking import log_to_mlflow
+
+    try:
+        return log_to_mlflow(folder, uri, experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME"))
+    except OutputError as error:
+        again = f"headstart.share.mlflow_tracking.log_to_mlflow({str(folder)!r})"
+        console.print_note(f"the run in {folder} is whole; to log it again, in Python: {again}")
+        raise error
