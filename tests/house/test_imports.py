@@ -35,6 +35,7 @@ ONLY = {
     "tf2onnx": ("backbones/tensorflow_files/worker",),
     "keras": ("backbones/tensorflow_files/open_networks",),
     "huggingface_hub": ("backbones/huggingface/",),
+    "coremltools": ("engines/torch_coreml",),
     "mlflow": ("share/mlflow_tracking",),
     "matplotlib": ("report/plots/",),
     "rich": ("cli/",),

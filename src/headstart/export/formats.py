@@ -23,7 +23,7 @@ from headstart.errors import ExportError
 from headstart.export.opened import Exported
 from headstart.export.options import Options
 from headstart.export.original import Original
-from headstart.export.writers import int8, onnx_format, openvino_format, tensorflow_formats, torch_format, web
+from headstart.export.writers import coreml_format, int8, onnx_format, openvino_format, tensorflow_formats, torch_format, web
 
 LEAST_SAME = 0.995  # of the photos keep their label
 LEAST_SAME_INT8 = 0.98
@@ -114,6 +114,16 @@ FORMATS: dict[str, Format] = {
             torch_format.open_file,
             ("torch",),
             "torch",
+        ),
+        Format(
+            "coreml",
+            coreml_format.FILE,
+            "a Core ML package, for apps on Apple's devices; checked on macOS alone",
+            coreml_format.write,
+            coreml_format.opener(),
+            ("torch", "coremltools"),
+            "coreml",
+            ("half",),
         ),
         *(
             Format(

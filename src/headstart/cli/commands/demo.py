@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     cache = {"cache": options.cache} if "cache" in options else {}
     words = ["train", str(digits), "-o", str(run_folder), *(word for name in cache for word in (f"--{name}", cache[name]))]
     print(f"$ headstart {' '.join(map(quoted, words))}")
-    its_options = {"photos": str(digits), "run": str(run_folder), "quiet": options.quiet, "json": False}
+    its_options = {"photos": str(digits), "run": str(run_folder), "quiet": options.quiet, "json": False, "mlflow": None}
     status = train.run(argparse.Namespace(**its_options, **cache))
     a_seven = next(iter(sorted((digits / "7").iterdir())))
     print(f"\nTry it:\n  {program()} predict {quoted(run_folder)} {quoted(a_seven)}")

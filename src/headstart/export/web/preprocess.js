@@ -3,6 +3,7 @@
 // The browser's own resizing is another in every browser, and moves probabilities by 0.1 and more. This is OpenCV's, on 8 bits.
 
 const CUBIC = -0.75; // its a
+const ONE = 2048; // a weight of 1, where weights are whole numbers
 const LEAST = 1e-3; // of a pixel, which it leaves out
 
 /** Where the central square lies, in whole pixels. */
@@ -25,8 +26,8 @@ export function cropAndResize(rgba, width, height, { size, crop = 0.875, resampl
     const rounded = side === 2 * size ? (sum) => Math.floor(sum + 0.5) : roundHalfEven;
     return resized(rgba, width, left, top, size, areaTaps(side, size), rounded);
   }
-  const taps = resample === "bilinear" ? linearTaps(side, size) : cubicTaps(side, size);
-  return resized(rgba, width, left, top, size, taps, roundHalfEven);
+  if (resample === "bilinear") return resizedLinearly(rgba, width, left, top, side, size);
+  return resized(rgba, width, left, top, size, cubicTaps(side, size), roundHalfEven);
 }
 
 function copied(rgba, width, left, top, size) {
@@ -71,11 +72,35 @@ function cubicTaps(side, size) {
   });
 }
 
-function linearTaps(side, size) {
-  return Array.from({ length: size }, (_, i) => {
+/** Linearly between the nearest pixels, in whole numbers: weights are 2,048ths, as OpenCV has them for 8 bits. */
+function resizedLinearly(rgba, width, left, top, side, size) {
+  const taps = Array.from({ length: size }, (_, i) => {
     const { first, x } = nearest(side, size, i);
-    return clipped(first, [1 - x, x], side);
+    const { places } = clipped(first, [1 - x, x], side);
+    return { places, weights: [1 - x, x].map((weight) => roundHalfEven(Math.fround(weight * ONE))) };
   });
+  const along = (row) => {
+    const sums = new Int32Array(size * 3);
+    const start = 4 * ((top + row) * width + left);
+    for (let x = 0, at = 0; x < size; x++) {
+      const { places, weights } = taps[x];
+      const [from, to] = places.map((place) => start + 4 * place);
+      for (let c = 0; c < 3; c++) sums[at++] = weights[0] * rgba[from + c] + weights[1] * rgba[to + c];
+    }
+    return sums;
+  };
+  const pixels = new Uint8Array(size * size * 3);
+  const rows = new Map();
+  for (let y = 0, at = 0; y < size; y++) {
+    const { places, weights } = taps[y];
+    for (const place of rows.keys()) if (place < places[0]) rows.delete(place);
+    for (const place of places) if (!rows.has(place)) rows.set(place, along(place));
+    const [above, below] = places.map((place) => rows.get(place));
+    for (let i = 0; i < above.length; i++) {
+      pixels[at++] = (((weights[0] * (above[i] >> 4)) >> 16) + ((weights[1] * (below[i] >> 4)) >> 16) + 2) >> 2;
+    }
+  }
+  return pixels;
 }
 
 /** The pixel left of a new one's centre, and how far right of that it is; in 32 bits, as OpenCV has it. */
@@ -93,11 +118,11 @@ function clipped(first, weights, side) {
   };
 }
 
-/** Weight the columns of each row that is needed, then the rows. */
+/** Weight the columns of each row that is needed, then the rows; in 32 bits, in OpenCV's order, so that ties round as there. */
 function resized(rgba, width, left, top, size, taps, rounded) {
   const rows = new Map(); // of the square, each weighted along its columns
   const pixels = new Uint8Array(size * size * 3);
-  const sums = new Float64Array(size * 3);
+  const sums = new Float32Array(size * 3);
   for (let y = 0; y < size; y++) {
     const { places, weights } = taps[y];
     sums.fill(0);
@@ -107,8 +132,8 @@ function resized(rgba, width, left, top, size, taps, rounded) {
         row = alongColumns(rgba, 4 * ((top + places[j]) * width + left), size, taps);
         rows.set(places[j], row);
       }
-      const weight = weights[j];
-      for (let i = 0; i < sums.length; i++) sums[i] += weight * row[i];
+      const weight = Math.fround(weights[j]);
+      for (let i = 0; i < sums.length; i++) sums[i] += Math.fround(weight * row[i]);
     }
     for (const place of rows.keys()) if (place < places[0]) rows.delete(place);
     for (let i = 0, at = y * size * 3; i < sums.length; i++) pixels[at++] = Math.min(255, Math.max(0, rounded(sums[i])));
@@ -117,21 +142,16 @@ function resized(rgba, width, left, top, size, taps, rounded) {
 }
 
 function alongColumns(rgba, start, size, taps) {
-  const row = new Float64Array(size * 3);
+  const row = new Float32Array(size * 3);
   for (let x = 0, at = 0; x < size; x++, at += 3) {
     const { places, weights } = taps[x];
-    let red = 0;
-    let green = 0;
-    let blue = 0;
     for (let j = 0; j < places.length; j++) {
       const from = start + 4 * places[j];
-      red += weights[j] * rgba[from];
-      green += weights[j] * rgba[from + 1];
-      blue += weights[j] * rgba[from + 2];
+      const weight = Math.fround(weights[j]);
+      row[at] += Math.fround(weight * rgba[from]);
+      row[at + 1] += Math.fround(weight * rgba[from + 1]);
+      row[at + 2] += Math.fround(weight * rgba[from + 2]);
     }
-    row[at] = red;
-    row[at + 1] = green;
-    row[at + 2] = blue;
   }
   return row;
 }
