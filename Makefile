@@ -11,11 +11,11 @@ FAST := $(wildcard tests/test_*.py) $(addprefix tests/,house safety numerics dat
 WHOLE := tests/training tests/stories
 SIDE_BY_SIDE := $(MAKE) --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help demo check test lint fast stages whole clean
+.PHONY: help demo check test test-tensorflow lint fast stages whole clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z]+):.*  ## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target text; do \
-		printf '  make %-8s %s\n' "$$target" "$$text"; done
+	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target text; do \
+		printf '  make %-15s %s\n' "$$target" "$$text"; done
 
 demo: $(VENV)/.installed  ## install, then learn handwritten digits; needs no network once installed
 	$(BIN)/headstart demo
@@ -26,6 +26,9 @@ check: $(VENV)/.installed-test  ## the inner loop, within a minute: lint and typ
 test: $(VENV)/.installed-test lint  ## all extras that the tests need, then every test, on two cores
 	@echo "the tests run in two halves, and each is shown when it is done"
 	@$(SIDE_BY_SIDE) stages whole
+
+test-tensorflow: $(VENV)-tensorflow/.installed  ## what needs TensorFlow, in an environment of its own
+	$(VENV)-tensorflow/bin/python -m pytest tests/compat tests/backbones/test_tensorflow_files.py tests/contracts
 
 lint: $(VENV)/.installed-test  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -52,5 +55,11 @@ $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) install --constraint constraints.txt --editable '.[test]'
 	touch $@ $(VENV)/.installed
 
+$(VENV)-tensorflow/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-tensorflow
+	$(VENV)-tensorflow/bin/python -m pip --quiet --disable-pip-version-check install --editable '.[tensorflow,tensorboard]' \
+		pytest hypothesis scikit-image onnxruntime
+	touch $@
+
 clean:  ## forget what was installed and built
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(VENV)-tensorflow build dist

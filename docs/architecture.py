@@ -12,7 +12,7 @@ SOURCES = HERE.parent / "src" / "headstart"
 # A package imports only those that stand before it; tests/house/test_imports.py holds it.
 ORDER = tuple(
     """errors wording progress versions files cache_folder safety record numerics data engines backbones codes heads
-    evaluation selection trust classifier finetune checks runs report training export share cli""".split()
+    evaluation selection trust classifier finetune checks runs report training export share compat cli""".split()
 )
 INTRODUCTION = """\
 # Architecture

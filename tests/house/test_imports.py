@@ -31,6 +31,7 @@ ONLY = {
         "backbones/tensorflow_files/worker",
         "backbones/tensorflow_files/open_networks",
         "export/writers/tensorflow_worker",
+        "compat/graph_worker",
     ),
     "tf2onnx": ("backbones/tensorflow_files/worker",),
     "keras": ("backbones/tensorflow_files/open_networks",),
@@ -142,6 +143,7 @@ ENVIRONMENT = {  # beside the command line, what may print, exit or read the env
     "finetune/device.py": {"os.environ"},
     "backbones/tensorflow_files/import_file.py": {"os.environ"},  # handed to the worker
     "export/writers/tensorflow_formats.py": {"os.environ"},  # the same
+    "compat/graph_file.py": {"os.environ"},  # handed to the worker
     "share/mlflow_tracking.py": {"os.environ"},  # MLflow's telemetry is switched off by its environment alone
     "backbones/tensorflow_files/worker.py": {"sys.exit", "print", "os.environ"},  # a program of its own
 }

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import headstart
-from headstart.backbones.huggingface.client import hub
+from headstart.backbones.huggingface.client import hub, offline_if_unreachable
 from headstart.backbones.huggingface.licenses import license_id
 from headstart.backbones.huggingface.upload import upload
 from headstart.cli.main import main
@@ -241,3 +241,14 @@ def test_odd_names_of_classes_do_not_break_the_card(run):
     card = list(model_card(original, "me/birds"))
     table = [line for line in card if line.startswith("| ") and "photos" not in line]
     assert "| a \\| b c |" in table[0] and len(table) == MOST_ROWS + 1 and "more, see labels.txt" in table[-1]
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(server, monkeypatch):
+    from huggingface_hub import constants
+
+    with offline_if_unreachable():
+        assert constants.HF_HUB_OFFLINE is False
+    server.close()
+    with offline_if_unreachable(1.0):
+        assert constants.HF_HUB_OFFLINE is True
+    assert constants.HF_HUB_OFFLINE is False

@@ -19,10 +19,12 @@ from headstart.cli.commands import (
     evaluate,
     explain,
     export,
+    label_image,
     plot,
     predict,
     push,
     report,
+    retrain,
     train,
     verify,
     views,
@@ -39,6 +41,7 @@ COMMANDS = (
     *(export, verify, push),
     *(backbones, views, cache),
     demo,
+    *(retrain, label_image),
 )
 OK, FAILED, STOPPED = 0, 1, 130  # exit codes; 2, wrong usage, is the parser's; 130 is what shells give after Ctrl-C
 GOES_ON = "stopped. Codes that were computed are kept; the same command goes on from there."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from headstart.errors import BackboneError, MissingExtra
 from headstart.wording import first_line
@@ -42,6 +44,28 @@ def hub(name: str, repo: str, revision: str = "main") -> Iterator[Any]:
         raise BackboneError(_unreachable(name, constants, errors, error)) from error
     finally:
         constants.HF_HUB_DISABLE_TELEMETRY = before
+
+
+@contextlib.contextmanager
+def offline_if_unreachable(timeout: float = 3.0) -> Iterator[None]:
+    """Let the client read its cache alone where no hub answers within some seconds: by itself it tries for a minute."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:  # then nothing asks a hub
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE
+    if not before:
+        parts = urlsplit(constants.ENDPOINT)
+        try:
+            port = parts.port or (80 if parts.scheme == "http" else 443)
+            socket.create_connection((parts.hostname or "", port), timeout).close()
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _unreachable(name: str, constants: Any, errors: Any, error: Exception) -> str:
