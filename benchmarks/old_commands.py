@@ -1,6 +1,6 @@
 """retrain with the tutorial's defaults: how long, and how good beside the tutorial's own head on the same codes and splits.
 
-The tutorial's head is the same gradient descent (4,000 steps of 100 photos at 0.01) on codes as the network gives them, where
+The tutorial's head is the same gradient descent (4,000 steps of 100 photos at 0.01) on codes as they are, where
 `headstart retrain` standardises them first. The photos lie under ten names, and `--split_by path` gives each another split.
 """
 

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from headstart.data.decoding import decode
-from headstart.errors import ClassifierError, ExportError, OutputError
+from headstart.errors import ClassifierError, ExportError, HeadstartError, OutputError
 from headstart.export import formats
 from headstart.export.export_run import export_run
 from headstart.export.opened import Exported
@@ -19,6 +19,7 @@ from headstart.export.parity import compare
 from headstart.export.writers.onnx_format import write
 from headstart.files import write_output
 from headstart.training.train import train
+from support.disk import fill
 from support.photos import write_photos
 
 
@@ -107,6 +108,16 @@ def test_a_converter_that_crashes_leaves_nothing(run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_converter_raises_of_its_own_is_told_as_an_error(run, tmp_path, monkeypatch):
+    def crash(original, folder, options):
+        raise KeyError("node_17")
+
+    monkeypatch.setitem(formats.FORMATS, "onnx", replace(formats.FORMATS["onnx"], write=crash))
+    with pytest.raises(ExportError, match="the converter of the format onnx failed: 'node_17'; another format"):
+        export_run(run, output=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_there_is_never_overwritten(run, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine")
@@ -171,3 +182,19 @@ def test_it_is_compared_on_each_class_and_read_from_the_files(run):
 def test_the_writer_of_onnx_gives_the_metadata_of_the_file(run, tmp_path):
     original = open_original(run)
     assert write(original, tmp_path, formats.Options())["classes"] == ["blue", "green", "red"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("onnx", {}), ("onnx", {"half": True}), ("openvino", {}), ("int8", {}), ("torch", {}), ("coreml", {})],
+)
+def test_a_full_disk_is_told_and_nothing_is_left(name, options, run, tmp_path, mounted):
+    if formats.FORMATS[name].missing:
+        pytest.skip(f"{formats.FORMATS[name].missing} is not installed")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    disk = mounted("size=1m")
+    fill(disk / "holiday.mp4", keep=6_000)
+    with pytest.raises(HeadstartError, match=r"No space left|no space left"):
+        export_run(run, format=name, output=disk / "out", **options)
+    assert [path.name for path in disk.iterdir()] == ["holiday.mp4"]
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

@@ -5,6 +5,7 @@ Takes a network in standard form, or a classifier's; gives a file that torch.exp
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import onnx
 import torch
 
 from headstart.engines.torch_graph import to_torch
+from headstart.files import write_output
 
 
 def write_program(network: onnx.ModelProto, file: Path, texts: Mapping[str, str]) -> None:
@@ -26,7 +28,9 @@ def write_program(network: onnx.ModelProto, file: Path, texts: Mapping[str, str]
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(module, (torch.zeros(1, *sides, dtype=torch.uint8),))
-        torch.export.save(program, file, extra_files=dict(texts))
+        content = io.BytesIO()  # torch's own writer of files ends the process later where a disk is full
+        torch.export.save(program, content, extra_files=dict(texts))
+    write_output(file, content.getvalue())
 
 
 def open_program(file: Path, names: tuple[str, ...]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

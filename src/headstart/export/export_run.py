@@ -7,6 +7,7 @@ needs to know, parity.json with the comparison, and card.md, which says it in wo
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from headstart.errors import ExportError, HeadstartError, MissingExtra
+from headstart.classifier.metadata import ClassifierMetadata
+from headstart.errors import ExportError, HeadstartError, MissingExtra, OutputError
 from headstart.export.card import write_card
 from headstart.export.example import check_example, write_example
 from headstart.export.formats import FORMATS, Format, format_named
@@ -25,9 +27,10 @@ from headstart.export.original import JudgingPhotos, Original, judging_photos, o
 from headstart.export.parity import Parity, compare
 from headstart.progress import Progress, underway
 from headstart.runs.folder import draft_of, publish, reserve
-from headstart.wording import percent
+from headstart.wording import first_line, percent
 
 ALL = "all"
+FULL = 1 << 20  # bytes that are free: less is no room for a classifier
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def export_original(
     original, start = judge.original, time.perf_counter()
     with reserve(output, original.name, row.name) as folder, draft_of(folder) as draft:
         with underway(judge.progress, f"write {row.name}"):
-            about = row.write(original, draft, options)
+            about = _converted(row, original, draft, options)
         parity, milliseconds, runner, why = None, None, None, judge.why
         if row.open is None:
             why = f"nothing on this machine runs a file of the format {row.name}"
@@ -158,6 +161,22 @@ def export_original(
         write_card(draft, original, about, row, options, export.to_json(), parity)
         publish(draft, folder)
         return export
+
+
+def _converted(row: Format, original: Original, draft: Path, options: Options) -> ClassifierMetadata:
+    """Let a format's converter write; whatever it raises is told as an error of the export, or of a full disk."""
+    try:
+        return row.write(original, draft, options)
+    except HeadstartError:
+        raise
+    except Exception as error:  # of another project's converter
+        if isinstance(error, OSError) or shutil.disk_usage(draft).free < FULL:
+            why = (error.strerror if isinstance(error, OSError) else None) or "no space left on the device"
+            raise OutputError(f"{draft.parent} cannot be written to: {why}") from error
+        raise ExportError(
+            f"the converter of the format {row.name} failed: {first_line(error)}; another format may hold this network "
+            "(headstart export --list)"
+        ) from error
 
 
 def _check(parity: Parity, row: Format, accept_loss: bool) -> None:
