@@ -8,7 +8,7 @@ RUN_TESTS := $(BIN)/python -m pytest
 # Tests that train nothing: the inner loop.
 FAST := $(wildcard tests/test_*.py) $(addprefix tests/,house safety numerics data heads contracts evaluation selection runs cli)
 # Half of the time of all tests; the other half is all else, and both run side by side.
-WHOLE := tests/training tests/stories
+WHOLE := tests/training tests/stories tests/trust
 SIDE_BY_SIDE := $(MAKE) --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .PHONY: help demo check test test-tensorflow lint fast stages whole clean

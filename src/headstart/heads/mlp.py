@@ -17,6 +17,7 @@ HIDDEN, BATCH, STEPS, FEWEST_EPOCHS = 512, 256, 1500, 12
 RATE, DECAY, BETA1, BETA2, EPSILON = 1e-3, 0.02, 0.9, 0.999, 1e-8
 SMOOTHING, MIXED = 0.05, 0.3  # the last for mixup (Zhang et al. 2018): 0.2 points of CIFAR-10
 DROPPED_OF_256 = 51  # a fifth of the codes
+FEW_BLOCKS = 8
 COLUMNS, ROWS = 1024, 256  # of a block, so that what is read and written together stays in a core's cache
 
 
@@ -128,7 +129,8 @@ def _mixture(
         x *= chance[:, columns] >= DROPPED_OF_256
         np.multiply(x, np.float32(256 / (256 - DROPPED_OF_256)), out=mixed[:, columns])
 
-    list(pool.map(mix, range(0, d, COLUMNS)))
+    starts = range(0, d, COLUMNS)
+    list((pool.map if len(starts) > 1 else map)(mix, starts))
     return mixed
 
 
@@ -149,7 +151,8 @@ class _AdamW:
             for arrays in zip(self._parameters, gradients, self._first, self._second, strict=True)
             for start in range(0, len(arrays[0]), ROWS)
         ]
-        list(self._pool.map(lambda block: _change(block, rate, unbiased), blocks))
+        each = self._pool.map if len(blocks) > FEW_BLOCKS else map  # waking threads costs more than a few blocks do
+        list(each(lambda block: _change(block, rate, unbiased), blocks))
 
 
 def _change(block: tuple[np.ndarray, ...], rate: float, unbiased: float) -> None:
